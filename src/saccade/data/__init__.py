@@ -1,0 +1,29 @@
+"""Image sets: read, split, batch, augment and fetch them.
+
+`load` gives train, validation and test sets; `batches` iterates over one; `build_augmentation` makes the random
+transformations of training; `prepare` fetches a set from its canonical address.
+"""
+
+from saccade.data.augment import Augmentation, build_augmentation
+from saccade.data.batching import batches, steps_per_epoch
+from saccade.data.catalogue import describe, load, names
+from saccade.data.folder import FolderSet, check_folder
+from saccade.data.imageset import ArraySet, ImageSet
+from saccade.data.preparing import prepare
+from saccade.data.split import Splits
+
+__all__ = [
+    "ArraySet",
+    "Augmentation",
+    "FolderSet",
+    "ImageSet",
+    "Splits",
+    "batches",
+    "build_augmentation",
+    "check_folder",
+    "describe",
+    "load",
+    "names",
+    "prepare",
+    "steps_per_epoch",
+]

@@ -1,0 +1,137 @@
+"""Random augmentation of training batches: one draw for each sample.
+
+Every transformation takes images float [n, C, H, W] in [0, 1] and draws from torch's global generator of the CPU, so
+that `torch.manual_seed` fixes the outcome on any device.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from saccade.data.policies import auto_augment, rand_augment
+
+NAMES = ("crop", "flip", "autoaugment", "randaugment", "cutout", "mixup", "cutmix")  # the order of application
+
+
+class Augmentation(Protocol):
+    def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """x float [n, C, H, W] in [0, 1], y int64 [n] -> x likewise, y int64 [n] or, mixed, float32 [n, K]."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Pipeline:
+    transforms: tuple[Callable[[Tensor], Tensor], ...]
+    mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        for transform in self.transforms:
+            x = transform(x)
+        return (x, y) if self.mix is None else self.mix(x, y)
+
+
+def build_augmentation(
+    names: Sequence[str],
+    *,
+    classes: int,
+    shape: tuple[int, int, int],
+    crop_padding: int = 4,
+    cutout_size: int = 16,
+    mix_alpha: float = 1.0,
+) -> Augmentation:
+    """The named transformations, applied in the order of NAMES whatever the order of `names`; none: identity.
+
+    `crop_padding` and `cutout_size` are in pixels (cutout_size is limited to the image). `mix_alpha` is the parameter
+    of the symmetric Beta distribution from which mixup and cutmix draw a sample's share; where both are named, each
+    sample gets one of them, at even odds. Raises ValueError for unknown names and settings that cannot work.
+    """
+    unknown = sorted(set(names) - set(NAMES))
+    if unknown:
+        raise ValueError(f"unknown augmentation {', '.join(unknown)}; known: {', '.join(NAMES)}")
+    coloured = [name for name in ("autoaugment", "randaugment") if name in names]
+    channels, height, width = shape
+    if coloured and channels != 3:
+        raise ValueError(f"{' and '.join(coloured)} needs RGB images, but these have {channels} channel(s)")
+    if crop_padding < 0 or cutout_size < 1 or not mix_alpha > 0:
+        raise ValueError(
+            "crop_padding must be 0 or more, cutout_size 1 or more, mix_alpha above 0, "
+            f"not {crop_padding}, {cutout_size}, {mix_alpha}"
+        )
+    makers: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {
+        "crop": lambda: partial(random_crop, padding=crop_padding),
+        "flip": lambda: random_flip,
+        "autoaugment": auto_augment,
+        "randaugment": rand_augment,
+        "cutout": lambda: partial(cutout, size=min(cutout_size, height, width)),
+    }
+    transforms = tuple(make() for name, make in makers.items() if name in names)
+    kinds = tuple(name for name in ("mixup", "cutmix") if name in names)
+    mix = partial(mix_samples, kinds=kinds, classes=classes, alpha=mix_alpha) if kinds else None
+    return _Pipeline(transforms, mix)
+
+
+# Crop and flip run at every step of training. For [128, 3, 32, 32] on two cores kornia 0.9 takes 2.0 and 0.31 ms, these
+# take 0.34 and 0.20 ms.
+
+
+def random_crop(x: Tensor, padding: int) -> Tensor:
+    """Each image padded with black by `padding` pixels a side, and cut back to its size at a place of its own."""
+    count, channels, height, width = x.shape
+    wide = width + 2 * padding
+    offsets = torch.randint(0, 2 * padding + 1, (count, 2, 1)).to(x.device)
+    rows = offsets[:, 0] + torch.arange(height, device=x.device)
+    columns = offsets[:, 1] + torch.arange(width, device=x.device)
+    pixels = (rows[:, :, None] * wide + columns[:, None, :]).view(count, 1, -1).expand(-1, channels, -1)
+    return functional.pad(x, (padding,) * 4).view(count, channels, -1).gather(2, pixels).view(x.shape)
+
+
+def random_flip(x: Tensor) -> Tensor:
+    """Each image mirrored left to right, or not, at even odds."""
+    mirrored = (torch.rand(len(x)) < 0.5).to(x.device)
+    return torch.where(mirrored.view(-1, 1, 1, 1), x.flip(3), x)
+
+
+def cutout(x: Tensor, size: int) -> Tensor:
+    """A black square of `size` pixels a side around a random pixel of each image (DeVries & Taylor 2017).
+
+    As in the paper the square may stick out, so that part of it is lost. kornia's RandomErasing keeps it inside.
+    """
+    return x.masked_fill(_boxes(x, torch.full((len(x),), size), torch.full((len(x),), size)), 0)
+
+
+def mix_samples(x: Tensor, y: Tensor, kinds: tuple[str, ...], classes: int, alpha: float) -> tuple[Tensor, Tensor]:
+    """Each image mixed with one of the batch; labels int64 [n] become shares float32 [n, classes].
+
+    mixup (Zhang et al. 2018): share * own + (1 - share) * other. cutmix (Yun et al. 2019): a box of the other image,
+    whose sides are sqrt(1 - share) of the image's, clipped to it; the label's share is the area that is left.
+    """
+    count, _, height, width = x.shape
+    share = torch.distributions.Beta(alpha, alpha).sample((count,))
+    other = torch.randperm(count).to(x.device)
+    cut = torch.rand(count) < 0.5 if len(kinds) == 2 else torch.full((count,), kinds[0] == "cutmix")
+    sides = (1 - share).sqrt()
+    box = _boxes(x, (sides * height).long(), (sides * width).long())  # [n, 1, H, W]
+    left = 1 - box.float().mean((1, 2, 3))
+    cut, share = cut.to(x.device), share.to(x.device)
+    pixel_share = torch.where(cut.view(-1, 1, 1, 1), 1 - box.to(x.dtype), share.to(x.dtype).view(-1, 1, 1, 1))
+    label_share = torch.where(cut, left, share)[:, None]
+    one_hot = functional.one_hot(y, classes).float()
+    mixed = x[other].lerp_(x, pixel_share.expand_as(x))
+    return mixed.clamp_(0, 1), label_share * one_hot + (1 - label_share) * one_hot[other]
+
+
+def _boxes(x: Tensor, heights: Tensor, widths: Tensor) -> Tensor:
+    """Bool [n, 1, H, W], true in a box of these sizes (int64 [n]) around a random pixel, clipped to the image."""
+    inside = []
+    for length, sides in zip(x.shape[2:], (heights, widths), strict=True):
+        first = torch.randint(0, length, (len(x),)) - sides // 2
+        at = torch.arange(length)
+        inside.append((at >= first[:, None]) & (at < (first + sides)[:, None]))
+    rows, columns = (mask.to(x.device) for mask in inside)
+    return (rows[:, :, None] & columns[:, None, :]).unsqueeze(1)

@@ -1,0 +1,146 @@
+"""CIFAR-10 and CIFAR-100 in both canonical formats: binary records and pickled Python batches."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from saccade.data.cifar_names import CIFAR10_CLASSES, CIFAR100_CLASSES
+from saccade.data.imageset import ArraySet
+from saccade.data.safe_pickle import read_plain_pickle
+
+SHAPE = (3, 32, 32)
+PIXELS = 3 * 32 * 32
+
+
+@dataclass(frozen=True)
+class CifarFormat:
+    """Where the records of a CIFAR set lie.
+
+    In a binary file a record is `label_bytes` bytes, of which the last is the label, then 3072 pixels: 1024 red,
+    1024 green, 1024 blue, row by row. A Python batch is a pickled dictionary with `data` uint8 [M, 3072] and a list
+    under `label_key`. `train` and `test` give each file (without .bin) and the number of its records.
+    """
+
+    title: str
+    classes: tuple[str, ...]
+    binary_folder: str
+    python_folder: str
+    label_bytes: int
+    label_key: str
+    train: tuple[tuple[str, int], ...]
+    test: tuple[tuple[str, int], ...]
+
+
+FORMATS = {
+    "cifar10": CifarFormat(
+        title="CIFAR-10",
+        classes=CIFAR10_CLASSES,
+        binary_folder="cifar-10-batches-bin",
+        python_folder="cifar-10-batches-py",
+        label_bytes=1,
+        label_key="labels",
+        train=tuple((f"data_batch_{number}", 10_000) for number in range(1, 6)),
+        test=(("test_batch", 10_000),),
+    ),
+    "cifar100": CifarFormat(
+        title="CIFAR-100",
+        classes=CIFAR100_CLASSES,
+        binary_folder="cifar-100-binary",
+        python_folder="cifar-100-python",
+        label_bytes=2,  # coarse, then fine
+        label_key="fine_labels",
+        train=(("train", 50_000),),
+        test=(("test", 10_000),),
+    ),
+}
+
+
+def read_cifar(root: Path, form: CifarFormat) -> tuple[ArraySet, ArraySet]:
+    """Training and test set from root/binary_folder or else root/python_folder.
+
+    Raises FileNotFoundError or ValueError with one line that names the file and what is wrong with it.
+    """
+    binary, python = root / form.binary_folder, root / form.python_folder
+    if binary.is_dir():
+        train, test = (_read_files(binary, files, form, _read_binary) for files in (form.train, form.test))
+    elif python.is_dir():
+        train, test = (_read_files(python, files, form, _read_python) for files in (form.train, form.test))
+    else:
+        raise FileNotFoundError(f"{form.title}: no folder {form.binary_folder} or {form.python_folder} in {root}")
+    return train, test
+
+
+def missing_binary_file(folder: Path, form: CifarFormat) -> Path | None:
+    """The first binary file that is absent or has not its canonical size, else None."""
+    for name, records in form.train + form.test:
+        path = folder / f"{name}.bin"
+        if not path.is_file() or path.stat().st_size != records * (form.label_bytes + PIXELS):
+            return path
+    return None
+
+
+def missing_python_file(folder: Path, form: CifarFormat) -> Path | None:
+    """The first Python batch that is absent or too small to hold its pixels, else None."""
+    for name, records in form.train + form.test:
+        path = folder / name
+        if not path.is_file() or path.stat().st_size < records * PIXELS:
+            return path
+    return None
+
+
+def _read_files(folder: Path, files: tuple[tuple[str, int], ...], form: CifarFormat, read) -> ArraySet:
+    total = sum(records for _, records in files)
+    images, labels = np.empty((total, PIXELS), np.uint8), np.empty(total, np.int64)
+    at = 0
+    for name, records in files:
+        here = slice(at, at + records)
+        path = folder / name
+        images[here], labels[here] = read(path, records, form)
+        wrong = np.flatnonzero((labels[here] < 0) | (labels[here] >= len(form.classes)))
+        if len(wrong):
+            raise ValueError(
+                f"{path}: label {labels[here][wrong[0]]} in record {wrong[0]}, "
+                f"where 0..{len(form.classes) - 1} are allowed: fetch it again"
+            )
+        at += records
+    return ArraySet(torch.from_numpy(images).view(-1, *SHAPE), torch.from_numpy(labels), form.classes)
+
+
+def _read_binary(path: Path, records: int, form: CifarFormat) -> tuple[NDArray, NDArray]:
+    path = path.with_name(f"{path.name}.bin")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; {form.title} is incomplete: place it there")
+    record, size = form.label_bytes + PIXELS, path.stat().st_size
+    if size != records * record:
+        raise ValueError(
+            f"{path}: {size} bytes, where {records} records of {record} bytes make {records * record}: fetch it again"
+        )
+    content = np.fromfile(path, np.uint8).reshape(records, record)
+    return content[:, form.label_bytes :], content[:, form.label_bytes - 1]
+
+
+def _read_python(path: Path, records: int, form: CifarFormat) -> tuple[NDArray, NDArray]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; {form.title} is incomplete: place it there")
+    # Labels and file names take well under 100 bytes a record; a larger file is something else.
+    if path.stat().st_size > records * (PIXELS + 1000) + 100_000:
+        raise ValueError(f"{path}: {path.stat().st_size} bytes, too large for {records} records: is it another file?")
+    batch = read_plain_pickle(path)
+    if not isinstance(batch, dict):
+        raise ValueError(f"{path}: holds no dictionary, so it is no CIFAR batch: fetch it again")
+    images, labels = (batch.get(key.encode(), batch.get(key)) for key in ("data", form.label_key))
+    if not isinstance(images, np.ndarray) or images.shape != (records, PIXELS):
+        found = f"{list(images.shape)}" if isinstance(images, np.ndarray) else "no array"
+        raise ValueError(f"{path}: {found} under 'data', where [{records}, {PIXELS}] belongs: fetch it again")
+    if not isinstance(labels, list) or len(labels) != records or any(type(label) is not int for label in labels):
+        raise ValueError(f"{path}: '{form.label_key}' is not a list of {records} integers: fetch it again")
+    if not all(0 <= label < len(form.classes) for label in labels):
+        wrong = next(i for i, label in enumerate(labels) if not 0 <= label < len(form.classes))
+        raise ValueError(
+            f"{path}: label {labels[wrong]} in record {wrong}, where 0..{len(form.classes) - 1} are allowed: "
+            "fetch it again"
+        )
+    return images, np.array(labels, np.int64)

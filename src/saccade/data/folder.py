@@ -1,0 +1,108 @@
+"""Image folders: one folder a class, images read when they are asked for."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from saccade.data.imageset import ImageSet, Indices
+
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+
+
+class FolderSet(ImageSet):
+    """Images of a folder, converted to RGB, the shorter side resized to `size`, centre-cropped to a square.
+
+    Orientation marks (EXIF) are not applied, as in the usual ImageNet pipelines.
+    """
+
+    def __init__(self, files: Sequence[Path], labels: Tensor, classes: Sequence[str], size: int) -> None:
+        """M files, labels int64 [M], side length `size` in pixels."""
+        if size < 1:
+            raise ValueError(f"size must be at least 1 pixel, not {size}")
+        self.files, self.labels, self.classes, self.size = tuple(files), labels, tuple(classes), size
+        self.shape = (3, size, size)
+
+    def __getitems__(self, indices: Indices) -> tuple[Tensor, Tensor]:
+        """Images uint8 [n, 3, size, size], labels int64 [n]. Raises ValueError naming an image it cannot read."""
+        index = torch.as_tensor(indices, dtype=torch.int64)
+        images = torch.empty(len(index), *self.shape, dtype=torch.uint8)
+        for at, i in enumerate(index.tolist()):
+            images[at] = torch.from_numpy(_read_image(self.files[i], self.size).transpose(2, 0, 1))
+        return images, self.labels[index]
+
+    def subset(self, indices: Indices) -> "FolderSet":
+        index = torch.as_tensor(indices, dtype=torch.int64)
+        return FolderSet([self.files[i] for i in index.tolist()], self.labels[index], self.classes, self.size)
+
+
+def read_folder(folder: Path, size: int, classes: Sequence[str] | None = None) -> FolderSet:
+    """The images of folder/CLASS/*, classes in sorted order, or in the order of `classes` if these are given.
+
+    Hidden files and files without an image's extension are passed over. Raises FileNotFoundError without folder,
+    class folders or images, ValueError for a class folder that is not among `classes`.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; an image folder has one folder a class in it")
+    found = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not found:
+        raise FileNotFoundError(f"{folder}: has no class folders: place the images in {folder / 'CLASS'}")
+    known = tuple(found if classes is None else classes)
+    files: list[Path] = []
+    labels: list[int] = []
+    for name in found:
+        if name not in known:
+            raise ValueError(
+                f"{folder / name}: there is no class {name} among the training images: remove or rename it"
+            )
+        images = sorted(path for path in (folder / name).iterdir() if _is_image(path))
+        if not images:
+            raise FileNotFoundError(f"{folder / name}: holds no image ({' '.join(sorted(EXTENSIONS))})")
+        files += images
+        labels += [known.index(name)] * len(images)
+    return FolderSet(files, torch.tensor(labels, dtype=torch.int64), known, size)
+
+
+def check_folder(root: Path, *, report: Callable[[str], None] = print) -> int:
+    """Decode every image of root/{train,validation,test}, report each unreadable one, return how many there are.
+
+    Raises FileNotFoundError where the layout is wrong, ValueError (one line, the first bad file) if any is unreadable.
+    """
+    train = read_folder(root / "train", size=1)
+    sets = [train, read_folder(root / "test", 1, train.classes)]
+    if (root / "validation").is_dir():
+        sets.append(read_folder(root / "validation", 1, train.classes))
+    files = [file for data in sets for file in data.files]
+    bad: list[str] = []
+    for file in files:
+        try:
+            _read_image(file, size=1)
+        except ValueError as error:
+            bad.append(str(error))
+            report(bad[-1])
+    if bad:
+        raise ValueError(f"{root}: {len(bad)} of {len(files)} images unreadable, the first: {bad[0]}")
+    return len(files)
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
+
+
+def _read_image(path: Path, size: int) -> np.ndarray:
+    """uint8 [size, size, 3]."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            image = file.convert("RGB")
+        shorter = min(image.size)
+        width, height = (max(size, round(side * size / shorter)) for side in image.size)
+        left, top = (width - size) // 2, (height - size) // 2
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        return np.array(image.crop((left, top, left + size, top + size)))
+    except Exception as error:  # decoders of damaged files raise nearly anything
+        reason = " ".join(str(error).split()).replace(f" '{path}'", "") or type(error).__name__
+        raise ValueError(f"{path}: unreadable image ({reason}): replace or delete it") from None

@@ -1,0 +1,81 @@
+"""The idx format of the MNIST family, plain or gzipped."""
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from saccade.data.imageset import ArraySet
+
+FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+_UNSIGNED_BYTES = 0x08
+_MOST_BYTES = 1 << 32  # a header may claim anything: no set of this family comes near 4 GiB
+
+
+def read_idx(path: Path) -> Tensor:
+    """The uint8 array of an idx file, [count] or [count, rows, columns]; gzipped if the name ends in .gz.
+
+    Header: two zero bytes, a type code (0x08: unsigned bytes), the number of dimensions, then each dimension as a
+    big-endian uint32. Raises FileNotFoundError, or ValueError with one line on what is wrong with the file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            start = file.read(4)
+            if len(start) < 4 or start[:2] != b"\0\0" or not 1 <= start[3] <= 4:
+                raise ValueError(f"{path}: not an idx file (starts with {start.hex(' ') or 'nothing'}): fetch it again")
+            if start[2] != _UNSIGNED_BYTES:
+                raise ValueError(f"{path}: idx type 0x{start[2]:02x} at byte 2, where images and labels have 0x08")
+            header = file.read(4 * start[3])
+            if len(header) < 4 * start[3]:
+                raise ValueError(f"{path}: ends within its header: fetch it again")
+            dimensions = [int(size) for size in np.frombuffer(header, ">u4")]
+            expected = math.prod(dimensions)
+            if expected > _MOST_BYTES:
+                raise ValueError(f"{path}: its header claims {dimensions}, {expected} bytes: fetch it again")
+            payload = file.read(expected + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path}: truncated or damaged gzip ({error}): fetch it again") from None
+    if len(payload) != expected:
+        found = "more" if len(payload) > expected else str(len(payload))
+        raise ValueError(f"{path}: its header says {dimensions}, {expected} bytes, but {found} follow: fetch it again")
+    return torch.from_numpy(np.frombuffer(payload, np.uint8).copy()).view(dimensions)
+
+
+def find_idx(folder: Path, name: str) -> Path | None:
+    """folder/name, else folder/name.gz, else None."""
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+
+
+def read_mnist(folder: Path, classes: tuple[str, ...]) -> tuple[ArraySet, ArraySet]:
+    """Training and test set, images [M, 1, rows, columns], from the four idx files of `folder`.
+
+    Raises FileNotFoundError or ValueError with one line that names the file.
+    """
+    paths = [find_idx(folder, name) for name in FILES]
+    for path, name in zip(paths, FILES, strict=True):
+        if path is None:
+            raise FileNotFoundError(f"{folder / name}: no such file, nor {name}.gz: place it there")
+    train_images, train_labels, test_images, test_labels = (path for path in paths if path is not None)
+    return _pair(train_images, train_labels, classes), _pair(test_images, test_labels, classes)
+
+
+def _pair(images_path: Path, labels_path: Path, classes: tuple[str, ...]) -> ArraySet:
+    images, labels = read_idx(images_path), read_idx(labels_path)
+    if images.ndim != 3:
+        raise ValueError(f"{images_path}: {images.ndim} dimensions, where images have 3: is it another file?")
+    if labels.ndim != 1:
+        raise ValueError(f"{labels_path}: {labels.ndim} dimensions, where labels have 1: is it another file?")
+    if len(images) != len(labels):
+        raise ValueError(f"{labels_path}: {len(labels)} labels, but {images_path.name} has {len(images)} images")
+    if len(labels) and int(labels.max()) >= len(classes):
+        at = int(labels.argmax())
+        raise ValueError(
+            f"{labels_path}: label {int(labels[at])} at image {at}, where 0..{len(classes) - 1} are allowed"
+        )
+    return ArraySet(images.unsqueeze(1), labels.long(), classes)

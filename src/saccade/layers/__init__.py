@@ -1,0 +1,41 @@
+"""Time-folded layers, residual connections, attention and encoders."""
+
+from saccade.layers.attention import ChannelGate, SpatialGate, SynA, SynAGate, TimeGate
+from saccade.layers.encode import direct, latency, rate
+from saccade.layers.fold import (
+    AdaptiveAvgPool2d,
+    AvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    Dropout,
+    Linear,
+    MaxPool2d,
+    ThresholdBatchNorm2d,
+    fold_norm,
+    folded,
+)
+from saccade.layers.residual import CONNECTIONS, SpikingShortcut, connect
+
+__all__ = [
+    "CONNECTIONS",
+    "AdaptiveAvgPool2d",
+    "AvgPool2d",
+    "BatchNorm2d",
+    "ChannelGate",
+    "Conv2d",
+    "Dropout",
+    "Linear",
+    "MaxPool2d",
+    "SpatialGate",
+    "SpikingShortcut",
+    "SynA",
+    "SynAGate",
+    "ThresholdBatchNorm2d",
+    "TimeGate",
+    "connect",
+    "direct",
+    "fold_norm",
+    "folded",
+    "latency",
+    "rate",
+]

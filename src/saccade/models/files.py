@@ -1,0 +1,116 @@
+"""Model files: safetensors whose metadata says how to build the model again."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from saccade.models.base import SpikingModel
+from saccade.models.registry import create_model
+
+FORMAT = "saccade-model-1"
+
+_TRANSFORMS: dict[str, Callable[[SpikingModel, dict[str, Any]], None]] = {}
+
+
+def register_transform(name: str, apply: Callable[[SpikingModel, dict[str, Any]], None]) -> None:
+    """Make a change of a model (pruned, quantised, ...) replayable by ``load_model``."""
+    _TRANSFORMS[name] = apply
+
+
+def save_model(model: SpikingModel, path: str | os.PathLike[str], classes: list[str] | None = None) -> None:
+    """Write a model made by ``create_model``, with the transforms applied since (aside, then renamed).
+
+    Raises ValueError for a model without a registered name, OSError (disk full, no permission) with nothing overwritten.
+    """
+    created = getattr(model, "created_as", None)
+    if created is None:
+        raise ValueError("only models from create_model can be saved to a model file")
+    name, kwargs = created
+    meta = {"format": FORMAT, "model": name, "kwargs": kwargs, "classes": classes, "transforms": model.transforms}
+    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    write_tensors(tensors, path, {"saccade": json.dumps(meta)})
+
+
+def write_tensors(tensors: dict[str, Any], path: str | os.PathLike[str], metadata: dict[str, str]) -> None:
+    """safetensors file, written aside and renamed, so that a failure leaves the old file as it was."""
+    aside = Path(path).with_name(Path(path).name + ".part")
+    try:
+        save_file(tensors, aside, metadata)
+        os.replace(aside, path)
+    except (SafetensorError, OSError) as error:
+        aside.unlink(missing_ok=True)
+        raise OSError(f"{path}: could not be written ({error}); the previous file, if any, is untouched") from None
+
+
+def model_info(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The metadata of a model file: format, model, kwargs, classes, transforms. Raises ValueError for anything else."""
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such model file")
+    try:
+        with safe_open(path, "pt") as file:
+            meta = json.loads((file.metadata() or {}).get("saccade", "null"))
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not a readable model file ({error})") from None
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise ValueError(f"{path}: a safetensors file, but not a model written by saccade ({FORMAT})")
+    return meta
+
+
+def load_model(path: str | os.PathLike[str]) -> SpikingModel:
+    """Build the model a file describes, replay its transforms and load its weights; in eval mode.
+
+    Raises ValueError in one line if the file is unreadable, of an unknown model or transform, or does not fit.
+    """
+    meta = model_info(path)
+    try:
+        model = create_model(meta["model"], **_tuples(meta["kwargs"]))
+    except (TypeError, ValueError, KeyError) as error:
+        raise ValueError(f"{path}: cannot build its model: {error}") from None
+    for transform in meta["transforms"]:
+        apply_transform(model, transform["name"], transform["config"])
+    load_weights(model, path)
+    model.classes = meta["classes"]
+    return model.eval()
+
+
+def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Load a file's tensors into a model of the same structure. Raises ValueError naming the first misfit."""
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: not a readable weights file ({error})") from None
+    own = model.state_dict()
+    for key in own.keys() ^ state.keys():
+        side = "lacks" if key in own else "has an unexpected"
+        raise ValueError(f"{path}: belongs to another model: it {side} tensor {key!r}")
+    for key, value in own.items():
+        if value.shape != state[key].shape:
+            shapes = f"{list(state[key].shape)} where the model has {list(value.shape)}"
+            raise ValueError(f"{path}: belongs to another model: {key!r} is {shapes}")
+    model.load_state_dict(state)
+
+
+def apply_transform(model: SpikingModel, name: str, config: dict[str, Any]) -> None:
+    """Apply a registered transform and note it in ``model.transforms``."""
+    if name not in _TRANSFORMS:
+        importlib.import_module("saccade.compress")  # its modules register themselves
+    if name not in _TRANSFORMS:
+        raise ValueError(f"unknown model transform {name!r}; known: {', '.join(sorted(_TRANSFORMS))}")
+    _TRANSFORMS[name](model, config)
+    model.transforms.append({"name": name, "config": config})
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has lists only; constructors take tuples."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

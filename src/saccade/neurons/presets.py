@@ -1,0 +1,48 @@
+"""The neurons of the papers, by name: only their constants differ."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from saccade.neurons.lif import LIF, LIFConfig
+from saccade.neurons.surrogate import ATan, Rectangle, Triangle
+
+
+def strict(v_th: float) -> float:
+    """The threshold for papers that fire at ``u > v_th``: the next float32 above it."""
+    return float(np.nextafter(np.float32(v_th), np.float32(math.inf)))
+
+
+PRESETS: dict[str, LIFConfig] = {
+    # Shan et al. (2023), SynA-ResNet, and (2024), SMA: every neuron of their code; SpikingJelly's LIFNode of those years.
+    "lif": LIFConfig(tau=2.0, decay_input=True, surrogate=ATan(2.0)),
+    # Fang et al. (2021), PLIF: the same with a learnable time constant, tau starting at 2.
+    "plif": LIFConfig(tau=2.0, decay_input=True, learn_tau=True, surrogate=ATan(2.0)),
+    # Fang et al. (2021), SEW-ResNet on ImageNet: integrate-and-fire, no leak.
+    "if": LIFConfig(tau=math.inf, decay_input=False, surrogate=ATan(2.0)),
+    # Hu et al. (2021), MS-ResNet; the same constants in SMA-ResNet and in QP-SNN's detection add-on.
+    "ms": LIFConfig(tau=4 / 3, decay_input=False, v_th=strict(0.5), surrogate=Rectangle(0.5)),
+    # Wu et al. (2018), STBP, as released with tdBN: V_th 0.2, leak 0.25.
+    "stbp": LIFConfig(tau=4 / 3, decay_input=False, v_th=strict(0.2), surrogate=Rectangle(0.5)),
+    # Yao et al. (2021, 2023), MA-SNN: after a spike the released cell goes to 0.3 * V_th, i.e. is reset to V_th and leaks.
+    "ma": LIFConfig(
+        tau=1 / 0.7, decay_input=False, v_th=0.3, v_reset=0.3, detach_reset=False, surrogate=Rectangle(0.25)
+    ),
+    # Deng et al. (2022), TET.
+    "tet": LIFConfig(tau=2.0, decay_input=False, v_th=strict(1.0), detach_reset=False, surrogate=Triangle(1.0)),
+    # Wei et al. (2025), QP-SNN and S2NN, and (2024), Q-SNN without membrane quantisation: strict threshold, reset not detached.
+    "qp": LIFConfig(tau=2.0, decay_input=False, v_th=strict(1.0), detach_reset=False, surrogate=Triangle(1.0)),
+    # MFP-QSNN (2025) in its "leak" form: no reset, the leak learnable from 1/2.
+    "memory_free_leak": LIFConfig(tau=2.0, decay_input=False, learn_tau=True, reset="none", surrogate=ATan(2.0)),
+}
+
+
+def neuron(preset: str | LIFConfig, role: str = "") -> LIF:
+    """A layer of neurons from a preset's name or a config. Raises ValueError naming the known presets."""
+    if isinstance(preset, LIFConfig):
+        return LIF(preset, role=role)
+    if preset not in PRESETS:
+        raise ValueError(f"unknown neuron {preset!r}; known: {', '.join(PRESETS)}")
+    return LIF(PRESETS[preset], role=role)
