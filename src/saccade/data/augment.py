@@ -88,7 +88,7 @@ def random_crop(x: Tensor, padding: int) -> Tensor:
     rows = offsets[:, 0] + torch.arange(height, device=x.device)
     columns = offsets[:, 1] + torch.arange(width, device=x.device)
     pixels = (rows[:, :, None] * wide + columns[:, None, :]).view(count, 1, -1).expand(-1, channels, -1)
-    return functional.pad(x, (padding,) * 4).view(count, channels, -1).gather(2, pixels).view(x.shape)
+    return functional.pad(x, (padding,) * 4).reshape(count, channels, -1).gather(2, pixels).view(x.shape)
 
 
 def random_flip(x: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ _FASHION_NAMES = (
 
 _DESCRIPTIONS = {
     "cifar10": "CIFAR-10: 50,000 + 10,000 colour images of 32x32 in 10 classes, in cifar-10-batches-bin or -py",
-    "cifar100": "CIFAR-100: 50,000 + 10,000 colour images of 32x32 in 100 (fine) classes, in cifar-100-binary or -python",
+    "cifar100": "CIFAR-100: 50,000 + 10,000 colour images of 32x32 in 100 classes, in cifar-100-binary or -python",
     "mnist": "MNIST: 60,000 + 10,000 grey images of 28x28, handwritten digits, idx files (.gz or not) in mnist",
     "fashion-mnist": "Fashion-MNIST: 60,000 + 10,000 grey images of 28x28 in 10 classes, idx files in fashion-mnist",
     "digits": "Digits of scikit-learn: 1,437 + 360 grey images of 8x8, comes with the package, no file needed",

@@ -65,9 +65,9 @@ def read_cifar(root: Path, form: CifarFormat) -> tuple[ArraySet, ArraySet]:
     """
     binary, python = root / form.binary_folder, root / form.python_folder
     if binary.is_dir():
-        train, test = (_read_files(binary, files, form, _read_binary) for files in (form.train, form.test))
+        train, test = (_read_files(binary, ".bin", files, form) for files in (form.train, form.test))
     elif python.is_dir():
-        train, test = (_read_files(python, files, form, _read_python) for files in (form.train, form.test))
+        train, test = (_read_files(python, "", files, form) for files in (form.train, form.test))
     else:
         raise FileNotFoundError(f"{form.title}: no folder {form.binary_folder} or {form.python_folder} in {root}")
     return train, test
@@ -91,40 +91,39 @@ def missing_python_file(folder: Path, form: CifarFormat) -> Path | None:
     return None
 
 
-def _read_files(folder: Path, files: tuple[tuple[str, int], ...], form: CifarFormat, read) -> ArraySet:
+def _read_files(folder: Path, suffix: str, files: tuple[tuple[str, int], ...], form: CifarFormat) -> ArraySet:
+    read = _read_binary if suffix else _read_python
     total = sum(records for _, records in files)
     images, labels = np.empty((total, PIXELS), np.uint8), np.empty(total, np.int64)
     at = 0
     for name, records in files:
         here = slice(at, at + records)
-        path = folder / name
-        images[here], labels[here] = read(path, records, form)
-        wrong = np.flatnonzero((labels[here] < 0) | (labels[here] >= len(form.classes)))
-        if len(wrong):
-            raise ValueError(
-                f"{path}: label {labels[here][wrong[0]]} in record {wrong[0]}, "
-                f"where 0..{len(form.classes) - 1} are allowed: fetch it again"
-            )
+        path = folder / f"{name}{suffix}"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file; {form.title} is incomplete: place it there")
+        pixels, values = read(path, records, form)
+        for record, label in enumerate(values):
+            if not 0 <= label < len(form.classes):
+                raise ValueError(
+                    f"{path}: label {label} in record {record}, where 0..{len(form.classes) - 1} are allowed: "
+                    "fetch it again"
+                )
+        images[here], labels[here] = pixels, values
         at += records
     return ArraySet(torch.from_numpy(images).view(-1, *SHAPE), torch.from_numpy(labels), form.classes)
 
 
-def _read_binary(path: Path, records: int, form: CifarFormat) -> tuple[NDArray, NDArray]:
-    path = path.with_name(f"{path.name}.bin")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; {form.title} is incomplete: place it there")
+def _read_binary(path: Path, records: int, form: CifarFormat) -> tuple[NDArray, list[int]]:
     record, size = form.label_bytes + PIXELS, path.stat().st_size
     if size != records * record:
         raise ValueError(
             f"{path}: {size} bytes, where {records} records of {record} bytes make {records * record}: fetch it again"
         )
     content = np.fromfile(path, np.uint8).reshape(records, record)
-    return content[:, form.label_bytes :], content[:, form.label_bytes - 1]
+    return content[:, form.label_bytes :], content[:, form.label_bytes - 1].tolist()
 
 
-def _read_python(path: Path, records: int, form: CifarFormat) -> tuple[NDArray, NDArray]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; {form.title} is incomplete: place it there")
+def _read_python(path: Path, records: int, form: CifarFormat) -> tuple[NDArray, list[int]]:
     # Labels and file names take well under 100 bytes a record; a larger file is something else.
     if path.stat().st_size > records * (PIXELS + 1000) + 100_000:
         raise ValueError(f"{path}: {path.stat().st_size} bytes, too large for {records} records: is it another file?")
@@ -137,10 +136,4 @@ def _read_python(path: Path, records: int, form: CifarFormat) -> tuple[NDArray, 
         raise ValueError(f"{path}: {found} under 'data', where [{records}, {PIXELS}] belongs: fetch it again")
     if not isinstance(labels, list) or len(labels) != records or any(type(label) is not int for label in labels):
         raise ValueError(f"{path}: '{form.label_key}' is not a list of {records} integers: fetch it again")
-    if not all(0 <= label < len(form.classes) for label in labels):
-        wrong = next(i for i, label in enumerate(labels) if not 0 <= label < len(form.classes))
-        raise ValueError(
-            f"{path}: label {labels[wrong]} in record {wrong}, where 0..{len(form.classes) - 1} are allowed: "
-            "fetch it again"
-        )
-    return images, np.array(labels, np.int64)
+    return images, labels

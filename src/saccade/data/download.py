@@ -39,6 +39,7 @@ def _transfer(url: str, part: Path, report: Callable[[str], None]) -> None:
     try:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and have:
             return  # nothing is left to fetch; the checksum decides
         raise ConnectionError(f"{url}: the server answers {error.code} {error.reason}") from None
@@ -52,8 +53,12 @@ def _transfer(url: str, part: Path, report: Callable[[str], None]) -> None:
         size = f"{total:,} bytes" if total else "size unknown"
         report(f"{'resuming' if resumed else 'fetching'} {url} ({size}{f', {have:,} are here' if have else ''})")
         with part.open("ab" if resumed else "wb") as file:
+            shown = have
             while chunk := _read(response, url, part):
                 file.write(chunk)
+                if total and file.tell() - shown >= total / 10:
+                    shown = file.tell()
+                    report(f"  {100 * shown // total} %")
     arrived = part.stat().st_size
     if total is not None and arrived < total:
         raise ConnectionError(f"{url}: broke off at {arrived:,} of {total:,} bytes: run again to resume")

@@ -66,7 +66,7 @@ def read_folder(folder: Path, size: int, classes: Sequence[str] | None = None) -
 
 
 def check_folder(root: Path, *, report: Callable[[str], None] = print) -> int:
-    """Decode every image of root/{train,validation,test}, report each unreadable one, return how many there are.
+    """Decode every image of root/{train,validation,test}, report each unreadable one, return how many images there are.
 
     Raises FileNotFoundError where the layout is wrong, ValueError (one line, the first bad file) if any is unreadable.
     """
@@ -98,11 +98,11 @@ def _read_image(path: Path, size: int) -> np.ndarray:
     try:
         with Image.open(path) as file:
             image = file.convert("RGB")
-        shorter = min(image.size)
-        width, height = (max(size, round(side * size / shorter)) for side in image.size)
-        left, top = (width - size) // 2, (height - size) // 2
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-        return np.array(image.crop((left, top, left + size, top + size)))
+        side = min(image.size)
+        left, top = ((length - side) / 2 for length in image.size)
+        # The same as resizing the shorter side and then cropping, without the parts that the crop would drop.
+        box = (left, top, left + side, top + side)
+        return np.array(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
     except Exception as error:  # decoders of damaged files raise nearly anything
         reason = " ".join(str(error).split()).replace(f" '{path}'", "") or type(error).__name__
         raise ValueError(f"{path}: unreadable image ({reason}): replace or delete it") from None

@@ -60,7 +60,7 @@ IDX_SOURCES = {
 }
 
 
-def prepare(name: str, root: Path, *, report: Report = print) -> Path:
+def prepare(name: str, root: str | Path, *, report: Report = print) -> Path:
     """Make `name` loadable from `root` and return the folder that holds it.
 
     Files that are complete are left alone; archives placed in `root` by hand are verified and unpacked; the rest is
@@ -68,6 +68,7 @@ def prepare(name: str, root: Path, *, report: Report = print) -> Path:
     to place where), ValueError for damaged files, FileNotFoundError for a `folder` without the right layout.
     """
     describe(name)  # raises for unknown names
+    root = Path(root).expanduser()
     if name in CIFAR_SOURCES:
         return _prepare_cifar(name, root, report)
     if name in IDX_SOURCES:
@@ -127,7 +128,7 @@ def _fetch_or_explain(name: str, source: Source, folder: Path, report: Report) -
 
 
 def _unpack(archive: Path, md5: str, folder: Path, report: Report) -> Path:
-    """Unpack `folder` from `archive` beside it; files move into place whole, so that a break leaves none half written."""
+    """Unpack `folder` from `archive`, aside first: files move into place whole, so that a break leaves none in halves."""
     found = md5_of(archive)
     if found != md5:
         raise ValueError(f"{archive}: MD5 {found}, not the published {md5}: delete it and run again")
@@ -146,5 +147,9 @@ def _unpack(archive: Path, md5: str, folder: Path, report: Report) -> Path:
                 os.replace(file, folder / file.name)
         else:
             os.replace(unpacked, folder)
+    form = next(form for form in FORMATS.values() if folder.name in (form.binary_folder, form.python_folder))
+    missing = (missing_binary_file if folder.name == form.binary_folder else missing_python_file)(folder, form)
+    if missing is not None:
+        raise ValueError(f"{missing}: absent from {archive}, or of the wrong size")
     report(f"{folder}: complete; {archive} may be deleted")
     return folder

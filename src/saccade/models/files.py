@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from saccade.models.base import SpikingModel
 from saccade.models.registry import create_model
@@ -85,18 +85,23 @@ def load_model(path: str | os.PathLike[str]) -> SpikingModel:
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Load a file's tensors into a model of the same structure. Raises ValueError naming the first misfit."""
     try:
-        state = load_file(path)
+        tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: not a readable weights file ({error})") from None
+    fit_weights(model, tensors, str(path))
+
+
+def fit_weights(model: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
+    """``load_state_dict`` whose error is one line: ValueError naming ``source`` and the first tensor that misfits."""
     own = model.state_dict()
-    for key in own.keys() ^ state.keys():
-        side = "lacks" if key in own else "has an unexpected"
-        raise ValueError(f"{path}: belongs to another model: it {side} tensor {key!r}")
+    for key in sorted(own.keys() ^ tensors.keys()):
+        side = "lacks the" if key in own else "has an unexpected"
+        raise ValueError(f"{source}: belongs to another model: it {side} tensor {key!r}")
     for key, value in own.items():
-        if value.shape != state[key].shape:
-            shapes = f"{list(state[key].shape)} where the model has {list(value.shape)}"
-            raise ValueError(f"{path}: belongs to another model: {key!r} is {shapes}")
-    model.load_state_dict(state)
+        if value.shape != tensors[key].shape:
+            shapes = f"{list(tensors[key].shape)} where the model has {list(value.shape)}"
+            raise ValueError(f"{source}: belongs to another model: {key!r} is {shapes}")
+    model.load_state_dict(tensors)
 
 
 def apply_transform(model: SpikingModel, name: str, config: dict[str, Any]) -> None:

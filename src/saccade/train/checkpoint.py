@@ -1,0 +1,80 @@
+"""Trainer state on disk: one safetensors file, written aside and renamed, so that a kill never leaves half of one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.optim import Optimizer
+
+from saccade.models.files import write_tensors
+
+FORMAT = "saccade-checkpoint-1"
+
+
+@dataclass
+class Progress:
+    """Where a run stands: ``epoch`` epochs are complete, and ``step`` steps of the next one."""
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    correct: int = 0
+    seen: int = 0
+    seconds: float = 0.0
+    best_accuracy: float = -1.0
+    best_epoch: int = -1
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def save(
+    path: Path, model: dict[str, Tensor], ema: dict[str, Tensor] | None, optimizer: Optimizer | None, progress: Progress
+) -> None:
+    """Write a checkpoint. Raises OSError (disk full, ...) with the previous checkpoint untouched."""
+    tensors = {f"model/{key}": value for key, value in model.items()}
+    tensors |= {f"ema/{key}": value for key, value in (ema or {}).items()}
+    groups: list[Any] = []
+    plain: dict[str, Any] = {}
+    if optimizer is not None:
+        state = optimizer.state_dict()
+        groups = state["param_groups"]
+        for index, entries in state["state"].items():
+            for key, value in entries.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer/{index}/{key}"] = value
+                else:
+                    plain[f"{index}/{key}"] = value
+    meta = {"format": FORMAT, "progress": asdict(progress), "groups": groups, "plain": plain}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
+    write_tensors(kept, path, {"saccade": json.dumps(meta)})
+
+
+def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any] | None, Progress]:
+    """``({"model": ..., "ema": ...}, optimizer state dict, progress)``. Raises ValueError for a file that is not ours."""
+    try:
+        with safe_open(path, "pt") as file:
+            meta = json.loads((file.metadata() or {}).get("saccade", "null"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a mapping)
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not a readable checkpoint ({error})") from None
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise ValueError(f"{path}: not a checkpoint written by saccade ({FORMAT})")
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}}
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in tensors.items():
+        kind, rest = key.split("/", 1)
+        if kind == "optimizer":
+            index, name = rest.split("/", 1)
+            state.setdefault(int(index), {})[name] = value
+        else:
+            parts[kind][rest] = value
+    for key, value in meta["plain"].items():
+        index, name = key.split("/", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimizer = {"state": state, "param_groups": meta["groups"]} if meta["groups"] else None
+    return parts, optimizer, Progress(**meta["progress"])
