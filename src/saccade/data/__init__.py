@@ -7,7 +7,7 @@ transformations of training; `prepare` fetches a set from its canonical address.
 from saccade.data.augment import Augmentation, build_augmentation
 from saccade.data.batching import batches, steps_per_epoch
 from saccade.data.catalogue import describe, load, names
-from saccade.data.folder import FolderSet, check_folder
+from saccade.data.folder import FolderSet, check_folder, read_image
 from saccade.data.imageset import ArraySet, ImageSet
 from saccade.data.preparing import prepare
 from saccade.data.split import Splits
@@ -25,5 +25,6 @@ __all__ = [
     "load",
     "names",
     "prepare",
+    "read_image",
     "steps_per_epoch",
 ]

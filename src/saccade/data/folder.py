@@ -30,7 +30,7 @@ class FolderSet(ImageSet):
         index = torch.as_tensor(indices, dtype=torch.int64)
         images = torch.empty(len(index), *self.shape, dtype=torch.uint8)
         for at, i in enumerate(index.tolist()):
-            images[at] = torch.from_numpy(_read_image(self.files[i], self.size).transpose(2, 0, 1))
+            images[at] = read_image(self.files[i], self.size)
         return images, self.labels[index]
 
     def subset(self, indices: Indices) -> "FolderSet":
@@ -78,7 +78,7 @@ def check_folder(root: Path, *, report: Callable[[str], None] = print) -> int:
     bad: list[str] = []
     for file in files:
         try:
-            _read_image(file, size=1)
+            read_image(file, size=1)
         except ValueError as error:
             bad.append(str(error))
             report(bad[-1])
@@ -91,18 +91,24 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
 
 
-def _read_image(path: Path, size: int) -> np.ndarray:
-    """uint8 [size, size, 3]."""
+def read_image(path: Path, size: int, channels: int = 3) -> Tensor:
+    """uint8 [channels, size, size]: RGB or grey, the shorter side resized to `size`, centre-cropped to a square.
+
+    Raises ValueError naming the file if it cannot be decoded, or for a channel count other than 1 or 3.
+    """
     from PIL import Image
 
+    if channels not in (1, 3):
+        raise ValueError(f"{path}: pictures can be read with 1 or 3 channels, not {channels}")
     try:
         with Image.open(path) as file:
-            image = file.convert("RGB")
+            image = file.convert("RGB" if channels == 3 else "L")
         side = min(image.size)
         left, top = ((length - side) / 2 for length in image.size)
         # The same as resizing the shorter side and then cropping, without the parts that the crop would drop.
         box = (left, top, left + side, top + side)
-        return np.array(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
+        pixels = np.array(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
     except Exception as error:  # decoders of damaged files raise nearly anything
         reason = " ".join(str(error).split()).replace(f" '{path}'", "") or type(error).__name__
         raise ValueError(f"{path}: unreadable image ({reason}): replace or delete it") from None
+    return torch.from_numpy(pixels.reshape(size, size, channels)).permute(2, 0, 1)

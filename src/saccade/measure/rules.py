@@ -9,7 +9,7 @@ Results whose values leave an exact grid (uneven average windows, products with 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import prod
 from typing import Any
@@ -56,13 +56,21 @@ class Call:
         return float(x) if x.numel() == 1 and not self.tape[x].live else None
 
     def steps(self, x: Tensor) -> Tensor:
-        """|k| of a spike tensor, checked against its alphabet unless these very values were checked before."""
+        """|k| of a spike tensor, checked against its alphabet unless these very values were checked before.
+
+        Values from an exact sum or product may fill less than their interval (`a + s - a*s` of two binary tensors
+        stays binary): the check narrows the interval to what it saw, though not below {0,1}.
+        """
         known, alphabet = self.tape[x], self.alphabet(x)
         assert alphabet is not None
-        if known.checked == x._version and alphabet.unit == 1:
-            k = x
+        if known.checked == x._version:
+            k = x if alphabet.unit == 1 else (x / float(alphabet.unit)).round()
         else:
             k = to_steps(x, alphabet, f"{self.where}: input of {self.name}")
+            if known.alphabet and k.numel() and x.numel() * x.element_size() == x.untyped_storage().nbytes():
+                seen_low, seen_high = (int(v) for v in k.aminmax())
+                low, high = max(alphabet.low, min(seen_low, 0)), min(alphabet.high, max(seen_high, 1))
+                self.tape[x] = replace(known, alphabet=Alphabet(alphabet.unit, low, high), checked=x._version)
         return k.abs() if alphabet.low < 0 else k
 
     def event_sum(self, x: Tensor, dim: tuple[int, ...] | None = None) -> Tensor:
@@ -97,11 +105,11 @@ def _convolution(call: Call) -> None:
     fan_in = prod(weight.shape[2:]) * (weight.shape[0] // groups if transposed else weight.shape[1])
     dense = x.shape[0] * x.shape[1] * reach * geo.all_reached(vectors)
     record = OpRecord(call.where, "conv", fan_in, outputs=call.out.numel(), counts=Counts(dense_macs=dense))
-    record.alphabet = call.alphabet(x)
-    if record.alphabet is None:
+    if call.alphabet(x) is None:
         record.counts.macs = dense
     else:
         events = call.event_sum(x, (0, 1))
+        record.alphabet = call.alphabet(x)  # as narrowed by the check
         record.spiking, record.inputs, record.events = 1, x.numel(), int(events.sum())
         record.counts.sops = reach * geo.reached(events, vectors)
     call.record(record)
@@ -119,7 +127,6 @@ def _matmul(call: Call) -> Alphabet | None:
     record.counts.dense_macs = batch * rows * inner * cols
     spikes_a, spikes_b = call.alphabet(a), call.alphabet(b)
     record.spiking = (spikes_a is not None) + (spikes_b is not None)
-    record.alphabet = spikes_a or spikes_b
     result = None
     if spikes_a and spikes_b:
         left, right = call.event_sum(a3, (1,)), call.event_sum(b3, (2,))
@@ -133,6 +140,7 @@ def _matmul(call: Call) -> Alphabet | None:
         record.counts.sops = record.events * reach
     else:
         record.counts.macs = record.counts.dense_macs
+    record.alphabet = call.alphabet(a) or call.alphabet(b)
     call.record(record)
     return result
 
@@ -149,15 +157,10 @@ def _add(call: Call) -> Alphabet | None:
 
 
 def _sum_of(call: Call, a: Any, sign_a: Fraction, b: Any, sign_b: Fraction) -> Alphabet | None:
-    value_a, value_b = call.number(a), call.number(b)
-    if value_a is not None or value_b is not None:
-        x, sign, shift = (b, sign_b, sign_a * as_fraction(value_a)) if value_a is not None else (a, sign_a, Fraction(0))
-        if value_a is None and value_b is not None:
-            shift = sign_b * as_fraction(value_b)
-        alphabet = call.alphabet(x) if isinstance(x, Tensor) else None
-        if shift != 0:
-            call.count(adds=call.out.numel() if alphabet is None else int(call.steps(x).count_nonzero()))
-        return None if alphabet is None else alphabet.scale(sign).plus(Alphabet.constant(float(shift)))
+    for x, sign, other, sign_other in ((a, sign_a, b, sign_b), (b, sign_b, a, sign_a)):
+        value = call.number(other)
+        if value is not None:
+            return _shifted(call, x, sign, sign_other * as_fraction(value))
     spikes_a, spikes_b = call.alphabet(a), call.alphabet(b)
     if spikes_a and spikes_b:
         call.count(adds=int(((call.steps(a) != 0) & (call.steps(b) != 0)).count_nonzero()))
@@ -165,9 +168,16 @@ def _sum_of(call: Call, a: Any, sign_a: Fraction, b: Any, sign_b: Fraction) -> A
     if spikes_a or spikes_b:
         spikes = a if spikes_a else b
         call.count(adds=int(call.steps(spikes).count_nonzero()) * call.repeats(spikes))
-    elif b is not call.bias and a is not call.bias:
+    elif a is not call.bias and b is not call.bias:
         call.count(adds=call.out.numel())
     return None
+
+
+def _shifted(call: Call, x: Tensor, sign: Fraction, shift: Fraction) -> Alphabet | None:
+    alphabet = call.alphabet(x)
+    if shift != 0:
+        call.count(adds=call.out.numel() if alphabet is None else int(call.steps(x).count_nonzero()))
+    return None if alphabet is None else alphabet.scale(sign).plus(Alphabet.constant(float(shift)))
 
 
 def _mul(call: Call) -> Alphabet | None:
@@ -394,10 +404,15 @@ for _rule, _names in {
     "gelu silu elu softplus leaky_relu hardsigmoid hardswish mish _softmax _log_softmax cumsum var std var_mean "
     "linalg_vector_norm native_layer_norm native_group_norm upsample_bilinear2d",
     _free: "_local_scalar_dense equal rand_like randn_like bernoulli arange",
-    _move: "clone _to_copy copy _unsafe_view lift_fresh lift cat stack repeat index index_select gather roll flip where "
+    _move: "clone _to_copy copy cat stack repeat index index_select gather roll flip where "
     "masked_fill constant_pad_nd im2col upsample_nearest2d pixel_shuffle pixel_unshuffle reflection_pad2d "
     "replication_pad2d tril triu",
     _fill: "zeros ones full empty zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty "
     "empty_strided new_empty_strided scalar_tensor fill zero",
 }.items():
     RULES.update(dict.fromkeys(_names.split(), _rule))
+
+COPIES = (_move, _fill)  # rules that carry alphabets even of constants (zeros that spikes are written into)
+MOVES = _move  # what it returns holds only values that it was given
+INTEGER_RULES = frozenset("logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor".split())
+SHARING = frozenset(("_unsafe_view", "detach", "alias"))  # not marked as views, but their result is their argument

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,15 @@ def register_transform(name: str, apply: Callable[[SpikingModel, dict[str, Any]]
     _TRANSFORMS[name] = apply
 
 
-def save_model(model: SpikingModel, path: str | os.PathLike[str], classes: list[str] | None = None) -> None:
+def save_model(
+    model: SpikingModel,
+    path: str | os.PathLike[str],
+    classes: Sequence[str] | None = None,
+    input_shape: Sequence[int] | None = None,
+) -> None:
     """Write a model made by ``create_model``, with the transforms applied since (aside, then renamed).
+
+    ``input_shape``: the ``(C, H, W)`` it was trained on, for ``saccade predict``.
 
     Raises ValueError for a model without a registered name, OSError (disk full, no permission) with nothing overwritten.
     """
@@ -35,7 +42,14 @@ def save_model(model: SpikingModel, path: str | os.PathLike[str], classes: list[
     if created is None:
         raise ValueError("only models from create_model can be saved to a model file")
     name, kwargs = created
-    meta = {"format": FORMAT, "model": name, "kwargs": kwargs, "classes": classes, "transforms": model.transforms}
+    meta = {
+        "format": FORMAT,
+        "model": name,
+        "kwargs": kwargs,
+        "classes": list(classes) if classes else None,
+        "input": list(input_shape) if input_shape else None,
+        "transforms": model.transforms,
+    }
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     write_tensors(tensors, path, {"saccade": json.dumps(meta)})
 
@@ -52,7 +66,7 @@ def write_tensors(tensors: dict[str, Any], path: str | os.PathLike[str], metadat
 
 
 def model_info(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The metadata of a model file: format, model, kwargs, classes, transforms. Raises ValueError for anything else."""
+    """The metadata of a model file: format, model, kwargs, classes, input, transforms. Raises ValueError for anything else."""
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such model file")
     try:
@@ -78,7 +92,6 @@ def load_model(path: str | os.PathLike[str]) -> SpikingModel:
     for transform in meta["transforms"]:
         apply_transform(model, transform["name"], transform["config"])
     load_weights(model, path)
-    model.classes = meta["classes"]
     return model.eval()
 
 

@@ -362,7 +362,8 @@ class _Job:
         parts, _, _ = checkpoint.load(path)
         fit_weights(self.model, parts["ema"] or parts["model"], str(path))
         if self.fabric.is_global_zero:
-            save_model(self.model, self.run.path / "model.safetensors", list(self.splits.test.classes))
+            test = self.splits.test
+            save_model(self.model, self.run.path / "model.safetensors", test.classes, test.shape)
         self.report.testing(len(self.splits.test))
         test = evaluate(
             self.model,

@@ -1,0 +1,157 @@
+"""Commands that look into a model: what it costs, what can go, whether it keeps its promises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from saccade.cli import common
+from saccade.cli.training import AsJson, DataRoot, SetName
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def profile(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file, a run directory, or a registered name.")],
+    data: DataRoot = None,
+    set_name: SetName = None,
+    images: Annotated[int, typer.Option(min=1, help="How many test images to run.")] = 256,
+    convention: Annotated[str, typer.Option(help="Energy convention: standard or orrc.")] = "standard",
+    json: AsJson = False,
+) -> None:
+    """Count spikes, synaptic operations, energy and state memory per layer, on real images.
+
+    A registered name is profiled untrained, on noise of its published input size.
+    """
+    import torch
+
+    from saccade.measure import profile as measure
+    from saccade.models import create_model, list_models, load_model, model_card
+
+    batches: Iterable[Tensor]
+    if model in list_models():
+        network = create_model(model).eval()
+        _, height, width = model_card(model).input
+        batches = [torch.rand(2, network.in_channels, height, width, generator=torch.Generator().manual_seed(0))]
+    else:
+        file, recipe = common.open_run(Path(model))
+        network = load_model(file)
+        splits = common.splits_for(recipe, set_name, data)
+        common.check_fits(network, splits, file)
+        batches = common.image_batches(splits.test, limit=images)
+    found = measure(network, batches, convention=convention)
+    if json:
+        common.print_json(found.to_json())
+    else:
+        common.print_table(found.table())
+
+
+def prune(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or a model file inside one.")],
+    out: Annotated[Path | None, typer.Option(help="Where the pruned model goes (default: beside the model).")] = None,
+    data: DataRoot = None,
+    json: AsJson = False,
+) -> None:
+    """Remove the shortcuts that never fire on the training and validation data, and prove that nothing changed.
+
+    The logits before and after are compared bit for bit on that data; any difference on the test set is reported.
+    """
+    from saccade.compress import natural_pruning
+    from saccade.models import create_model, load_model, save_model
+    from saccade.models.files import fit_weights
+    from saccade.train import checkpoint
+    from saccade.train.rundir import RunDirectory
+
+    file, recipe = common.open_run(run)
+    if recipe is None:
+        raise ValueError(f"{run}: natural pruning needs the run directory, for its training data")
+    network = load_model(file)
+    splits = common.splits_for(recipe, None, data)
+    common.check_fits(network, splits, file)
+    directory = RunDirectory(file.parent)
+    initial = None
+    if directory.checkpoint("initial").exists():
+        initial = create_model(recipe.model.name, **recipe.model.kwargs).eval()
+        fit_weights(initial, checkpoint.load(directory.checkpoint("initial"))[0]["model"], str(directory.path))
+
+    def measured() -> Iterable[Tensor]:
+        yield from common.image_batches(splits.train)
+        yield from common.image_batches(splits.validation)
+
+    pruned, found = natural_pruning(
+        network,
+        measured,
+        lambda: common.image_batches(splits.test),
+        initial,
+        history=directory.metrics(),
+        progress=common.passes(json),
+    )
+    target = out or file.with_name("pruned.safetensors")
+    if found["removed"]:
+        save_model(pruned, target, splits.test.classes, splits.test.shape)
+    directory.write_json("pruning.json", found)
+    if json:
+        common.print_json(found)
+        return
+    print_pruning(found)
+    print(f"wrote {target}" if found["removed"] else "nothing to remove: every shortcut fires")
+
+
+def print_pruning(found: dict) -> None:
+    """The report of natural pruning, for people."""
+    for row in found["shortcuts"]:
+        verdict = "removed" if row["removed"] else "kept"
+        print(f"{row['path']}: {row['spikes']:,} spikes, {verdict} ({row['story']})")
+    before, after = found["parameters"]["before"], found["parameters"]["after"]
+    print(f"parameters {before:,} -> {after:,}")
+    for name, label in (("measured", "training and validation data"), ("test", "test set")):
+        if found[name]:
+            result = found[name]
+            words = "identical" if result["equal"] else f"different on {result['differing_samples']}"
+            print(f"logits on the {label}: {words} ({result['samples']:,} images)")
+
+
+def verify(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A model file, run directory, registered name, or package.module:factory."
+        ),
+    ],
+    input_shape: Annotated[str, typer.Option("--shape", help="Input of one sample, e.g. 3,32,32 or T,3,32,32.")] = "",
+    input_file: Annotated[Path | None, typer.Option("--input", help="A .npy file with a batch of inputs.")] = None,
+    steps: Annotated[int | None, typer.Option("--T", help="Steps of the sequences to test with.")] = None,
+    time_axis: Annotated[str, typer.Option(help="first ([T, N, ...]) or none (a static batch [N, ...]).")] = "",
+    reset: Annotated[str, typer.Option(help="package.module:function called with the model before each run.")] = "",
+    spiking: Annotated[
+        list[str] | None, typer.Option(help="Class names of spiking modules (foreign models). Repeatable.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="A silent layer is an error, not a warning.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Check that a model is the function it claims to be: no sample sees another, no call remembers the last, ...
+
+    Works on this package's models and on any torch module. Exit code 1 if a check fails.
+    """
+    from saccade.verify import verify_target
+
+    found = verify_target(
+        model,
+        shape=tuple(int(part) for part in input_shape.split(",")) if input_shape else None,
+        input_file=input_file,
+        T=steps,
+        time_axis=time_axis or None,
+        reset=reset or None,
+        spiking=tuple(spiking or ()),
+        strict=strict,
+    )
+    if json:
+        common.print_json(found.to_json())
+    else:
+        print(found.table())
+    if not found.passed:
+        raise typer.Exit(1)

@@ -1,0 +1,125 @@
+"""What several commands share."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from saccade.data import ImageSet, Splits
+    from saccade.models import SpikingModel
+    from saccade.train import Recipe
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes in the package, such as "syna_resnet/digits"."""
+    root = importlib.resources.files("saccade") / "recipes"
+    found = []
+    for system in root.iterdir():
+        if system.is_dir() and not system.name.startswith("_"):
+            found += [f"{system.name}/{file.name[:-5]}" for file in system.iterdir() if file.name.endswith(".yaml")]
+    return sorted(found)
+
+
+def recipe_path(name: str) -> Path:
+    """A recipe's file: a path, or the name of one in the package. Raises ValueError if there is neither."""
+    if Path(name).is_file():
+        return Path(name)
+    packaged = importlib.resources.files("saccade") / "recipes" / f"{name}.yaml"
+    if packaged.is_file():
+        return Path(str(packaged))
+    raise ValueError(f"no recipe {name!r}: neither a file nor one of the package's (`saccade recipes` lists them)")
+
+
+def open_run(path: Path) -> tuple[Path, Recipe | None]:
+    """A model file and, where it lies in a run directory, the recipe it was trained with.
+
+    ``path`` is a model file or a run directory. Raises ValueError if it is neither.
+    """
+    from saccade.train.rundir import RunDirectory
+
+    file = path / "model.safetensors" if path.is_dir() else path
+    if not file.is_file():
+        raise ValueError(f"{path}: neither a model file nor a run directory with a model.safetensors")
+    run = RunDirectory(file.parent)
+    return file, run.recipe() if (run.path / "recipe.yaml").exists() else None
+
+
+def splits_for(recipe: Recipe | None, name: str | None, root: Path | None, seed: int = 0) -> Splits:
+    """The data a command works on: the recipe's, or the set named on the command line."""
+    from saccade.data import load
+
+    if name is None and recipe is None:
+        raise ValueError("which images? name a set with --set-name (the model does not lie in a run directory)")
+    if recipe is not None and (name is None or name == recipe.data.name):
+        data = recipe.data
+        return load(
+            data.name,
+            root or data.root,
+            validation=data.validation,
+            seed=data.split_seed,
+            train_size=data.train_size,
+            test_size=data.test_size,
+            size=data.size,
+        )
+    assert name is not None
+    from saccade.data import names
+
+    if name not in names():
+        raise ValueError(f"unknown image set {name!r}; known: {', '.join(names())}")
+    return load(name, root, validation=100, seed=seed)
+
+
+def image_batches(data: ImageSet, batch_size: int = 100, limit: int | None = None) -> Iterable[Tensor]:
+    """Images ``[n, C, H, W]`` of a set in file order, without labels, at most ``limit``."""
+    from saccade.data import batches
+
+    part = data if limit is None or limit >= len(data) else data.subset(range(limit))
+    for x, _ in batches(part, batch_size, seed=None):
+        yield x
+
+
+def check_fits(model: SpikingModel, splits: Splits, source: Path) -> None:
+    """Raises ValueError if the images have another channel or class count than the model."""
+    if splits.test.shape[0] != model.in_channels:
+        raise ValueError(f"{source}: takes {model.in_channels} channels, the images have {splits.test.shape[0]}")
+    if len(splits.test.classes) != model.num_classes:
+        raise ValueError(f"{source}: has {model.num_classes} classes, the images have {len(splits.test.classes)}")
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1))
+
+
+def print_table(table: Any) -> None:
+    """A rich table, as wide as it needs to be where the output is no terminal."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=240)
+    console.print(table)
+
+
+def passes(quiet: bool) -> Callable[[str, int], None]:
+    """A progress callback that keeps one line a pass up to date on a terminal's stderr."""
+    import sys
+
+    done: dict[str, int] = {}
+
+    def tell(what: str, count: int) -> None:
+        done[what] = done.get(what, 0) + count
+        if not quiet and sys.stderr.isatty():
+            print(f"\r{what}: {done[what]} images", end="", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def data_root(root: Path | None) -> Path:
+    return root or Path(os.environ.get("SACCADE_DATA", "data"))

@@ -1,0 +1,84 @@
+"""The ``saccade`` command and what its errors look like."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import typer
+
+import saccade
+from saccade.cli import analysing, catalogues, demo, training
+
+app = typer.Typer(
+    name="saccade",
+    help="Spiking vision at the edge: train a spiking network on real images, see where its spikes and joules go, "
+    "remove what never fires, and check that it is the function it claims to be.",
+    epilog="Exit codes: 0 success, 1 a check failed, 2 bad input, 130 interrupted. "
+    "SACCADE_DATA names the folder with the image sets (default: ./data).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("demo")(demo.demo)
+app.add_typer(catalogues.data_app, name="data")
+app.command("train")(training.train)
+app.command("evaluate")(training.evaluate)
+app.command("predict")(training.predict)
+app.command("profile")(analysing.profile)
+app.command("prune")(analysing.prune)
+app.command("verify")(analysing.verify)
+app.command("models")(catalogues.models)
+app.command("recipes")(catalogues.recipes)
+app.command("report")(training.report)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version and stop."),
+) -> None:
+    if version:
+        print(saccade.__version__)
+        raise typer.Exit()
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; every foreseeable error is one line on stderr."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """As ``main``, returning the exit code."""
+    try:
+        code = app(arguments, prog_name="saccade", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except typer.Exit as stop:
+        return stop.exit_code
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        return _fail(error.format_message(), 2)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted", 130)
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        if isinstance(error, BrokenPipeError):
+            return 0
+        return _fail(str(error), 2)
+    except Exception as error:
+        from saccade.train import Interrupted, TrainingError
+
+        if isinstance(error, Interrupted):
+            return _fail(str(error), 130)
+        if isinstance(error, TrainingError):
+            return _fail(str(error), 1)
+        raise
+
+
+def _fail(message: str, code: int) -> int:
+    print("saccade: " + " ".join(message.split()), file=sys.stderr)
+    return code

@@ -1,0 +1,112 @@
+"""What follows training, by the names recipes use; each writes its file into the run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from saccade.cli.common import image_batches
+from saccade.compress import natural_pruning as prune
+from saccade.data import batches
+from saccade.measure import profile
+from saccade.models import SpikingModel, create_model, save_model
+from saccade.models.files import fit_weights
+from saccade.train import checkpoint
+from saccade.train.engine import Finished
+
+PROFILED_IMAGES = 256
+SAMPLES = 8
+RASTER_NEURONS = 64
+
+
+def profiled(finished: Finished) -> dict[str, Any]:
+    """profile.json: spikes, operations and energy per layer, over the first test images."""
+    found = profile(finished.model, image_batches(finished.splits.test, limit=PROFILED_IMAGES))
+    record = found.to_json()
+    finished.run.write_json("profile.json", record)
+    total = found.total()
+    return {
+        "profile": {
+            "images": found.samples,
+            "spikes_per_image": total.spikes / found.samples,
+            "spikes_per_neuron": total.spikes_per_neuron,
+            "energy_standard_uj": found.energy("standard").total_pj * 1e-6,
+            "energy_orrc_uj": found.energy("orrc").total_pj * 1e-6,
+            "silent_layers": [row.name for row in found.layers if row.silent],
+        }
+    }
+
+
+def natural_pruning(finished: Finished) -> dict[str, Any]:
+    """pruned.safetensors and pruning.json: shortcuts that never fired on training and validation data are removed."""
+    model, run, splits = finished.model, finished.run, finished.splits
+
+    def measured() -> Iterable[Tensor]:
+        yield from image_batches(splits.train)
+        yield from image_batches(splits.validation)
+
+    pruned, report = prune(
+        model, measured, lambda: image_batches(splits.test), initial_model(finished), history=run.metrics()
+    )
+    if report["removed"]:
+        save_model(pruned, run.path / "pruned.safetensors", splits.test.classes, splits.test.shape)
+    run.write_json("pruning.json", report)
+    return {"pruning": {key: report[key] for key in ("removed", "saved_parameters", "measured", "test")}}
+
+
+def initial_model(finished: Finished) -> SpikingModel:
+    """The model as it was before training."""
+    path = finished.run.checkpoint("initial")
+    parts, _, _ = checkpoint.load(path)
+    model = create_model(finished.recipe.model.name, **finished.recipe.model.kwargs)
+    fit_weights(model, parts["model"], str(path))
+    return model.eval()
+
+
+def samples(finished: Finished) -> dict[str, Any]:
+    """samples.npz: a few test images, one a class first, with their predictions and the rasters of some neurons.
+
+    Arrays: ``images`` uint8 ``[n, C, H, W]``, ``labels`` and ``logits`` ``[n]``, ``[n, K]``, and for every neuron layer
+    ``raster/PATH`` uint8 ``[n, T, 64]``: the steps of evenly spaced neurons.
+    """
+    model, test = finished.model, finished.splits.test
+    order = torch.argsort(_occurrence(test.labels), stable=True)[:SAMPLES]
+    x, y = next(iter(batches(test.subset(order.tolist()), SAMPLES, seed=None)))
+    device = next(model.parameters()).device
+    rasters: dict[str, np.ndarray] = {}
+    handles = []
+    for path, module in model.named_modules():
+        if hasattr(module, "levels"):
+
+            def keep(_: object, __: object, out: Tensor, path: str = path) -> None:
+                flat = out.detach().flatten(2).transpose(0, 1)
+                picked = torch.linspace(0, flat.shape[-1] - 1, min(RASTER_NEURONS, flat.shape[-1])).long()
+                rasters[f"raster/{path}"] = (flat[..., picked.to(flat.device)] != 0).to(torch.uint8).cpu().numpy()
+
+            handles.append(module.register_forward_hook(keep))
+    with torch.inference_mode():
+        logits = model(x.to(device)).float().cpu().numpy()
+    for handle in handles:
+        handle.remove()
+    images = (x * 255).round().to(torch.uint8).numpy()
+    aside = finished.run.path / "samples.part.npz"
+    np.savez_compressed(aside, images=images, labels=y.numpy(), logits=logits, **rasters)  # type: ignore[arg-type]
+    aside.replace(finished.run.path / "samples.npz")
+    return {}
+
+
+def _occurrence(labels: Tensor) -> Tensor:
+    """How many earlier items have the same label: sorting by it takes one of every class first."""
+    seen: dict[int, int] = {}
+    result = []
+    for label in labels.tolist():
+        result.append(seen.get(label, 0))
+        seen[label] = result[-1] + 1
+    return torch.tensor(result)
+
+
+STAGES = {"profile": profiled, "natural_pruning": natural_pruning, "samples": samples}

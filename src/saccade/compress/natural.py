@@ -1,0 +1,211 @@
+"""Natural pruning: remove the shortcuts that never fire.
+
+Source: Shan et al. (2023), SynA-ResNet. The published scripts call a shortcut pruned when its rate rounds to 0 on one test
+batch; here the criterion is an exact count of zero spikes over the whole training and validation data, and the logits
+before and after are compared bit for bit on it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from saccade.layers import SpikingShortcut
+from saccade.models import SpikingModel, register_transform
+from saccade.models.files import apply_transform
+from saccade.train.evaluate import counting_roles
+
+TRANSFORM = "natural_pruning"
+REMOVABLE = ("or", "add")  # with a silent shortcut these give the backbone; "and" and "iand" give zero
+
+Batches = Callable[[], Iterable[Tensor]]
+
+
+def shortcuts(model: nn.Module) -> dict[str, SpikingShortcut]:
+    """The spiking shortcuts of a model by module path, in order."""
+    return {path: module for path, module in model.named_modules() if isinstance(module, SpikingShortcut)}
+
+
+@dataclass(frozen=True)
+class ShortcutRecord:
+    """What a shortcut did over some data: exact spike counts of its neuron and of its gate (None without one)."""
+
+    path: str
+    spikes: int
+    rate: float
+    gate_spikes: int | None
+    gate_rate: float | None
+    parameters: int
+    samples: int
+
+
+def measure_shortcuts(
+    model: SpikingModel, data: Iterable[Tensor], progress: Callable[[int], None] | None = None
+) -> list[ShortcutRecord]:
+    """Count the spikes of every shortcut and its gates over ``data`` (batches ``[N, C, H, W]`` or ``[T, N, ...]``)."""
+    device = next(model.parameters()).device
+    samples = 0
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode(), counting_roles(model) as counts:
+            for x in data:
+                model(x.to(device))
+                count = x.shape[0] if x.dim() == 4 else x.shape[1]
+                samples += count
+                if progress:
+                    progress(count)
+    finally:
+        model.train(was_training)
+    records = []
+    for path, shortcut in shortcuts(model).items():
+        spikes, chances = counts[f"{path}.neuron"]
+        gates = [tally for name, tally in counts.items() if name.startswith(f"{path}.gate.")]
+        gate_spikes, gate_chances = sum(g[0] for g in gates), sum(g[1] for g in gates)
+        records.append(
+            ShortcutRecord(
+                path,
+                spikes,
+                spikes / max(chances, 1),
+                gate_spikes if gates else None,
+                gate_spikes / max(gate_chances, 1) if gates else None,
+                sum(p.numel() for p in shortcut.parameters()),
+                samples,
+            )
+        )
+    return records
+
+
+def silent_shortcuts(model: SpikingModel, records: Sequence[ShortcutRecord]) -> list[str]:
+    """Paths of the shortcuts that may be removed: not one spike, joined by a connection that then passes the backbone."""
+    silent = []
+    for record in records:
+        parent = model.get_submodule(record.path.rpartition(".")[0])
+        if record.spikes == 0 and parent.connection in REMOVABLE:
+            silent.append(record.path)
+    return silent
+
+
+def remove_shortcuts(model: SpikingModel, paths: Sequence[str]) -> SpikingModel:
+    """A copy of ``model`` without the named shortcuts; the removal is replayed when its file is loaded.
+
+    Raises ValueError for a path that is no spiking shortcut, or whose connection needs it.
+    """
+    pruned = copy.deepcopy(model)
+    apply_transform(pruned, TRANSFORM, {"remove": list(paths)})
+    return pruned
+
+
+def _remove(model: SpikingModel, config: dict[str, Any]) -> None:
+    present = shortcuts(model)
+    for path in config["remove"]:
+        if path not in present:
+            raise ValueError(f"{path!r} is no spiking shortcut; the model has {', '.join(present) or 'none'}")
+        block = model.get_submodule(path.rpartition(".")[0])
+        if block.connection not in REMOVABLE:
+            raise ValueError(
+                f"{path!r} cannot be removed: {block.connection!r} of a silent shortcut is not the backbone"
+            )
+        block.shortcut = None
+
+
+register_transform(TRANSFORM, _remove)
+
+
+def compare_logits(before: SpikingModel, after: SpikingModel, data: Iterable[Tensor]) -> dict[str, Any]:
+    """Compare the logits of every step bit for bit.
+
+    Returns ``{samples, differing_samples, largest_difference, equal}``. Both models see the same batches.
+    """
+    device = next(before.parameters()).device
+    samples = differing = 0
+    largest = 0.0
+    with torch.inference_mode():
+        for x in data:
+            a, b = (model.eval()(x.to(device), steps=True) for model in (before, after))
+            samples += a.shape[1]
+            differing += int((a != b).any(-1).any(0).sum())
+            largest = max(largest, float((a - b).abs().max()) if a.numel() else 0.0)
+    return {
+        "samples": samples,
+        "differing_samples": differing,
+        "largest_difference": largest,
+        "equal": differing == 0,
+    }
+
+
+def natural_pruning(
+    model: SpikingModel,
+    measured: Batches,
+    test: Batches | None = None,
+    initial: SpikingModel | None = None,
+    history: Sequence[Mapping[str, float | None]] = (),
+    progress: Callable[[str, int], None] | None = None,
+) -> tuple[SpikingModel, dict[str, Any]]:
+    """Measure, remove what never fired, and verify.
+
+    ``measured()`` yields the batches of the training and validation data; ``test()`` those of the test set, on which any
+    difference is only reported. ``initial``, the model as initialised, and ``history``, the rows of metrics.csv with the
+    rates of every epoch, tell shortcuts that never opened from those that closed in training. ``progress(what, samples)``
+    is told how far each pass is.
+
+    Returns the pruned copy and a report: every shortcut's counts and story, the comparison of logits, what was saved.
+    Raises RuntimeError if the logits on the measured data differ, which would be a defect.
+    """
+
+    def told(what: str, data: Iterable[Tensor]) -> Iterable[Tensor]:
+        for x in data:
+            yield x
+            if progress:
+                progress(what, x.shape[0] if x.dim() == 4 else x.shape[1])
+
+    records = measure_shortcuts(model, told("measuring", measured()))
+    before = {r.path: r for r in measure_shortcuts(initial, told("at initialisation", measured()))} if initial else {}
+    removed = silent_shortcuts(model, records)
+    pruned = remove_shortcuts(model, removed) if removed else copy.deepcopy(model)
+    on_measured = compare_logits(model, pruned, told("verifying", measured()))
+    if not on_measured["equal"]:
+        raise RuntimeError(f"logits changed on {on_measured['differing_samples']} measured samples: please report this")
+    rows = []
+    for record in records:
+        row = asdict(record) | {"removed": record.path in removed}
+        if record.path in before:
+            start = before[record.path]
+            row |= {"initial_spikes": start.spikes, "initial_rate": start.rate, "initial_gate_rate": start.gate_rate}
+        peak = [epoch.get(f"rate/{record.path}.neuron") or 0.0 for epoch in history]
+        row["story"] = _story(record, before.get(record.path), max(peak, default=0.0))
+        rows.append(row)
+    count = {"before": _parameters(model), "after": _parameters(pruned)}
+    report = {
+        "shortcuts": rows,
+        "removed": removed,
+        "parameters": count,
+        "saved_parameters": count["before"] - count["after"],
+        "measured": on_measured,
+        "test": compare_logits(model, pruned, told("test set", test())) if test else None,
+    }
+    return pruned, report
+
+
+def _parameters(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def _story(now: ShortcutRecord, start: ShortcutRecord | None, peak: float) -> str:
+    """What became of a shortcut; ``peak``: its highest validation rate of any epoch, initialisation included."""
+    if now.spikes:
+        return "fires"
+    if (start is not None and start.spikes) or peak > 0:
+        return f"closed in training: it fired before (up to {max(peak, start.rate if start else 0.0):.2g} a step)"
+    if start is None:
+        return "silent"
+    if start.gate_spikes and not now.gate_spikes:
+        return "never fired: its gate was open at initialisation and closed in training"
+    if now.gate_spikes == 0:
+        return "never opened: its gate was closed at initialisation and still is"
+    return "never fired, though its gate opens" if now.gate_spikes else "never fired"

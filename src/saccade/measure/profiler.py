@@ -1,0 +1,230 @@
+"""`profile(model, data)`: run a model and count its spikes and operations, exactly, by layer."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import Tensor, nn
+
+from saccade.measure.alphabet import Alphabet
+from saccade.measure.energy import STANDARD, Convention, Energy, energy_of, named_convention
+from saccade.measure.records import COUNT_NAMES, Counts, NeuronRecord, OpRecord
+from saccade.measure.tracer import Tracer
+
+SCHEMA = "saccade.profile/1"
+
+
+@dataclass
+class LayerRow(Counts):
+    """One layer, by module path. Integers are exact totals over all `samples`; see `Counts` for the operations.
+
+    input: spike alphabet of its convolutions or products, "analog", or "" where there are none.
+    spikes: binary events emitted (an integer spike is |k| events), over all steps; spikes_per_step: the same by step.
+    neurons: neurons of the layer, once per sample. T: time steps they ran. energy_pj: per sample, by the profile's
+    convention. state_bytes: one float32 potential per neuron, per sample. silent: a neuron layer that never fired.
+    """
+
+    name: str = ""
+    kind: str = ""
+    role: str = ""
+    input: str = ""
+    samples: int = 0
+    spikes: int = 0
+    neurons: int = 0
+    T: int = 0
+    neuron_steps: int = 0
+    spikes_per_step: tuple[int, ...] = ()
+    energy_pj: float = 0.0
+
+    @property
+    def firing_rate(self) -> float:
+        """Spikes per neuron and step."""
+        return self.spikes / self.neuron_steps if self.neuron_steps else 0.0
+
+    @property
+    def spikes_per_neuron(self) -> float:
+        """Spikes per neuron over all time steps, mean over samples (Shan et al. 2023; Hu et al. 2021)."""
+        return self.spikes / (self.neurons * self.samples) if self.neurons else 0.0
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of membrane state per sample: one float32 potential per neuron."""
+        return 4 * self.neurons
+
+    @property
+    def silent(self) -> bool:
+        """A neuron layer without a single spike."""
+        return self.neurons > 0 and self.spikes == 0
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields and derived numbers, JSON-serialisable."""
+        derived = ("firing_rate", "spikes_per_neuron", "state_bytes", "silent")
+        return asdict(self) | {"spikes_per_step": list(self.spikes_per_step)} | {k: getattr(self, k) for k in derived}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What `profile` found: rows per layer in order of first work, and the records they are made of."""
+
+    samples: int
+    convention: Convention
+    records: tuple[OpRecord, ...]
+    neurons: tuple[NeuronRecord, ...]
+    kinds: dict[str, str]
+
+    @property
+    def layers(self) -> list[LayerRow]:
+        """A row for each module that fired or worked."""
+        energy = self.energy().per_layer_pj
+        return [self._row(name, kind, energy.get(name, 0.0)) for name, kind in self.kinds.items()]
+
+    def _row(self, name: str, kind: str, energy_pj: float) -> LayerRow:
+        counts, alphabet, consumes = Counts(), None, False
+        for op in self.records:
+            if op.layer == name:
+                counts.add(op.counts)
+                if op.op in ("conv", "matmul"):
+                    consumes = True
+                    alphabet = _joined(alphabet, op.alphabet)
+        shown = (str(alphabet) if alphabet else "analog") if consumes else ""
+        known: dict[str, Any] = {"name": name, "kind": kind, "input": shown, "samples": self.samples}
+        for neuron in self.neurons:
+            if neuron.layer == name:
+                known |= {"role": neuron.role, "spikes": neuron.spikes, "neurons": neuron.neurons}
+                known |= {"neuron_steps": neuron.updates, "T": len(neuron.spikes_per_step)}
+                known |= {"spikes_per_step": tuple(neuron.spikes_per_step)}
+        return LayerRow(**asdict(counts), **known, energy_pj=energy_pj)
+
+    def total(self, keep: Callable[[LayerRow], bool] | None = None) -> LayerRow:
+        """Sum over the layers that `keep` accepts (all): `total(lambda row: row.role != "gate" and not row.silent)`."""
+        rows = [row for row in self.layers if keep is None or keep(row)]
+        sums = {name: sum(getattr(row, name) for row in rows) for name in (*COUNT_NAMES, *_SUMMED)}
+        steps = max((row.T for row in rows), default=0)
+        per_step = [sum(row.spikes_per_step[t] for row in rows if t < row.T) for t in range(steps)]
+        return LayerRow(name="total", samples=self.samples, T=steps, spikes_per_step=tuple(per_step), **sums)
+
+    def energy(self, convention: str | Convention | None = None) -> Energy:
+        """Energy per sample under a convention: a name, or one with other prices (default: the profile's)."""
+        return energy_of(list(self.records), self.samples, convention or self.convention)
+
+    def to_json(self) -> dict[str, Any]:
+        """The profile as JSON-serialisable data.
+
+        `{format, samples, convention: {name, <price>_pj...}, energy_pj, layers: [row], totals: row, by_role: {role: row}}`:
+        a row holds the fields of `LayerRow` (counts are integers, totals over all samples; `energy_pj`, `neurons` and
+        `state_bytes` are per sample); `by_role` sums the neuron layers marked `""`, `"shortcut"`, `"gate"`, ...
+        """
+        roles = dict.fromkeys(neuron.role for neuron in self.neurons)
+        return {
+            "format": SCHEMA,
+            "samples": self.samples,
+            "convention": {"name": self.convention.name, **self.convention.prices()},
+            "energy_pj": self.energy().total_pj,
+            "layers": [row.to_json() for row in self.layers],
+            "totals": self.total().to_json(),
+            "by_role": {
+                role: self.total(lambda row, role=role: row.neurons > 0 and row.role == role).to_json()  # type: ignore[misc]
+                for role in roles
+            },
+        }
+
+    def table(self) -> Table:
+        """Numbers per sample: a row for each neuron layer (silent ones marked), convolution and product, and one for
+        all layers that do neither (norms, gates, poolings, ...)."""
+        table = Table(title=f"per sample, mean of {self.samples}; energy: {self.convention.name}")
+        for heading in ("layer", "kind", "input"):
+            table.add_column(heading)
+        for heading in ("spikes", "rate", "per neuron", "SOPs", "MACs", "dense MACs", "other ops", "energy µJ", "state B"):
+            table.add_column(heading, justify="right")
+        main = [row for row in self.layers if row.neurons or row.input]
+        rest = self.total(lambda row: not (row.neurons or row.input))
+        rest.name = "all other layers"
+        for row in [*main, rest, self.total()]:
+            if row.name == "total":
+                table.add_section()
+            kind = row.kind + (f" ({row.role})" if row.role else "") + (" silent" if row.silent else "")
+            fires = [_short(row.spikes / self.samples), f"{row.firing_rate:.4f}", f"{row.spikes_per_neuron:.3f}"]
+            other = row.adds + row.mults + row.ands + row.norm + row.comparisons + row.other
+            work = [_short(n / self.samples) if n else "" for n in (row.sops, row.macs, row.dense_macs, other)]
+            energy, state = f"{row.energy_pj * 1e-6:.4g}", str(row.state_bytes) if row.neurons else ""
+            table.add_row(row.name, kind, row.input, *(fires if row.neurons else [""] * 3), *work, energy, state)
+        return table
+
+
+_SUMMED = ("spikes", "neurons", "neuron_steps", "energy_pj")
+
+
+def _short(number: float) -> str:
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if number >= limit:
+            return f"{number / (1e3 if unit == 'k' else limit):.4g} {unit}"
+    return f"{number:.4g}"
+
+
+def _joined(a: Alphabet | None, b: Alphabet | None) -> Alphabet | None:
+    return a.join(b) if a and b else a or b
+
+
+def _batches(data: Tensor | Iterable[Any]) -> Iterator[Tensor]:
+    for item in [data] if isinstance(data, Tensor) else data:
+        x = item[0] if isinstance(item, tuple | list) else item
+        if not isinstance(x, Tensor):
+            raise ValueError(f"expected a tensor, or batches that are tensors or (x, y) pairs, got {type(x).__name__}")
+        yield x
+
+
+def profile(
+    model: nn.Module,
+    data: Tensor | Iterable[Any],
+    *,
+    convention: str | Convention = STANDARD,
+    batch_dim: int | None = None,
+) -> Profile:
+    """Runs `model` on `data` in eval mode, without gradients, and counts.
+
+    Args:
+        model: any module; those with an attribute `levels` are spiking neurons on `[T, N, ...]`.
+        data: a tensor, or batches (tensors, or pairs whose first is one): static `[N, C, H, W]` or `[T, N, C, H, W]`.
+        convention: `"standard"`, `"orrc"`, or a `Convention`, for the energies in rows, table and JSON.
+        batch_dim: axis of `N` in the data; default 0 for 2 and 4 axes (`[N, F]`, `[N, C, H, W]`), 1 for 3 and 5.
+
+    Work that ran once counts once: a stem on a static image, before it is shown for T steps, costs one step.
+    Compiled modules are run eagerly. The model is left in the mode it came in.
+
+    Raises:
+        ValueError: no data, values outside a declared spike alphabet, neurons fed without a time axis.
+        NotImplementedError: an operation on floats for which there is no counting rule.
+    """
+    convention = named_convention(convention)
+    tracer = Tracer()
+    samples = 0
+    device = next((p.device for p in model.parameters()), None)
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.inference_mode(False), torch.no_grad(), tracer.watching(model), _eager():
+            for given in _batches(data):
+                x = given.to(device)
+                x = x.clone() if x.is_inference() else x
+                n = x.shape[(0 if x.dim() in (2, 4) else 1) if batch_dim is None else batch_dim]
+                tracer.start(x, n)
+                with tracer:
+                    model(x)
+                samples += n
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+    if not samples:
+        raise ValueError("no samples to profile")
+    return Profile(samples, convention, tuple(tracer.records.values()), tuple(tracer.neurons.values()), tracer.kinds)
+
+
+def _eager() -> AbstractContextManager[Any]:
+    # Compiled code is invisible to dispatch. Nothing is compiled unless dynamo was imported, which is slow to do here.
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
