@@ -155,8 +155,11 @@ def natural_pruning(
     is told how far each pass is.
 
     Returns the pruned copy and a report: every shortcut's counts and story, the comparison of logits, what was saved.
-    Raises RuntimeError if the logits on the measured data differ, which would be a defect.
+    Raises ValueError for a model without spiking shortcuts, RuntimeError if the logits on the measured data differ,
+    which would be a defect.
     """
+    if not shortcuts(model):
+        raise ValueError("the model has no spiking shortcuts, so there is nothing that natural pruning could remove")
 
     def told(what: str, data: Iterable[Tensor]) -> Iterable[Tensor]:
         for x in data:

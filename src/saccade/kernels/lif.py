@@ -50,7 +50,9 @@ def lif(
     dtype = x.dtype
     if dtype in (torch.float16, torch.bfloat16):
         x = x.float()
-    v = torch.full_like(x[0], v_rest) if v0 is None and v_rest != 0 else v0
+    v = v0
+    if v is None and v_rest != 0:
+        v = torch.full(x.shape[1:], v_rest, dtype=x.dtype, device=x.device)
     spikes, potentials = [], []
     # unbind once: indexing x[t] in the loop would make the backward quadratic in T
     for current in (x if _is_one(gain) else gain * x).unbind(0):

@@ -1,0 +1,3 @@
+from saccade.measure.profiler import profile
+
+__all__ = ["profile"]

@@ -76,7 +76,7 @@ class LIF(Temporal):
 
     def tau(self) -> float:
         """The present time constant in steps."""
-        return float(1 / torch.sigmoid(self.w)) if self.config.learn_tau else self.config.tau
+        return float(1 / torch.sigmoid(self.w.detach())) if self.config.learn_tau else self.config.tau
 
     def run(self, x: Tensor, state: Tensor | None = None, record: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
         """Spikes ``[T, N, ...]``, last potential ``[N, ...]`` and, if ``record``, the potentials before reset."""

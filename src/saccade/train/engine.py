@@ -365,13 +365,13 @@ class _Job:
             test = self.splits.test
             save_model(self.model, self.run.path / "model.safetensors", test.classes, test.shape)
         self.report.testing(len(self.splits.test))
+        # in full precision, as everybody who loads the model file will run it
         test = evaluate(
             self.model,
             self.splits.test,
             loss=self.plain_loss,
             batch_size=settings.evaluation_batch_size,
             workers=self.recipe.data.workers,
-            forward=self._forward,
             progress=self.report.tested,
         )
         by_epoch = {row["epoch"]: row for row in progress.history}

@@ -1,0 +1,42 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from saccade.train.recipe import Recipe, parse
+
+torch.set_num_threads(1)  # the tensors here are small, and threads that share two cores with another job stall
+
+DIGITS: dict[str, Any] = {
+    "name": "test-digits",
+    "seed": 0,
+    "model": {
+        "name": "or_resnet18",
+        "kwargs": {"stem": "mnist", "T": 3, "widths": [4, 8], "pairs": [1, 1], "preset": "tet"},
+    },
+    "data": {"name": "digits", "validation": 100, "train_size": 256, "test_size": 100},
+    "train": {"epochs": 2, "batch_size": 64, "optimizer": "adam", "lr": 5e-3, "accelerator": "cpu"},
+}
+
+
+@pytest.fixture
+def make_recipe() -> Callable[..., Recipe]:
+    """A small run on digits; keyword arguments change keys, such as ``train__epochs=3``."""
+
+    def make(**changes: Any) -> Recipe:
+        raw = copy.deepcopy(DIGITS)
+        for key, value in changes.items():
+            *parents, last = key.split("__")
+            place = raw
+            for parent in parents:
+                place = place.setdefault(parent, {})
+            place[last] = value
+        return parse(raw)
+
+    return make
