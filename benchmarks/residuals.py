@@ -2,9 +2,9 @@
 
     python benchmarks/residuals.py --runs runs/residuals --out results/cifar10-residuals.json [--seeds 0 1]
 
-Protocol: 8,000 training and 2,000 validation images (fixed, class by class), the whole test set scored once; widths 8 to 64,
-T = 4, neurons without input decay (preset "tet") in every network, 8 epochs of AdamW, crop and flip. Everything but the
-connection and the attention is the same. An interrupted series goes on where it stopped. Needs CIFAR-10 (SACCADE_DATA).
+Protocol: 8,000 training and 2,000 validation images (fixed, class by class), the whole test set scored once; a pair of
+convolutions a stage, three of the four with a shortcut, widths 8 to 64, T = 4, neurons without input decay (preset "tet") in
+every network, 10 epochs of AdamW, crop and flip. Everything but the connection and the attention is the same. An interrupted series goes on where it stopped. Needs CIFAR-10 (SACCADE_DATA).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from saccade.train import train
 from saccade.train.recipe import parse
 from saccade.train.rundir import RunDirectory, environment, write_text
 
-WIDTHS = (8, 16, 32, 64)
+WIDTHS, PAIRS = (8, 16, 32, 64), (1, 1, 1, 1)
 SYNA = {"ma": "T", "ia": "T", "position": "b"}
 
 
@@ -28,7 +28,11 @@ def network(connection: str, attention: bool) -> dict[str, Any]:
     kwargs: dict[str, Any] = {"T": 4, "widths": WIDTHS, "preset": "tet"}
     if connection == "membrane":
         extra = SYNA if attention else {}
-        return {"name": "ms_resnet18", "kwargs": {**kwargs, "stem": "cifar", "num_classes": 10, **extra}}
+        return {
+            "name": "ms_resnet18",
+            "kwargs": {**kwargs, "blocks": PAIRS, "stem": "cifar", "num_classes": 10, **extra},
+        }
+    kwargs["pairs"] = PAIRS
     if attention:
         return {"name": "syna_resnet18", "kwargs": {**kwargs, "connection": connection, **SYNA}}
     return {"name": f"{connection}_resnet18", "kwargs": kwargs}
@@ -42,7 +46,7 @@ def recipe(connection: str, attention: bool, seed: int) -> dict[str, Any]:
         "model": network(connection, attention),
         "data": {"name": "cifar10", "validation": 2000, "train_size": 8000, "augment": ["crop", "flip"]},
         "train": {
-            "epochs": 8,
+            "epochs": 10,
             "batch_size": 64,
             "optimizer": "adamw",
             "lr": 5e-3,

@@ -32,7 +32,8 @@ def equal(a, b) -> bool:
 
 def test_a_run_leaves_what_it_promises(tmp_path, make_recipe):
     stages = {"note": lambda finished: {"noted": finished.model.training}}
-    recipe = make_recipe(train__epochs=6, train__ema=0.5, train__label_smoothing=0.1, stages=["note"])
+    changes = {"train__epochs": 10, "train__batch_size": 16, "train__lr": 0.01, "train__label_smoothing": 0.1}
+    recipe = make_recipe(**changes, model__kwargs__widths=[8, 16], train__ema=0.5, stages=["note"])
     summary = train(recipe, tmp_path / "run", stages=stages, quiet=True)
     run = RunDirectory(tmp_path / "run")
     assert {p.name for p in run.path.iterdir()} == {
@@ -43,7 +44,7 @@ def test_a_run_leaves_what_it_promises(tmp_path, make_recipe):
     assert summary["noted"] is False
     assert summary["images"] == {"train": 256, "validation": 100, "test": 100}
     rows = run.metrics()
-    assert [row["epoch"] for row in rows] == list(range(7))
+    assert [row["epoch"] for row in rows] == list(range(11))
     assert rows[0]["train_loss"] is None  # epoch 0 is the untrained model
     assert "rate/blocks.1.shortcut.neuron" in rows[0]
     assert rows[-1]["train_loss"] < rows[1]["train_loss"] - 0.2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 
-import click
 import typer
 
 import saccade
@@ -59,18 +58,16 @@ def run(arguments: list[str] | None = None) -> int:
         return code if isinstance(code, int) else 0
     except typer.Exit as stop:
         return stop.exit_code
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
-    except click.ClickException as error:
-        return _fail(error.format_message(), 2)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 130)
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        return 0
     except (ValueError, OSError, ModuleNotFoundError) as error:
-        if isinstance(error, BrokenPipeError):
-            return 0
         return _fail(str(error), 2)
     except Exception as error:
-        from saccade.train import Interrupted, TrainingError
+        if hasattr(error, "format_message"):  # a usage error of the parser
+            return _fail(error.format_message(), 2)
+        from saccade.train import Interrupted, TrainingError  # torch loads only where it is needed
 
         if isinstance(error, Interrupted):
             return _fail(str(error), 130)

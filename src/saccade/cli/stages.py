@@ -80,7 +80,7 @@ def samples(finished: Finished) -> dict[str, Any]:
     rasters: dict[str, np.ndarray] = {}
     handles = []
     for path, module in model.named_modules():
-        if hasattr(module, "levels"):
+        if hasattr(module, "levels") and getattr(module, "role", "") != "gate":
 
             def keep(_: object, __: object, out: Tensor, path: str = path) -> None:
                 flat = out.detach().flatten(2).transpose(0, 1)

@@ -154,7 +154,8 @@ def natural_pruning(
     rates of every epoch, tell shortcuts that never opened from those that closed in training. ``progress(what, samples)``
     is told how far each pass is.
 
-    Returns the pruned copy and a report: every shortcut's counts and story, the comparison of logits, what was saved.
+    Returns the pruned copy and a report: every shortcut's counts and story, what was saved, and the comparisons of logits
+    ("measured" and "test", None where nothing was removed).
     Raises ValueError for a model without spiking shortcuts, RuntimeError if the logits on the measured data differ,
     which would be a defect.
     """
@@ -168,12 +169,20 @@ def natural_pruning(
                 progress(what, x.shape[0] if x.dim() == 4 else x.shape[1])
 
     records = measure_shortcuts(model, told("measuring", measured()))
-    before = {r.path: r for r in measure_shortcuts(initial, told("at initialisation", measured()))} if initial else {}
     removed = silent_shortcuts(model, records)
+    silent = any(record.spikes == 0 for record in records)
+    before = {}
+    if initial is not None and silent:
+        before = {record.path: record for record in measure_shortcuts(initial, told("at initialisation", measured()))}
     pruned = remove_shortcuts(model, removed) if removed else copy.deepcopy(model)
-    on_measured = compare_logits(model, pruned, told("verifying", measured()))
-    if not on_measured["equal"]:
-        raise RuntimeError(f"logits changed on {on_measured['differing_samples']} measured samples: please report this")
+    on_measured = on_test = None
+    if removed:
+        on_measured = compare_logits(model, pruned, told("verifying", measured()))
+        if not on_measured["equal"]:
+            raise RuntimeError(
+                f"logits changed on {on_measured['differing_samples']} measured samples: please report this"
+            )
+        on_test = compare_logits(model, pruned, told("test set", test())) if test else None
     rows = []
     for record in records:
         row = asdict(record) | {"removed": record.path in removed}
@@ -190,7 +199,7 @@ def natural_pruning(
         "parameters": count,
         "saved_parameters": count["before"] - count["after"],
         "measured": on_measured,
-        "test": compare_logits(model, pruned, told("test set", test())) if test else None,
+        "test": on_test,
     }
     return pruned, report
 

@@ -140,7 +140,17 @@ class Profile:
         table = Table(title=f"per sample, mean of {self.samples}; energy: {self.convention.name}")
         for heading in ("layer", "kind", "input"):
             table.add_column(heading)
-        for heading in ("spikes", "rate", "per neuron", "SOPs", "MACs", "dense MACs", "other ops", "energy µJ", "state B"):
+        for heading in (
+            "spikes",
+            "rate",
+            "per neuron",
+            "SOPs",
+            "MACs",
+            "dense MACs",
+            "other ops",
+            "energy µJ",
+            "state B",
+        ):
             table.add_column(heading, justify="right")
         main = [row for row in self.layers if row.neurons or row.input]
         rest = self.total(lambda row: not (row.neurons or row.input))

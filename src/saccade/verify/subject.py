@@ -171,20 +171,46 @@ def find_axes(one: Run, many: Run, samples: int) -> dict[Key, Axis]:
     return found
 
 
-def in_time(run: Run, key: Key, view: View, axes: Mapping[Key, Axis]) -> Tensor | None:
-    """What a module gave, ``[T, ...]``: over T calls, over an axis, or folded into the batch. None if it shows no time."""
-    path, leaf, nth = key
-    calls = [y for (p, k, _), y in run.items() if (p, k) == (path, leaf)]
-    if view.steps > 1 and len(calls) == view.steps and nth == 0:
-        return torch.stack(calls) if len({y.shape for y in calls}) == 1 else None
-    y, where = run[key], axes.get(key)
-    if where is None:
+@dataclass(frozen=True)
+class Clock:
+    """Where a module's output keeps its steps: over "calls", along an "axis", or "inside"/"outside" the sample axis."""
+
+    kind: str
+    axis: int = 0
+
+
+def find_clocks(run: Run, view: View, axes: Mapping[Key, Axis]) -> dict[Key, Clock]:
+    """The clock of every output that shows time; a module called once a step has one, under its first call."""
+    found, T = {}, view.steps
+    for key, y in run.items():
+        where = axes.get(key)
+        calls = [value.shape for (path, leaf, _), value in run.items() if (path, leaf) == key[:2]]
+        if T > 1 and len(calls) == T:
+            if key[2] == 0 and len(set(calls)) == 1:
+                found[key] = Clock("calls")
+        elif where is None:
+            continue
+        elif where.fold == T:  # which factor is time is a guess from the input: time first means time outside
+            found[key] = Clock("outside" if view.time == 0 else "inside", where.axis)
+        elif where.fold == 1 and where.axis == 1 and y.shape[0] == T:
+            found[key] = Clock("axis", 0)
+        elif where.fold == 1 and where.axis == 0 and view.time == 1 and y.dim() > 2 and y.shape[1] == T:
+            found[key] = Clock("axis", 1)
+    return found
+
+
+def in_time(run: Run, key: Key, clock: Clock, steps: int) -> Tensor | None:
+    """The output ``key`` of a run over ``steps`` steps as ``[steps, ...]``, or None if it is not there in full."""
+    if clock.kind == "calls":
+        calls = [y for (path, leaf, _), y in run.items() if (path, leaf) == key[:2]]
+        return torch.stack(calls) if len(calls) == steps else None
+    y = run.get(key)
+    if y is None:
         return None
-    if where.fold == view.steps:
-        pair, time = ((view.steps, -1), where.axis) if view.time == 0 else ((-1, view.steps), where.axis + 1)
-        return y.unflatten(where.axis, pair).movedim(time, 0)
-    if where.fold == 1 and where.axis == 1 and y.shape[0] == view.steps:
-        return y
-    if where.fold == 1 and where.axis == 0 and view.time == 1 and y.dim() > 2 and y.shape[1] == view.steps:
-        return y.movedim(1, 0)
-    return None
+    if clock.kind == "axis":
+        return y.movedim(clock.axis, 0) if y.shape[clock.axis] == steps else None
+    if y.shape[clock.axis] % steps:
+        return None
+    if clock.kind == "outside":
+        return y.unflatten(clock.axis, (steps, -1)).movedim(clock.axis, 0)
+    return y.unflatten(clock.axis, (-1, steps)).movedim(clock.axis + 1, 0)

@@ -1,0 +1,223 @@
+"""Wake a fresh spiking network: without it most layers of a deep one are silent, and every equality holds of zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from saccade.verify.subject import say
+
+BAND = (0.05, 0.5)  # what waking accepts; the 2 to 60 % of the promise leave room for other dtypes and inputs
+AIM = (0.15, 0.35)  # what it steers for once a layer lies outside
+ATTEMPTS = 60  # a layer
+JOINT = 0.01  # least rate of an AND of two layers, which may be silent although neither is
+
+
+class _OutsideError(Exception):
+    """Ends a forward pass at the first layer that fires too little or too much."""
+
+    def __init__(self, path: str, rate: float, x: Tensor, knob: nn.Module | None) -> None:
+        super().__init__(path)
+        self.path, self.rate, self.x, self.knob = path, rate, x, knob
+
+
+def neurons_of(model: nn.Module) -> dict[str, nn.Module]:
+    """Layers of neurons by path: modules with ``levels`` (other than a block that holds such modules)."""
+    declared = {path: module for path, module in model.named_modules() if getattr(module, "levels", None)}
+    return {
+        path: module
+        for path, module in declared.items()
+        if not any(other.startswith(f"{path}.".lstrip(".")) for other in declared if other != path)
+    }
+
+
+def firing_rates(model: nn.Module, x: Tensor) -> dict[str, float]:
+    """Fraction of outputs that are not zero, by layer of neurons in execution order, for ``model(x)`` in eval mode."""
+    rates: dict[str, float] = {}
+    paths = {module: path for path, module in neurons_of(model).items()}
+
+    def count(module: nn.Module, args: object, y: Tensor) -> None:
+        rates[paths[module]] = int(y.count_nonzero()) / max(y.numel(), 1)
+
+    _in_eval(model, x, [module.register_forward_hook(count) for module in paths])
+    return rates
+
+
+def wake(model: nn.Module, x: Tensor) -> dict[str, float]:
+    """Make every layer of neurons of a fresh model fire on ``x``; returns the rates that came out, by layer.
+
+    Layer by layer in execution order, all in eval mode and without randomness:
+
+    * each batch norm gets the statistics of what it receives (those that cumulative averaging, ``momentum=None``, gives
+      on ``x``), and a weight that starts at zero (MS-ResNet's last norm of a block) the mean weight of the others,
+      or the branch would not count;
+    * where a layer fires less than 5 % or more than 50 % of the time, the bias of the norm in front of it is shifted;
+      for a neuron with the role "gate" the weights of its module are made positive and scaled;
+    * where the AND of a backbone and a shortcut is silent although neither of them is, the latter is raised.
+
+    ``x`` is an input of the model, best a sequence of several different samples. The mode, the momenta and every other
+    parameter stay as they were. The result is a network to test, not one to train: it changes how the model starts.
+
+    Raises ValueError naming a layer that cannot be brought into that range.
+    """
+    neurons = neurons_of(model)
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    tries: dict[str, _Search] = {}
+    with torch.no_grad():
+        _open_branches(norms)
+        while (outside := _run(model, x, neurons, norms)) is not None:
+            search = tries.setdefault(outside.path, _Search())
+            search.count += 1
+            if search.count > ATTEMPTS:
+                path, rate = say(outside.path), outside.rate
+                raise ValueError(f"{path} fires {rate:.1%} of the time, whatever the bias in front of it")
+            neuron = neurons.get(outside.path)
+            if neuron is not None and getattr(neuron, "role", "") == "gate":
+                _scale_gate(model, outside)
+            else:
+                _knob(outside).add_(search.next(outside.rate < BAND[0], _missing(neuron, outside)))
+    return firing_rates(model, x)
+
+
+def _open_branches(norms: list[_BatchNorm]) -> None:
+    live = [float(norm.weight.abs().mean()) for norm in norms if norm.affine and norm.weight.any()]
+    for norm in norms:
+        if norm.affine and not norm.weight.any():
+            norm.weight.fill_(sum(live) / len(live) if live else 1.0)
+
+
+def _run(model: nn.Module, x: Tensor, neurons: dict[str, nn.Module], norms: list[_BatchNorm]) -> _OutsideError | None:
+    """Calibrate the norms up to the first layer outside the band, and say which that is."""
+    last: list[nn.Module] = []
+
+    def calibrate(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        assert isinstance(module, _BatchNorm)
+        momentum, module.momentum = module.momentum, None
+        module.reset_running_stats()
+        module.train()
+        module.forward(args[0])  # the module's own way of folding time and of counting; its hooks do not run
+        module.eval()
+        module.momentum = momentum
+
+    def passed(module: nn.Module, args: object, y: object) -> None:
+        if getattr(module, "bias", None) is not None:
+            last[:] = [module]
+
+    def judge(path: str, least: float, most: float) -> Callable[..., None]:
+        def look(module: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> None:
+            rate = int(y.count_nonzero()) / max(y.numel(), 1)
+            if not least <= rate <= most:
+                raise _OutsideError(path, rate, args[0], last[0] if last else None)
+
+        return look
+
+    handles = [norm.register_forward_pre_hook(calibrate) for norm in norms if norm.track_running_stats]
+    handles += [
+        module.register_forward_hook(passed)
+        for module in model.modules()
+        if isinstance(getattr(module, "bias", None), nn.Parameter) and not list(module.children())
+    ]
+    handles += [module.register_forward_hook(judge(path, *BAND)) for path, module in neurons.items()]
+    handles += [
+        module.register_forward_hook(judge(path, JOINT, 1.0))
+        for path, module in model.named_modules()
+        if getattr(module, "connection", None) == "and" and getattr(module, "shortcut", None) is not None
+    ]
+    try:
+        _in_eval(model, x, handles)
+    except _OutsideError as outside:
+        return outside
+    return None
+
+
+def _in_eval(model: nn.Module, x: Tensor, handles: list[torch.utils.hooks.RemovableHandle]) -> None:
+    """One forward pass in eval mode with some hooks; the mode of every module is as before, the hooks are gone."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, mode in modes.items():
+            module.training = mode
+
+
+class _Search:
+    """Bisection on the shift of one bias: the largest known to be too low, the smallest known to be too high."""
+
+    def __init__(self) -> None:
+        self.count, self.at = 0, 0.0
+        self.low, self.high = float("-inf"), float("inf")
+
+    def next(self, too_low: bool, guess: float) -> float:
+        """The step to take, given the rate at the present shift and a guess of what is missing."""
+        if too_low:
+            self.low = self.at
+            self.high = self.high if self.high > self.at else float("inf")  # the layers before it have changed
+        else:
+            self.high = self.at
+            self.low = self.low if self.low < self.at else float("-inf")
+        there = self.at + guess
+        if not self.low < there < self.high:
+            bounded = abs(self.low) < float("inf") and abs(self.high) < float("inf")
+            there = (self.low + self.high) / 2 if bounded else self.at + (0.5 if too_low else -0.5)
+        step, self.at = there - self.at, there
+        return step
+
+
+def _knob(outside: _OutsideError) -> nn.Parameter:
+    bias = None if outside.knob is None else outside.knob.bias
+    if not isinstance(bias, nn.Parameter):
+        raise ValueError(f"{say(outside.path)}: no layer in front of it has a bias that could wake it")
+    return bias
+
+
+def _missing(neuron: nn.Module | None, outside: _OutsideError) -> float:
+    """The shift of the neurons' own input that would bring their rate into ``AIM`` (None: the AND of two layers)."""
+    if neuron is None:
+        return 0.25
+    scale = float(outside.x.abs().max()) + 1
+    low, high = (0.0, 8 * scale) if outside.rate < BAND[0] else (-8 * scale, 0.0)
+    middle = 0.0
+    for _ in range(24):
+        middle = (low + high) / 2
+        rate = _rate(neuron, outside.x + middle)
+        if AIM[0] <= rate <= AIM[1]:
+            break
+        low, high = (middle, high) if rate < AIM[0] else (low, middle)
+    return middle
+
+
+def _scale_gate(model: nn.Module, outside: _OutsideError) -> None:
+    """Give a gate's logits a scale at which its neuron fires: positive weights, the last of them scaled."""
+    owner = model.get_submodule(outside.path.rpartition(".")[0])
+    neuron = model.get_submodule(outside.path)
+    weights = [parameter for parameter in owner.parameters() if parameter.dim() > 1]
+    if not weights:
+        raise ValueError(f"{say(outside.path)}: its gate has no weights that could open it")
+    if any(bool((weight < 0).any()) for weight in weights):
+        for weight in weights:
+            weight.abs_()
+        return  # look again: other logits now
+    if not bool((outside.x > 0).any()):
+        raise ValueError(f"{say(outside.path)}: its gate's logits are not positive even with positive weights")
+    # geometric bisection over twelve decades: the rate grows with the scale, in jumps where there are few logits
+    low, high, best = -20.0, 20.0, (float("inf"), 1.0)
+    for _ in range(40):
+        middle = (low + high) / 2
+        rate = _rate(neuron, outside.x * 2.0**middle)
+        target = sum(BAND) / 2
+        if BAND[0] <= rate <= BAND[1]:
+            best = min(best, (abs(rate - target), 2.0**middle))
+        low, high = (middle, high) if rate < target else (low, middle)
+    weights[-1].mul_(best[1] if best[0] < float("inf") else 2.0**high)
+
+
+def _rate(neuron: nn.Module, x: Tensor) -> float:
+    y = neuron.forward(x)
+    return int(y.count_nonzero()) / max(y.numel(), 1)

@@ -1,0 +1,246 @@
+"""Every command on real data, and every error in one line with its exit code."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from saccade.cli.main import run
+from saccade.train.recipe import dump
+
+pytest.importorskip("sklearn", reason="the digits need scikit-learn")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A small OR network with both attentions, trained through the command line."""
+    folder = tmp_path_factory.mktemp("cli")
+    from saccade.train.recipe import parse
+
+    recipe = parse(
+        {
+            "name": "cli-digits",
+            "model": {
+                "name": "syna_resnet18",
+                "kwargs": {
+                    "stem": "mnist",
+                    "T": 4,
+                    "widths": [8, 16],
+                    "pairs": [1, 1],
+                    "preset": "tet",
+                    "position": "b",
+                },
+            },
+            "data": {"name": "digits", "validation": 100, "train_size": 400},
+            "train": {"epochs": 4, "batch_size": 32, "lr": 0.01, "accelerator": "cpu"},
+            "stages": ["profile", "natural_pruning", "samples"],
+        }
+    )
+    (folder / "recipe.yaml").write_text(dump(recipe))
+    assert run(["train", str(folder / "recipe.yaml"), "--out", str(folder / "run"), "--quiet", "--set", "seed=0"]) == 0
+    return folder / "run"
+
+
+def answer(capsys, *arguments, code=0):
+    assert run([str(a) for a in arguments]) == code
+    captured = capsys.readouterr()
+    return captured.out if code in (0, 1) else captured.err
+
+
+def refused(capsys, *arguments):
+    """The error's one line."""
+    err = answer(capsys, *arguments, code=2)
+    assert err.startswith("saccade: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_train_leaves_a_whole_run(trained):
+    expected = {
+        "model.safetensors",
+        "metrics.csv",
+        "summary.json",
+        "report.html",
+        "profile.json",
+        "pruning.json",
+        "samples.npz",
+    }
+    assert expected <= {path.name for path in trained.iterdir()}
+    summary = json.loads((trained / "summary.json").read_text())
+    assert summary["test_accuracy"] > 0.3
+    assert summary["profile"]["spikes_per_image"] > 0
+    assert not any(path.suffix == ".part" for path in trained.rglob("*"))
+
+
+def test_the_report_needs_no_network(trained):
+    page = (trained / "report.html").read_text()
+    for needle in ("Learning", "Confusion", "Spikes and energy", "Shortcuts and gates", "Natural pruning", "Samples"):
+        assert needle in page
+    links = [part for part in page.split('"') if part.startswith(("http", "//"))]
+    assert all("www.w3.org" in link for link in links)  # name spaces, not addresses that are fetched
+    assert page.count("<svg") > 10
+
+
+def test_evaluate_agrees_with_the_summary(trained, capsys):
+    found = json.loads(answer(capsys, "evaluate", trained, "--json"))
+    summary = json.loads((trained / "summary.json").read_text())
+    assert found["correct"] == summary["test_correct"]
+    assert found["confusion"] == summary["confusion"]
+    assert "accuracy" in answer(capsys, "evaluate", trained / "model.safetensors", "--split", "validation")
+
+
+def test_predict(trained, capsys, tmp_path):
+    from sklearn.datasets import load_digits
+
+    pixels = (load_digits().images[0] / 16 * 255).astype("uint8")
+    Image.fromarray(pixels).save(tmp_path / "digit.png")
+    found = json.loads(answer(capsys, "predict", trained, tmp_path / "digit.png", "--json", "--top", "10"))
+    assert sum(item["probability"] for item in found[0]["classes"]) == pytest.approx(1)
+    assert "digit.png:" in answer(capsys, "predict", trained, tmp_path / "digit.png")
+
+
+def test_profile(trained, capsys):
+    found = json.loads(answer(capsys, "profile", trained, "--images", 20, "--json"))
+    assert found["totals"]["spikes"] > 0
+    assert "blocks.0.backbone.2" in answer(capsys, "profile", trained, "--images", 20)
+    orrc = json.loads(answer(capsys, "profile", trained, "--images", 20, "--convention", "orrc", "--json"))
+    assert orrc["energy_pj"] != found["energy_pj"]
+    assert "stem" in answer(capsys, "profile", "or_resnet18_small")
+
+
+def test_prune(trained, capsys, tmp_path):
+    found = json.loads(answer(capsys, "prune", trained, "--out", tmp_path / "p.safetensors", "--json"))
+    words = answer(capsys, "prune", trained, "--out", tmp_path / "p.safetensors")
+    assert found["removed"], "as published, the time gates of this seed never open"
+    assert found["measured"] == {"samples": 500, "differing_samples": 0, "largest_difference": 0.0, "equal": True}
+    assert "logits on the training and validation data: identical (500 images)" in words
+    assert (tmp_path / "p.safetensors").exists()
+
+
+def test_verify(trained, capsys):
+    assert "PASS" in answer(capsys, "verify", trained)
+    found = json.loads(answer(capsys, "verify", "or_resnet18_small", "--json"))
+    assert found["passed"] is True
+
+
+def test_catalogues(capsys):
+    assert "syna_resnet18" in answer(capsys, "models")
+    assert json.loads(answer(capsys, "models", "or_resnet18", "--json"))[0]["parameters"] == 11_173_962
+    assert "syna_resnet/digits-demo" in answer(capsys, "recipes")
+    assert "label_smoothing: 0.0" in answer(capsys, "recipes", "syna_resnet/digits-demo")
+    assert "cifar10" in answer(capsys, "data", "list")
+    assert "digits is ready" in answer(capsys, "data", "prepare", "digits", "--data", ".")
+    assert answer(capsys, "--version").strip() == "0.1.0"
+    for command in (
+        "train",
+        "evaluate",
+        "predict",
+        "profile",
+        "prune",
+        "verify",
+        "models",
+        "recipes",
+        "report",
+        "demo",
+        "data",
+    ):
+        assert len(answer(capsys, command, "--help")) > 200
+
+
+def test_every_packaged_recipe_is_valid_and_its_model_builds():
+    from saccade.cli.common import recipe_names, recipe_path
+    from saccade.models import create_model
+    from saccade.train import load_recipe
+
+    assert len(recipe_names()) >= 5
+    for name in recipe_names():
+        recipe = load_recipe(recipe_path(name))
+        assert recipe.name == name
+        assert recipe.notes
+        with torch.device("meta"):
+            create_model(recipe.model.name, **recipe.model.kwargs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "nothing"], "no recipe 'nothing'"),
+        (["train"], "which recipe?"),
+        (
+            ["train", "syna_resnet/digits-demo", "--set", "train.epoch=1"],
+            "train.epoch: unknown key, did you mean 'epochs'?",
+        ),
+        (["train", "--resume", "nowhere"], "cannot read the run's recipe"),
+        (["train", "x", "--resume", "nowhere"], "--resume goes on with the run's own recipe"),
+        (["evaluate", "nowhere"], "nowhere: neither a model file nor a run directory"),
+        (["report", "nowhere"], "nowhere: holds no finished run"),
+        (["prune", "nowhere"], "nowhere: neither a model file"),
+        (["models", "vgg*"], "no model matches 'vgg*'"),
+        (["data", "prepare", "imagenet"], "imagenet"),
+        (["wrong"], "No such command 'wrong'"),
+        (["evaluate"], "Missing argument"),
+        (["demo", "--out", "."], "exists and is no earlier demo"),
+    ],
+)
+def test_errors_are_one_line(capsys, arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(capsys, *arguments)
+
+
+def test_errors_about_files(trained, capsys, tmp_path):
+    bad = tmp_path / "m.safetensors"
+    bad.write_bytes(b"not a model")
+    assert "m.safetensors: not a readable model file" in refused(capsys, "evaluate", bad, "--set-name", "digits")
+    whole = (trained / "model.safetensors").read_bytes()
+    bad.write_bytes(whole)
+    assert "which images?" in refused(capsys, "evaluate", bad)
+    assert "unknown image set 'digit'" in refused(capsys, "evaluate", bad, "--set-name", "digit")
+    assert "needs the run directory" in refused(capsys, "prune", bad)
+    assert "no folder cifar-10-batches-bin" in refused(
+        capsys, "evaluate", trained, "--set-name", "cifar10", "--data", tmp_path
+    )
+    picture = tmp_path / "broken.png"
+    picture.write_bytes(b"\x89PNG")
+    assert "broken.png: unreadable image" in refused(capsys, "predict", trained, picture)
+    assert "--split 'all'" in refused(capsys, "evaluate", trained, "--split", "all")
+
+
+def test_a_damaged_run_is_reported_in_one_line(trained, capsys, tmp_path):
+    for name in ("summary.json", "metrics.csv", "pruning.json"):
+        broken = tmp_path / name.replace(".", "-")
+        broken.mkdir()
+        for file in trained.iterdir():
+            if file.is_file():
+                (broken / file.name).write_bytes(file.read_bytes())
+        (broken / name).write_text("epoch\nmany" if name.endswith("csv") else "{")
+        assert f"{name}: not" in refused(capsys, "report", broken)
+
+
+def test_errors_reach_the_shell_without_a_traceback(tmp_path):
+    command = [sys.executable, "-m", "saccade", "evaluate", "nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_importing_the_package_is_quick():
+    """Under a second beyond torch; the command line does not even load torch to show its help."""
+    code = "import torch, time; t = time.perf_counter(); import saccade.models, saccade.train, saccade.data; "
+    code += "print(time.perf_counter() - t)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert float(done.stdout) < 1.0
+    code = "import sys, saccade.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_the_demo(tmp_path, capsys):
+    """`make demo`'s command: at least 90 % of held-out digits, a silent shortcut removed, equal logits."""
+    out = answer(capsys, "demo", "--out", tmp_path / "demo", "--quiet")
+    assert "never opened" in out or "closed in training" in out
+    assert "logits on the training and validation data: identical" in out
+    assert (Path(tmp_path) / "demo" / "report.html").exists()
