@@ -85,7 +85,7 @@ def silent_shortcuts(model: SpikingModel, records: Sequence[ShortcutRecord]) -> 
     """Paths of the shortcuts that may be removed: not one spike, joined by a connection that then passes the backbone."""
     silent = []
     for record in records:
-        parent = model.get_submodule(record.path.rpartition(".")[0])
+        parent: Any = model.get_submodule(record.path.rpartition(".")[0])
         if record.spikes == 0 and parent.connection in REMOVABLE:
             silent.append(record.path)
     return silent
@@ -106,7 +106,7 @@ def _remove(model: SpikingModel, config: dict[str, Any]) -> None:
     for path in config["remove"]:
         if path not in present:
             raise ValueError(f"{path!r} is no spiking shortcut; the model has {', '.join(present) or 'none'}")
-        block = model.get_submodule(path.rpartition(".")[0])
+        block: Any = model.get_submodule(path.rpartition(".")[0])
         if block.connection not in REMOVABLE:
             raise ValueError(
                 f"{path!r} cannot be removed: {block.connection!r} of a silent shortcut is not the backbone"

@@ -84,16 +84,9 @@ def fold_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Conv2d:
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError("only a norm with running statistics can be folded")
     scale = norm.weight * getattr(norm, "scale", 1.0) / torch.sqrt(norm.running_var + norm.eps)
-    padding: Any = conv.padding
-    merged = Conv2d(
-        conv.in_channels,
-        conv.out_channels,
-        conv.kernel_size,
-        conv.stride,
-        padding,
-        conv.dilation,
-        conv.groups,  # type: ignore[arg-type]
-    ).to(conv.weight)
+    geometry: dict[str, Any] = {key: getattr(conv, key) for key in ("stride", "padding", "dilation", "groups")}
+    size: Any = conv.kernel_size
+    merged = Conv2d(conv.in_channels, conv.out_channels, size, **geometry).to(conv.weight)
     assert merged.bias is not None
     bias = conv.bias if conv.bias is not None else torch.zeros_like(norm.running_mean)
     with torch.no_grad():

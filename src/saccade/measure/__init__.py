@@ -1,3 +1,28 @@
-from saccade.measure.profiler import profile
+"""Spikes, synaptic operations, energy and memory of a model, counted from the tensors that flow through it."""
 
-__all__ = ["profile"]
+from saccade.measure.alphabet import Alphabet
+from saccade.measure.energy import CONVENTIONS, ORRC, STANDARD, Bill, Convention, Energy
+from saccade.measure.orrc import DEFECTS, OrrcGate, OrrcNetwork, OrrcTotals, orrc_energy
+from saccade.measure.profiler import LayerRow, Profile, profile
+from saccade.measure.records import Counts, NeuronRecord, OpRecord
+
+__all__ = [
+    "CONVENTIONS",
+    "DEFECTS",
+    "ORRC",
+    "STANDARD",
+    "Alphabet",
+    "Bill",
+    "Convention",
+    "Counts",
+    "Energy",
+    "LayerRow",
+    "NeuronRecord",
+    "OpRecord",
+    "OrrcGate",
+    "OrrcNetwork",
+    "OrrcTotals",
+    "Profile",
+    "orrc_energy",
+    "profile",
+]

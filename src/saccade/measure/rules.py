@@ -302,10 +302,8 @@ def _pool_axes(call: Call, axes: int) -> tuple[list[Tensor], int, bool]:
         size, o = x.shape[i - axes], out.shape[i - axes]
         vectors.append(geo.window_fanout(size, o, kernel[i], stride[i], padding[i], dilation[i]))
         inside = int(vectors[-1].sum()) == o * kernel[i]
-        even &= (
-            inside
-            or (bool(call.arg(5, "count_include_pad", True))
-            and ((o - 1) * stride[i] + kernel[i] <= size + 2 * padding[i]))
+        even &= inside or (
+            bool(call.arg(5, "count_include_pad", True)) and ((o - 1) * stride[i] + kernel[i] <= size + 2 * padding[i])
         )
     return vectors, prod(kernel), even
 

@@ -81,7 +81,8 @@ def train(
         precision=settings.precision,
     )
     chosen = [known[name] for name in recipe.stages]
-    result: dict[str, Any] = fabric.launch(_train, recipe, run, resume, chosen, quiet)
+    function: Any = _train
+    result: dict[str, Any] = fabric.launch(function, recipe, run, resume, chosen, quiet)
     return result
 
 
@@ -362,8 +363,8 @@ class _Job:
         parts, _, _ = checkpoint.load(path)
         fit_weights(self.model, parts["ema"] or parts["model"], str(path))
         if self.fabric.is_global_zero:
-            test = self.splits.test
-            save_model(self.model, self.run.path / "model.safetensors", test.classes, test.shape)
+            images = self.splits.test
+            save_model(self.model, self.run.path / "model.safetensors", images.classes, images.shape)
         self.report.testing(len(self.splits.test))
         # in full precision, as everybody who loads the model file will run it
         test = evaluate(

@@ -12,16 +12,17 @@ from saccade.verify.subject import say
 
 BAND = (0.05, 0.5)  # what waking accepts; the 2 to 60 % of the promise leave room for other dtypes and inputs
 AIM = (0.15, 0.35)  # what it steers for once a layer lies outside
-ATTEMPTS = 60  # a layer
-JOINT = 0.01  # least rate of an AND of two layers, which may be silent although neither is
+ATTEMPTS, PATIENCE = 60, 12  # tries a layer, and after how many of them the gates in front of it are made to help
+JOINT = 1e-9  # least rate of an AND of two layers, which may be silent although neither is
 
 
 class _OutsideError(Exception):
     """Ends a forward pass at the first layer that fires too little or too much."""
 
-    def __init__(self, path: str, rate: float, x: Tensor, knob: nn.Module | None) -> None:
+    def __init__(self, path: str, rate: float, x: Tensor, before: list[nn.Module]) -> None:
+        """``before``: the last layer with a bias, and the layers without one that ran after it (those of gates)."""
         super().__init__(path)
-        self.path, self.rate, self.x, self.knob = path, rate, x, knob
+        self.path, self.rate, self.x, self.before = path, rate, x, before
 
 
 def neurons_of(model: nn.Module) -> dict[str, nn.Module]:
@@ -55,7 +56,8 @@ def wake(model: nn.Module, x: Tensor) -> dict[str, float]:
       on ``x``), and a weight that starts at zero (MS-ResNet's last norm of a block) the mean weight of the others,
       or the branch would not count;
     * where a layer fires less than 5 % or more than 50 % of the time, the bias of the norm in front of it is shifted;
-      for a neuron with the role "gate" the weights of its module are made positive and scaled;
+      if that does not do, the weights of the gates in between are made positive; for a neuron with the role "gate" the
+      weights of its module are made positive and scaled;
     * where the AND of a backbone and a shortcut is silent although neither of them is, the latter is raised.
 
     ``x`` is an input of the model, best a sequence of several different samples. The mode, the momenta and every other
@@ -74,6 +76,10 @@ def wake(model: nn.Module, x: Tensor) -> dict[str, float]:
             if search.count > ATTEMPTS:
                 path, rate = say(outside.path), outside.rate
                 raise ValueError(f"{path} fires {rate:.1%} of the time, whatever the bias in front of it")
+            if search.count == PATIENCE:
+                _open_gates(outside)
+                tries[outside.path] = _Search(PATIENCE)
+                continue
             neuron = neurons.get(outside.path)
             if neuron is not None and getattr(neuron, "role", "") == "gate":
                 _scale_gate(model, outside)
@@ -103,14 +109,15 @@ def _run(model: nn.Module, x: Tensor, neurons: dict[str, nn.Module], norms: list
         module.momentum = momentum
 
     def passed(module: nn.Module, args: object, y: object) -> None:
-        if getattr(module, "bias", None) is not None:
-            last[:] = [module]
+        if isinstance(module.bias, nn.Parameter):
+            last.clear()
+        last.append(module)
 
     def judge(path: str, least: float, most: float) -> Callable[..., None]:
         def look(module: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> None:
             rate = int(y.count_nonzero()) / max(y.numel(), 1)
             if not least <= rate <= most:
-                raise _OutsideError(path, rate, args[0], last[0] if last else None)
+                raise _OutsideError(path, rate, args[0], last)
 
         return look
 
@@ -118,7 +125,7 @@ def _run(model: nn.Module, x: Tensor, neurons: dict[str, nn.Module], norms: list
     handles += [
         module.register_forward_hook(passed)
         for module in model.modules()
-        if isinstance(getattr(module, "bias", None), nn.Parameter) and not list(module.children())
+        if hasattr(module, "bias") and hasattr(module, "weight") and not list(module.children())
     ]
     handles += [module.register_forward_hook(judge(path, *BAND)) for path, module in neurons.items()]
     handles += [
@@ -150,8 +157,8 @@ def _in_eval(model: nn.Module, x: Tensor, handles: list[torch.utils.hooks.Remova
 class _Search:
     """Bisection on the shift of one bias: the largest known to be too low, the smallest known to be too high."""
 
-    def __init__(self) -> None:
-        self.count, self.at = 0, 0.0
+    def __init__(self, count: int = 0) -> None:
+        self.count, self.at = count, 0.0
         self.low, self.high = float("-inf"), float("inf")
 
     def next(self, too_low: bool, guess: float) -> float:
@@ -171,10 +178,17 @@ class _Search:
 
 
 def _knob(outside: _OutsideError) -> nn.Parameter:
-    bias = None if outside.knob is None else outside.knob.bias
+    bias = outside.before[0].bias if outside.before else None
     if not isinstance(bias, nn.Parameter):
         raise ValueError(f"{say(outside.path)}: no layer in front of it has a bias that could wake it")
     return bias
+
+
+def _open_gates(outside: _OutsideError) -> None:
+    """An analog gate with negative weights closes as the bias rises; with positive ones it opens."""
+    for module in outside.before[1:]:
+        if isinstance(module.weight, Tensor):
+            module.weight.abs_()
 
 
 def _missing(neuron: nn.Module | None, outside: _OutsideError) -> float:

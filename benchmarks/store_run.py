@@ -1,0 +1,43 @@
+"""Keep what a finished run found: python benchmarks/store_run.py RUN results/NAME.json"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from saccade.train.rundir import RunDirectory, write_text
+
+KEPT = (
+    *(
+        "recipe",
+        "seed",
+        "model",
+        "parameters",
+        "T",
+        "images",
+        "epochs",
+        "chosen_epoch",
+        "chosen_by",
+        "validation_accuracy",
+    ),
+    *("test_accuracy", "test_correct", "test_total", "training_seconds", "profile"),
+)
+
+
+def main() -> None:
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    run = RunDirectory(Path(sys.argv[1]))
+    summary, env = run.read_json("summary.json"), run.read_json("env.json")
+    record = {"format": "saccade-run-1", "command": f"saccade train {summary['recipe']}"}
+    record |= {key: summary[key] for key in KEPT if key in summary}
+    if "pruning" in summary:
+        record["pruning"] = summary["pruning"]
+    record["machine"] = {key: env[key] for key in ("python", "torch", "cpus", "threads", "gpu")}
+    record |= {"commit": env["commit"], "date": env["started"][:10], "history": run.metrics()}
+    write_text(Path(sys.argv[2]), json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
