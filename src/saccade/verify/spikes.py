@@ -8,7 +8,7 @@ from saccade.verify.result import Check
 from saccade.verify.subject import Subject, say
 
 APART = ("gate", "shortcut")  # roles of neurons that may rightly fall silent: natural pruning removes them
-SHOWN = 2  # layers named in a detail before the rest is only counted
+SHOWN = 2  # layers (or values) named in a detail; the rest is only counted
 
 
 def rates_of(s: Subject) -> dict[str, float]:
@@ -28,7 +28,7 @@ def alphabet(s: Subject) -> Check:
     name = "alphabet"
     if not s.levels:
         return Check(name, "SKIP", "no layer declares its values: name the spiking ones (spiking=..., --spiking CLASS)")
-    seen: dict[str, set[float]] = {}
+    seen: set[str] = set()
     for view in s.views:
         for (path, leaf, _), y in s.run(view.x).items():
             if path not in s.levels or leaf:
@@ -37,13 +37,14 @@ def alphabet(s: Subject) -> Check:
             outside = y[~torch.isin(y, allowed)]
             if outside.numel():
                 declared = ", ".join(f"{value:g}" for value in s.levels[path])
+                strange = [f"{value:g}" for value in outside.unique()[:SHOWN].tolist()]
                 share = f"{outside.numel()} of {y.numel()} values"
-                detail = f"{view.name}: gives {outside[0].item():g} ({share}); declared: {declared}"
+                detail = f"{view.name}: gives {', '.join(strange)} ({share}); declared: {declared}"
                 return Check(name, "FAIL", detail, say(path))
-            seen.setdefault(path, set())
+            seen.add(path)
     if not seen:
         return Check(name, "SKIP", "none of the layers that declare their values ran")
-    blocks = len(set(seen) - set(s.neurons))
+    blocks = len(seen - set(s.neurons))
     also = f" and {blocks} residual outputs" if blocks else ""
     return Check(name, "PASS", f"{len(seen) - blocks} layers of neurons{also} give only what they declare")
 
