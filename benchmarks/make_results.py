@@ -14,10 +14,10 @@ ROOT = Path(__file__).parent.parent
 
 HEAD = """# Results
 
-Made from the files in `results/` by `python benchmarks/make_results.py`; nothing here is typed in. The test set of every run was scored
-once, at the end, on the epoch that the validation images chose. "Spikes per neuron" are over all time steps, a mean over
-images; energies are per image under the convention `standard` (4.6 pJ a multiply-accumulate, 0.9 pJ an addition; norms folded,
-membrane updates not counted), measured on the first 256 test images.
+Made from the files in `results/` by `python benchmarks/make_results.py`; nothing here is typed in. The test set of every
+run was scored once, at the end, on the epoch that the validation images chose. "Spikes per neuron" are over all time steps,
+a mean over images; energies are per image under the convention `standard` (4.6 pJ a multiply-accumulate, 0.9 pJ an
+addition; norms folded, membrane updates not counted), measured on the first 256 test images.
 """
 
 
@@ -71,20 +71,21 @@ def residuals(name: str, found: dict[str, Any]) -> str:
                 changed.append(f"{run['connection']} seed {run['seed']}: {checks['test']['differing_samples']} images")
     protocol = found["protocol"]
     data, train = protocol["data"], protocol["train"]
+    widths = "-".join(map(str, protocol["model"]["kwargs"]["widths"]))
     words = (
-        f"{data['train_size']:,} training and {data['validation']:,} validation images of CIFAR-10, whole test set; T = 4, widths "
-        f"{'-'.join(map(str, protocol['model']['kwargs']['widths']))}, one pair of convolutions a stage; {train['epochs']} epochs of "
-        f"AdamW ({train['lr']:g}), batch {train['batch_size']}, crop and flip, {train['precision']}. Mean ± half the range over seeds."
+        f"{data['train_size']:,} training and {data['validation']:,} validation images of CIFAR-10, whole test set; T = 4, "
+        f"widths {widths}, one pair of convolutions a stage; {train['epochs']} epochs of AdamW ({train['lr']:g}), batch "
+        f"{train['batch_size']}, crop and flip, {train['precision']}. Mean ± half the range over seeds."
     )
     commits = sorted({str(run["commit"])[:12] for run in found["rows"]})
     machine = f"torch {found['machine']['torch']}, {found['machine']['cpus']} cores, one thread a run"
-    source = f"Command `{found['command']}`, commit {', '.join(commits)}, {found['rows'][-1]['date']}, {machine}; file `{name}`."
-    pruned = f"In {kept} runs something was removed; the logits on training and validation data were identical bit for bit in all of them"
-    pruned += (
-        ", and on the test set too."
-        if not changed
-        else "; on the test set they differed in: " + ", ".join(changed) + "."
+    when = found["rows"][-1]["date"]
+    source = f"Command `{found['command']}`, commit {', '.join(commits)}, {when}, {machine}; file `{name}`."
+    pruned = (
+        f"In {kept} runs something was removed; in all of them the logits on the training and validation data stayed"
     )
+    pruned += " identical bit for bit, and on the test set "
+    pruned += "too." if not changed else "they differed in: " + ", ".join(changed) + "."
     return "\n\n".join(["## Residual connections and SynA on CIFAR-10", words, table(head, rows), pruned, source])
 
 

@@ -3,8 +3,9 @@
     python benchmarks/residuals.py --runs runs/residuals --out results/cifar10-residuals.json [--seeds 0 1]
 
 Protocol: 8,000 training and 2,000 validation images (fixed, class by class), the whole test set scored once; a pair of
-convolutions a stage, three of the four with a shortcut, widths 8 to 64, T = 4, neurons without input decay (preset "tet") in
-every network, 10 epochs of AdamW, crop and flip. Everything but the connection and the attention is the same. An interrupted series goes on where it stopped. Needs CIFAR-10 (SACCADE_DATA).
+convolutions a stage, three of the four with a shortcut, widths 8 to 64, T = 4, neurons without input decay (preset "tet")
+in every network, 10 epochs of AdamW, crop and flip. Everything but the connection and the attention is the same. An
+interrupted series goes on where it stopped. Needs CIFAR-10 (SACCADE_DATA).
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def record(run: RunDirectory, connection: str, attention: bool) -> dict[str, Any
     if (run.path / "pruning.json").exists():
         pruning = run.read_json("pruning.json")
         row["shortcuts"] = [
-            {key: s[key] for key in ("path", "spikes", "rate", "gate_rate", "initial_rate", "removed", "story")}
+            {key: s.get(key) for key in ("path", "spikes", "rate", "gate_rate", "initial_rate", "removed", "story")}
             for s in pruning["shortcuts"]
         ]
         row["pruning"] = {key: pruning[key] for key in ("saved_parameters", "measured", "test")}

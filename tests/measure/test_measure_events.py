@@ -115,7 +115,12 @@ def test_the_peers_zero_synop_trap():
     """Conv 8 -> 16, 3x3: other counters give 0 synaptic operations and dense MACs for anything but {0, 1}."""
     torch.manual_seed(0)
     conv = nn.Conv2d(8, 16, 3, padding=1)
-    for levels, unit in (((0.0, 1.0, 2.0), 1), ((0.0, 1.0, 2.0, 3.0, 4.0), 1), ((-1.0, 0.0, 1.0), 1), ((0.0, 0.5), 0.5)):
+    for levels, unit in (
+        ((0.0, 1.0, 2.0), 1),
+        ((0.0, 1.0, 2.0, 3.0, 4.0), 1),
+        ((-1.0, 0.0, 1.0), 1),
+        ((0.0, 0.5), 0.5),
+    ):
         x = draw(levels, 2, 1, 8, 10, 10)
         measured = run(levels, x, conv)
         ones = torch.ones(16, 8, 3, 3, dtype=torch.float64)
@@ -253,7 +258,11 @@ def test_uneven_windows_are_analog():
     """Windows of different size have no common unit that keeps events: their average is billed as analog."""
     x = draw((0.0, 1.0), 1, 2, 3, 5, 5)
     conv = nn.Conv2d(3, 4, 1)
-    for pool in (nn.AdaptiveAvgPool2d(3), nn.AvgPool2d(2, padding=1, count_include_pad=False), nn.AvgPool2d(2, ceil_mode=True)):
+    for pool in (
+        nn.AdaptiveAvgPool2d(3),
+        nn.AvgPool2d(2, padding=1, count_include_pad=False),
+        nn.AvgPool2d(2, ceil_mode=True),
+    ):
         total = run((0.0, 1.0), x, lambda y, pool=pool: conv(pool(y))).total()
         assert (total.sops, total.macs) == (0, 2 * 3 * 4 * 9)
 

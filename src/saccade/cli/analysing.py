@@ -122,13 +122,17 @@ def verify(
             metavar="MODEL", help="A model file, run directory, registered name, or package.module:factory."
         ),
     ],
-    input_shape: Annotated[str, typer.Option("--shape", help="Input of one sample, e.g. 3,32,32 or T,3,32,32.")] = "",
+    input_shape: Annotated[str, typer.Option("--shape", help="Input of one sample, without time, e.g. 3,32,32.")] = "",
     input_file: Annotated[Path | None, typer.Option("--input", help="A .npy file with a batch of inputs.")] = None,
     steps: Annotated[int | None, typer.Option("--T", help="Steps of the sequences to test with.")] = None,
-    time_axis: Annotated[str, typer.Option(help="first ([T, N, ...]) or none (a static batch [N, ...]).")] = "",
+    time_axis: Annotated[
+        str,
+        typer.Option(help="Of a foreign model's input: first ([T, N, ...]), second ([N, T, ...]) or none ([N, ...])."),
+    ] = "",
     reset: Annotated[str, typer.Option(help="package.module:function called with the model before each run.")] = "",
     spiking: Annotated[
-        list[str] | None, typer.Option(help="Class names of spiking modules (foreign models). Repeatable.")
+        list[str] | None,
+        typer.Option(help="Class or path of a foreign model's neurons, or NAME=0,1,2 with their values. Repeatable."),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="A silent layer is an error, not a warning.")] = False,
     json: AsJson = False,
@@ -139,6 +143,8 @@ def verify(
     """
     from saccade.verify import verify_target
 
+    if not all(part.strip().isdecimal() for part in input_shape.split(",") if input_shape):
+        raise ValueError(f"--shape takes whole numbers and commas, e.g. 3,32,32, got {input_shape!r}")
     found = verify_target(
         model,
         shape=tuple(int(part) for part in input_shape.split(",")) if input_shape else None,

@@ -164,7 +164,9 @@ def _input_rate(net: OrrcNetwork, i: int, defects: frozenset[str]) -> float:
         return net.rates_after_or[net.shortcuts.index(i - 1)]
     if i == 1 and net.maxpool and "prepool_rate" not in defects:
         if net.rate_after_pool is None:
-            raise ValueError("the rate after the max-pool is not known: give rate_after_pool, or the defect prepool_rate")
+            raise ValueError(
+                "the rate after the max-pool is not known: give rate_after_pool, or the defect prepool_rate"
+            )
         return net.rate_after_pool
     return net.rates[i - 1]
 

@@ -14,8 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from saccade.measure.alphabet import Alphabet
+from saccade.measure.call import Call
 from saccade.measure.records import Counts, NeuronRecord, OpRecord
-from saccade.measure.rules import COPIES, INTEGER_RULES, MOVES, RULES, SHARING, Call
+from saccade.measure.rules import COPIES, INTEGER_RULES, MOVES, RULES, SHARING
 from saccade.measure.tape import Known, Tape
 
 ROOT = "(model)"

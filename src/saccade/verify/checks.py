@@ -13,7 +13,7 @@ def calls_agree(s: Subject) -> Check:
     """Two calls on the same input agree bit for bit, are finite, and leave parameters and buffers as they were."""
     name = "calls agree"
     for view in s.views:
-        model = s.copy()
+        model = s.copy()  # the model itself stays as it came, in case this one is left in another state
         first, second = _twice(s, model, view, every=False)
         if not all(torch.isfinite(y).all() for y in first.values() if y.is_floating_point()):
             return Check(name, "FAIL", f"{view.name}: the output is not finite", _not_finite(s, view))

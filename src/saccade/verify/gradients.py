@@ -35,10 +35,11 @@ def gradients(s: Subject) -> Check:
         if fault is not None:
             detail = f"{view.name}: train mode with frozen statistics gives another output than eval mode"
             return Check(name, "FAIL", detail, say(fault))
-        evaluated, trained = _backward(s, view, train=False), _backward(s, view, train=True)
-        names = list(evaluated.named)
-        for key, mine in evaluated.named.items():
-            other = trained.named[key]
+        view = View(view.name, view.take(0, 1), view.batch, view.time)  # a graph takes memory
+        evaluated, trained = _backward(s, view, train=False).named, _backward(s, view, train=True).named
+        names = list(evaluated)
+        for key, mine in evaluated.items():
+            other = trained[key]
             if any(gradient is not None and not torch.isfinite(gradient).all() for gradient in (mine, other)):
                 return Check(name, "FAIL", f"{view.name}: the gradient of {key} is not finite", _owner(key))
             if (mine is None) != (other is None) or (mine is not None and other is not None and not _near(mine, other)):
@@ -46,7 +47,7 @@ def gradients(s: Subject) -> Check:
                 detail = (
                     f"{view.name}: the gradient of {key} {what} in eval mode, against train mode with frozen statistics"
                 )
-                path = _culprit(evaluated, trained)
+                path = _culprit(_backward(s, view, False, every=True), _backward(s, view, True, every=True))
                 return Check(name, "FAIL", detail, _owner(key) if path is None else say(path))
             if mine is not None and mine.any():
                 reached.add(key)
@@ -92,8 +93,8 @@ def _forward_differs(s: Subject, view: View) -> str | None:
     return None if key is None else key[0]
 
 
-def _backward(s: Subject, view: View, train: bool) -> _Pass:
-    """One backward pass of a weighted sum of the outputs, in a fresh copy."""
+def _backward(s: Subject, view: View, train: bool, every: bool = False) -> _Pass:
+    """One backward pass of a weighted sum of the outputs, in a fresh copy; ``every``: with the gradients between modules."""
     model = _ready(s, train)
     x = view.x.clone().requires_grad_()
     found = _Pass({}, [])
@@ -114,7 +115,7 @@ def _backward(s: Subject, view: View, train: bool) -> _Pass:
 
         return remember
 
-    handles = [module.register_forward_hook(hook(path)) for path, module in model.named_modules()]
+    handles = [module.register_forward_hook(hook(path)) for path, module in model.named_modules() if every]
     with torch.enable_grad():
         results = [y for y in tree_leaves(s.call(model, x)) if isinstance(y, Tensor) and y.requires_grad]
         wanted = {INPUT: x, **{key: p for key, p in model.named_parameters() if p.requires_grad}}

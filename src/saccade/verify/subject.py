@@ -65,17 +65,15 @@ class Subject:
         self.reset = reset
         self.takes_steps = takes_steps
         self.leaky = False
-        self._working = self.copy()
 
     def copy(self) -> nn.Module:
         return copy.deepcopy(self.model)
 
     def ready(self) -> nn.Module:
         """The model to call next: reset if there is a reset, and fresh if it was seen to leak."""
-        if self.leaky:
-            self._working = self.copy()
-        self.at_rest(self._working)
-        return self._working
+        model = self.copy() if self.leaky else self.model
+        self.at_rest(model)
+        return model
 
     def at_rest(self, model: nn.Module) -> None:
         if self.reset is not None:
@@ -173,7 +171,7 @@ def find_axes(one: Run, many: Run, samples: int) -> dict[Key, Axis]:
 
 @dataclass(frozen=True)
 class Clock:
-    """Where a module's output keeps its steps: over "calls", along an "axis", or "inside"/"outside" the sample axis."""
+    """Where a module's output keeps its steps: over "calls", along an "axis", or "folded" into the sample axis."""
 
     kind: str
     axis: int = 0
@@ -182,16 +180,18 @@ class Clock:
 def find_clocks(run: Run, view: View, axes: Mapping[Key, Axis]) -> dict[Key, Clock]:
     """The clock of every output that shows time; a module called once a step has one, under its first call."""
     found, T = {}, view.steps
+    calls: dict[tuple[str, int], list[Tensor]] = {}
+    for (path, leaf, _), value in run.items():
+        calls.setdefault((path, leaf), []).append(value)
     for key, y in run.items():
-        where = axes.get(key)
-        calls = [value.shape for (path, leaf, _), value in run.items() if (path, leaf) == key[:2]]
-        if T > 1 and len(calls) == T:
-            if key[2] == 0 and len(set(calls)) == 1:
+        where, over = axes.get(key), calls[key[:2]]
+        if T > 1 and len(over) == T:
+            if key[2] == 0 and all(value.shape == y.shape for value in over):
                 found[key] = Clock("calls")
         elif where is None:
             continue
-        elif where.fold == T:  # which factor is time is a guess from the input: time first means time outside
-            found[key] = Clock("outside" if view.time == 0 else "inside", where.axis)
+        elif where.fold == T:
+            found[key] = Clock("folded", where.axis)
         elif where.fold == 1 and where.axis == 1 and y.shape[0] == T:
             found[key] = Clock("axis", 0)
         elif where.fold == 1 and where.axis == 0 and view.time == 1 and y.dim() > 2 and y.shape[1] == T:
@@ -199,18 +199,17 @@ def find_clocks(run: Run, view: View, axes: Mapping[Key, Axis]) -> dict[Key, Clo
     return found
 
 
-def in_time(run: Run, key: Key, clock: Clock, steps: int) -> Tensor | None:
-    """The output ``key`` of a run over ``steps`` steps as ``[steps, ...]``, or None if it is not there in full."""
+def in_time(run: Run, key: Key, clock: Clock, steps: int) -> tuple[Tensor, ...]:
+    """The output ``key`` of a run over ``steps`` steps as ``[steps, ...]``: nothing if it is not there in full, two
+    tensors if time was folded into the batch, since it cannot be seen which of the two lies inside.
+    """
     if clock.kind == "calls":
         calls = [y for (path, leaf, _), y in run.items() if (path, leaf) == key[:2]]
-        return torch.stack(calls) if len(calls) == steps else None
+        return (torch.stack(calls),) if len(calls) == steps else ()
     y = run.get(key)
-    if y is None:
-        return None
+    if y is None or y.shape[clock.axis] % steps:
+        return ()
     if clock.kind == "axis":
-        return y.movedim(clock.axis, 0) if y.shape[clock.axis] == steps else None
-    if y.shape[clock.axis] % steps:
-        return None
-    if clock.kind == "outside":
-        return y.unflatten(clock.axis, (steps, -1)).movedim(clock.axis, 0)
-    return y.unflatten(clock.axis, (-1, steps)).movedim(clock.axis + 1, 0)
+        return (y.movedim(clock.axis, 0),) if y.shape[clock.axis] == steps else ()
+    outside = y.unflatten(clock.axis, (steps, -1)).movedim(clock.axis, 0)
+    return outside, y.unflatten(clock.axis, (-1, steps)).movedim(clock.axis + 1, 0)

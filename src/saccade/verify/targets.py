@@ -20,7 +20,7 @@ from saccade.verify.waking import wake
 
 SAMPLES = 3
 QUICK_T = 4  # registered models are built for this many steps unless told otherwise
-QUICK_SIZE = 64  # published inputs larger than this are tested at this size: no property here depends on it
+QUICK_SIZE = 32  # published inputs larger than this are tested at this size: no property here depends on it
 
 
 def verify_target(
@@ -63,12 +63,12 @@ def verify_target(
         back = _load_callable(reset) if isinstance(reset, str) else reset
         if fresh:
             try:
-                wake(model, x)
-            except ValueError:
-                raise
+                with torch.no_grad():
+                    model.eval()(x)
             except Exception as error:
                 message = " ".join(str(error).split())
                 raise ValueError(f"{target}: the model refuses an input {list(x.shape)}: {message}") from error
+            wake(model, x)
         values = dict(_spiking(entry) for entry in spiking)
         return verify(
             model, x, time_axis=None if ours else axis, reset=back, spiking=values, strict=strict, name=target
