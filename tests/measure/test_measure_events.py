@@ -143,7 +143,8 @@ def test_linear(name):
         assert total.sops == 5 * int(events_of(x, unit).sum())
         assert total.dense_macs == 3 * 2 * 4 * 7 * 5
         # a non-contiguous input takes another route through aten; its bias is no extra addition
-        moved = run(levels, x, lambda y, layer=nn.Linear(4, 5, bias=bias): layer(y.transpose(-1, -2))).total()
+        other = nn.Linear(4, 5, bias=bias)
+        moved = run(levels, x, lambda y, layer=other: layer(y.transpose(-1, -2))).total()
         assert moved.sops == 5 * int(events_of(x, unit).sum())
 
 

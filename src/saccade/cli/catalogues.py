@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -81,4 +82,5 @@ def recipes(
         return
     for known in common.recipe_names():
         recipe = load_recipe(common.recipe_path(known))
-        print(f"{known:<40} {recipe.notes.split('. ')[0].rstrip('.')}")
+        summary = re.split(r"(?<!al)\. ", recipe.notes)[0].rstrip(".")  # the first sentence, past "et al."
+        print(f"{known:<34} {summary}")

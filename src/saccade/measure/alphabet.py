@@ -108,16 +108,17 @@ class Alphabet:
 
     def clipped(self, low: float | None, high: float | None) -> Alphabet | None:
         """Alphabet after clamping to `[low, high]`; None when a bound in use lies off the grid."""
-        bounds = [self.low, self.high]
-        for limit, side in ((low, max), (high, min)):
-            if limit is None or limit in (float("inf"), float("-inf")):
-                continue
-            k = as_fraction(limit) / self.unit
-            clamped = [side(bound, k) for bound in bounds]
-            if any(Fraction(bound).denominator != 1 for bound in clamped):
+        ends = []
+        for k in (self.low, self.high):
+            end = Fraction(k)
+            if low is not None and low > float("-inf"):
+                end = max(end, as_fraction(low) / self.unit)
+            if high is not None and high < float("inf"):
+                end = min(end, as_fraction(high) / self.unit)
+            if end.denominator != 1:
                 return None
-            bounds = [int(bound) for bound in clamped]
-        return Alphabet(self.unit, bounds[0], bounds[1])
+            ends.append(int(end))
+        return Alphabet(self.unit, ends[0], ends[1])
 
     def __str__(self) -> str:
         inner = ",".join(str(k) for k in range(self.low, self.high + 1)) if self.high - self.low < 3 else ""
