@@ -18,7 +18,9 @@ CHANNELS, CLASSES = 8, 10
 def _louder(model: nn.Module) -> nn.Module:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.uniform_(module.weight, -0.3, 0.7)
+            nn.init.uniform_(module.weight, -0.5, 0.6)
+        elif isinstance(module, nn.Linear):
+            nn.init.uniform_(module.weight, -0.1, 0.11)
     return model
 
 
@@ -53,6 +55,26 @@ def spikingjelly_forgotten() -> nn.Module:
     return net
 
 
+class Flattened(nn.Module):
+    """Gives its neuron ``[T * N, ...]``, as QKFormer's released attention does (its issue 14)."""
+
+    def __init__(self, neuron: nn.Module) -> None:
+        super().__init__()
+        self.neuron = neuron
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.neuron(x.flatten(0, 1))
+        return y.unflatten(0, x.shape[:2])
+
+
+def spikingjelly_flattened() -> nn.Module:
+    """The same, with the second layer of neurons integrating over time and batch as one axis."""
+    net = spikingjelly_net()
+    assert isinstance(net, nn.Sequential)
+    net[6] = Flattened(net[6])
+    return net
+
+
 def spikingjelly_reset(model: nn.Module) -> None:
     from spikingjelly.activation_based import functional
 
@@ -67,13 +89,16 @@ class SnnTorchNet(nn.Module):
         import snntorch
         from snntorch import surrogate
 
-        self.conv1, self.lif1 = nn.Conv2d(2, CHANNELS, 3, padding=1), snntorch.Leaky(0.5, surrogate.atan())
+        self.conv1, self.lif1 = nn.Conv2d(2, CHANNELS, 3, padding=1), snntorch.Leaky(0.5, spike_grad=surrogate.atan())
         self.pool = nn.MaxPool2d(2)
-        self.conv2, self.lif2 = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), snntorch.Leaky(0.5, surrogate.atan())
-        self.fc, self.lif3 = nn.Linear(CHANNELS * 64, CLASSES), snntorch.Leaky(0.5, surrogate.atan())
+        self.conv2, self.lif2 = (
+            nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1),
+            snntorch.Leaky(0.5, spike_grad=surrogate.atan()),
+        )
+        self.fc, self.lif3 = nn.Linear(CHANNELS * 64, CLASSES), snntorch.Leaky(0.5, spike_grad=surrogate.atan())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mem1, mem2, mem3 = self.lif1.init_leaky(), self.lif2.init_leaky(), self.lif3.init_leaky()
+        mem1, mem2, mem3 = self.lif1.reset_mem(), self.lif2.reset_mem(), self.lif3.reset_mem()
         spikes, membranes = [], []
         for step in x:
             spk, mem1 = self.lif1(self.conv1(step), mem1)
@@ -115,6 +140,18 @@ def snntorch_hidden() -> nn.Module:
 
 
 def snntorch_reset(model: nn.Module) -> None:
+    """Neuron by neuron. Not ``snntorch.utils.reset``: that walks a list of the neurons ever constructed, on which a copy
+    of a model (``copy.deepcopy``: ours, or an average of weights) does not stand, so that it leaves a copy as it is.
+    """
+    import snntorch
+
+    for module in model.modules():
+        if isinstance(module, snntorch.Leaky):
+            module.reset_mem()
+
+
+def snntorch_utils_reset(model: nn.Module) -> None:
+    """``snntorch.utils.reset``, to show the above."""
     from snntorch import utils
 
-    utils.reset(model.net)
+    utils.reset(model)

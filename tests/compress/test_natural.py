@@ -73,7 +73,7 @@ def test_silent_shortcuts_go_and_nothing_changes(batches, connection, tmp_path):
     save_model(pruned, tmp_path / "p.safetensors")
     loaded = load_model(tmp_path / "p.safetensors")
     assert torch.equal(loaded(batches[0]), model(batches[0]))
-    assert loaded.transforms == [{"name": "natural_pruning", "config": {"remove": [FIRST]}}]
+    assert loaded.transforms == [{"name": "remove_shortcuts", "config": {"remove": [FIRST]}}]
 
 
 def test_one_spike_keeps_a_shortcut(batches):

@@ -124,7 +124,7 @@ def test_an_open_bias_opens_the_gate(dim):
 
 
 def test_bad_gates():
-    with pytest.raises(ValueError, match="a step gate with reduction 4 needs at least 4 steps, got 3"):
+    with pytest.raises(ValueError, match="a time gate with reduction 4 needs at least 4 steps \\(T\\), got 3"):
         TimeGate(3, 4)
     with pytest.raises(ValueError, match="built for T = 6 got a sequence of T = 4"):
         TimeGate(6, 2)(torch.zeros(4, 1, 1, 1, 1))

@@ -202,7 +202,7 @@ def test_readout_last():
         ("sew_resnet18", {"stem": "dvs"}, "unknown stem 'dvs'; known: imagenet, cifar"),
         ("or_resnet18", {"widths": (4, 8)}, "2 widths but 4 pair counts"),
         ("or_resnet18", {"T": 0}, "T must be at least 1, got 0"),
-        ("syna_resnet18", {"T": 3}, "a step gate with reduction 4 needs at least 4 steps, got 3"),
+        ("syna_resnet18", {"T": 3}, "a time gate with reduction 4 needs at least 4 steps \\(T\\), got 3"),
     ],
 )
 def test_bad_models_are_refused(name, kwargs, message):
@@ -262,7 +262,7 @@ def test_bad_model_files_give_one_line(tmp_path):
         load_model(broken(tmp_path, format="other"))
     with pytest.raises(ValueError, match="cannot build its model: unknown model 'x'"):
         load_model(broken(tmp_path, model="x"))
-    with pytest.raises(ValueError, match="unknown model transform 'shrink'; known: natural_pruning"):
+    with pytest.raises(ValueError, match="unknown model transform 'shrink'; known: remove_shortcuts"):
         load_model(broken(tmp_path, transforms=[{"name": "shrink", "config": {}}]))
     with pytest.raises(ValueError, match="belongs to another model: it lacks the tensor"):
         load_model(broken(tmp_path))

@@ -156,9 +156,9 @@ def test_ctrl_c_saves_in_the_middle_of_an_epoch(tmp_path, long_recipe):
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(tmp_path, make_recipe, monkeypatch):
-    import saccade.train.engine as engine
+    import saccade.train.loop as loop
 
-    real, calls = engine.loss_function, []
+    real, calls = loop.loss_function, []
 
     def poisoned(*args):
         loss = real(*args)
@@ -169,7 +169,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(tmp_path,
 
         return run
 
-    monkeypatch.setattr(engine, "loss_function", poisoned)
+    monkeypatch.setattr(loop, "loss_function", poisoned)
     with pytest.raises(
         TrainingError, match=r"not finite in epoch 2, step \d; the last good checkpoint is .*last.*lower train.lr"
     ):

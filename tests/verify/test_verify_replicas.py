@@ -93,6 +93,16 @@ def test_state_without_reset():
     }
 
 
+def test_float32_spikes_and_parts_of_a_neuron():
+    model = replicas.mlp(replicas.First(), neuron=replicas.NarrowLIF())
+    found = verify(model, vectors(), time_axis="first", spiking=["HiddenLIF"])  # a base class will do
+    assert failed(found) == ["calls agree"]
+    assert found["calls agree"].layer == "1"  # the neuron, not the part of it that differed first
+    assert found.inputs[-1] == "output of NarrowLIF cast up to float64"
+    reset = replicas.reset_hidden
+    assert verify(model, vectors(), time_axis="first", spiking=["HiddenLIF"], reset=reset, strict=True).passed
+
+
 def test_reset_that_misses_a_layer():
     def reset(model):
         model.lif1.v = None
@@ -309,7 +319,7 @@ def test_the_callers_model_is_left_alone():
         (torch.rand(4, 3, 6), {}, "time_axis must be one of first, second, none"),
         (torch.rand(4, 1, 6), {"time_axis": "first"}, "at least two samples on axis 1"),
         (torch.rand(6), {"time_axis": "none"}, "at least two samples"),
-        (torch.rand(4, 3, 7), {"time_axis": "first"}, r"the model refuses an input \[4, 3, 7\]"),
+        (torch.rand(4, 3, 7), {"time_axis": "first"}, r"the model refuses a float64 input \[4, 3, 7\]"),
         (torch.rand(4, 3, 6), {"time_axis": "first", "spiking": ["Lif"]}, "has the class 'Lif'"),
     ],
 )

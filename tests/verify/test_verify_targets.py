@@ -119,7 +119,7 @@ def test_input_files(here, tmp_path):
         ("{}:broken", {}, "the factory raises KeyError"),
         ("{}:number", {}, "returns int, not a torch.nn.Module"),
         ("{}:net", {}, "which input"),
-        ("{}:net", {"shape": (7,), "T": 4}, "refuses an input"),
+        ("{}:net", {"shape": (7,), "T": 4}, "refuses a float64 input"),
         ("{}:net", {"shape": (0,), "T": 4}, "impossible shape"),
         ("{}:net", {"shape": (6,), "time_axis": "last"}, "the time axis must be one of"),
         ("{}:net", {"shape": (6,), "T": 4, "spiking": ["Neuron=a"]}, "NAME=value"),

@@ -47,6 +47,22 @@ def branch(c_in, c_out, neuron):
     return nn.Sequential(Folded(conv), neuron)
 
 
+class NarrowLIF(HiddenLIF):
+    """snnTorch's manner: spikes are float32 whatever came in, and a part of the neuron is a module of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.fire = nn.Identity()
+
+    def forward(self, x):
+        return self.fire(super().forward(x)).float(), self.v
+
+
+class First(nn.Module):
+    def forward(self, pair):
+        return pair[0]
+
+
 class OrBlock(nn.Module):
     """Sheet 01 A7 trap 1: the published block evaluates both branches twice; stateful neurons differ between the two."""
 

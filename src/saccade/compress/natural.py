@@ -16,12 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from saccade.layers import SpikingShortcut
-from saccade.models import SpikingModel, register_transform
-from saccade.models.files import apply_transform
+from saccade.models import SpikingModel
+from saccade.models.transforms import REMOVABLE, apply_transform
 from saccade.train.evaluate import counting_roles
-
-TRANSFORM = "natural_pruning"
-REMOVABLE = ("or", "add")  # with a silent shortcut these give the backbone; "and" and "iand" give zero
 
 Batches = Callable[[], Iterable[Tensor]]
 
@@ -97,24 +94,8 @@ def remove_shortcuts(model: SpikingModel, paths: Sequence[str]) -> SpikingModel:
     Raises ValueError for a path that is no spiking shortcut, or whose connection needs it.
     """
     pruned = copy.deepcopy(model)
-    apply_transform(pruned, TRANSFORM, {"remove": list(paths)})
+    apply_transform(pruned, "remove_shortcuts", {"remove": list(paths)})
     return pruned
-
-
-def _remove(model: SpikingModel, config: dict[str, Any]) -> None:
-    present = shortcuts(model)
-    for path in config["remove"]:
-        if path not in present:
-            raise ValueError(f"{path!r} is no spiking shortcut; the model has {', '.join(present) or 'none'}")
-        block: Any = model.get_submodule(path.rpartition(".")[0])
-        if block.connection not in REMOVABLE:
-            raise ValueError(
-                f"{path!r} cannot be removed: {block.connection!r} of a silent shortcut is not the backbone"
-            )
-        block.shortcut = None
-
-
-register_transform(TRANSFORM, _remove)
 
 
 def compare_logits(before: SpikingModel, after: SpikingModel, data: Iterable[Tensor]) -> dict[str, Any]:
@@ -170,9 +151,8 @@ def natural_pruning(
 
     records = measure_shortcuts(model, told("measuring", measured()))
     removed = silent_shortcuts(model, records)
-    silent = any(record.spikes == 0 for record in records)
     before = {}
-    if initial is not None and silent:
+    if initial is not None:
         before = {record.path: record for record in measure_shortcuts(initial, told("at initialisation", measured()))}
     pruned = remove_shortcuts(model, removed) if removed else copy.deepcopy(model)
     on_measured = on_test = None

@@ -38,9 +38,9 @@ class _Gate(nn.Module):
         return torch.sigmoid(logits) if self.neuron is None else self.neuron(logits)
 
 
-def _hidden(width: int, reduction: int, what: str) -> int:
+def _hidden(width: int, reduction: int, gate: str, unit: str) -> int:
     if reduction < 1 or width < reduction:
-        raise ValueError(f"a {what} gate with reduction {reduction} needs at least {reduction} {what}s, got {width}")
+        raise ValueError(f"a {gate} gate with reduction {reduction} needs at least {reduction} {unit}, got {width}")
     return width // reduction
 
 
@@ -53,7 +53,7 @@ class TimeGate(_Gate):
 
     def __init__(self, T: int, reduction: int = 4, spiking: bool = False, open_bias: float = 0.0) -> None:
         super().__init__(spiking, open_bias)
-        hidden = _hidden(T, reduction, "step")
+        hidden = _hidden(T, reduction, "time", "steps (T)")
         self.fixed_T = T
         self.mlp = nn.Sequential(nn.Linear(T, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, T, bias=False))
 
@@ -74,7 +74,7 @@ class ChannelGate(_Gate):
 
     def __init__(self, channels: int, reduction: int, spiking: bool = False, open_bias: float = 0.0) -> None:
         super().__init__(spiking, open_bias)
-        hidden = _hidden(channels, reduction, "channel")
+        hidden = _hidden(channels, reduction, "channel", "channels")
         self.mlp = nn.Sequential(
             nn.Linear(channels, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, channels, bias=False)
         )

@@ -2,7 +2,7 @@
 
 from saccade.models import ms_resnet, sew_resnet, syna_resnet  # noqa: F401  (registers the models)
 from saccade.models.base import Normalise, SpikingModel
-from saccade.models.files import load_model, model_info, register_transform, save_model
+from saccade.models.files import load_model, model_info, save_model
 from saccade.models.registry import ModelCard, create_model, list_models, model_card
 
 __all__ = [
@@ -14,6 +14,5 @@ __all__ = [
     "load_model",
     "model_card",
     "model_info",
-    "register_transform",
     "save_model",
 ]

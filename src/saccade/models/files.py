@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,9 @@ from torch import Tensor, nn
 
 from saccade.models.base import SpikingModel
 from saccade.models.registry import create_model
+from saccade.models.transforms import apply_transform
 
 FORMAT = "saccade-model-1"
-
-_TRANSFORMS: dict[str, Callable[[SpikingModel, dict[str, Any]], None]] = {}
-
-
-def register_transform(name: str, apply: Callable[[SpikingModel, dict[str, Any]], None]) -> None:
-    """Make a change of a model (pruned, quantised, ...) replayable by ``load_model``."""
-    _TRANSFORMS[name] = apply
 
 
 def save_model(
@@ -115,16 +108,6 @@ def fit_weights(model: nn.Module, tensors: dict[str, Tensor], source: str) -> No
             shapes = f"{list(tensors[key].shape)} where the model has {list(value.shape)}"
             raise ValueError(f"{source}: belongs to another model: {key!r} is {shapes}")
     model.load_state_dict(tensors)
-
-
-def apply_transform(model: SpikingModel, name: str, config: dict[str, Any]) -> None:
-    """Apply a registered transform and note it in ``model.transforms``."""
-    if name not in _TRANSFORMS:
-        importlib.import_module("saccade.compress")  # its modules register themselves
-    if name not in _TRANSFORMS:
-        raise ValueError(f"unknown model transform {name!r}; known: {', '.join(sorted(_TRANSFORMS))}")
-    _TRANSFORMS[name](model, config)
-    model.transforms.append({"name": name, "config": config})
 
 
 def _tuples(value: Any) -> Any:

@@ -1,7 +1,8 @@
 """Training: recipes, the engine that runs them, and what a run leaves behind."""
 
-from saccade.train.engine import Interrupted, TrainingError, train
+from saccade.train.engine import train
 from saccade.train.evaluate import Evaluation, evaluate
+from saccade.train.loop import Interrupted, TrainingError
 from saccade.train.losses import LOSSES, loss_function
 from saccade.train.recipe import DataSettings, ModelSettings, Recipe, TrainSettings, load_recipe, override
 from saccade.train.schedule import learning_rate

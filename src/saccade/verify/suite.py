@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from saccade.verify import checks, gradients, spikes, timing
 from saccade.verify.result import Check, Verification
-from saccade.verify.subject import Subject, View
+from saccade.verify.subject import ROOT, Subject, View
 from saccade.verify.waking import neurons_of
 
 TIME_AXES = ("first", "second", "none")
@@ -49,21 +51,25 @@ def verify(
         except RuntimeError as error:  # non-leaf tensors, kept from an earlier call
             raise ValueError(f"the model cannot be copied; reset it first ({_line(error)})") from None
         levels, neurons = declared_levels(own, spiking)
+        narrow = _widen(own, neurons)
         views = own_views(own, _as_input(own, x)) if ours else [_foreign_view(_as_input(own, x), time_axis)]
         subject = Subject(own, views, levels, neurons, reset, takes_steps=ours)
         for view in views:
             try:
                 run = subject.run(view.x, on=_rested(subject))
             except Exception as error:
-                raise ValueError(f"the model refuses an input {list(view.x.shape)}: {_line(error)}") from error
+                message = f"the model refuses a float64 input {list(view.x.shape)}: {_line(error)}"
+                raise ValueError(message) from error
             if ("", 0, 0) not in run:
                 raise ValueError("the model returns no tensor")
         found = Verification(name or type(model).__name__, [f"{view.name} {list(view.x.shape)}" for view in views])
-        found.checks.append(
-            _guarded("calls agree", checks.calls_agree, subject)
-        )  # first: it decides how the others call
+        if narrow:
+            found.inputs.append(f"output of {', '.join(sorted(narrow))} cast up to float64")
+        first = _guarded("calls agree", checks.calls_agree, subject)
+        subject.leaky = first.status == "FAIL"  # a fresh copy for every call of the checks that follow
         found.rates = spikes.rates_of(subject)
-        found.checks += [
+        found.checks = [
+            first,
             _guarded("alone = in a batch", checks.alone_as_in_batch, subject),
             _guarded("causal", timing.causal, subject),
             _guarded("layers in time", timing.layers_keep_time, subject),
@@ -76,11 +82,34 @@ def verify(
 
 
 def _guarded(name: str, check: Callable[[Subject], Check], subject: Subject) -> Check:
-    """A model that raises where another call succeeded has failed the check, not the program."""
+    """The check, with the neuron named rather than a part of it. A model that raises where it ran before has failed."""
     try:
-        return check(subject)
+        found = check(subject)
     except Exception as error:
-        return Check(name, "FAIL", f"the model raises {type(error).__name__}: {_line(error)}", "(model)")
+        return Check(name, "FAIL", f"the model raises {type(error).__name__}: {_line(error)}", ROOT)
+    neuron = next((path for path in subject.neurons if found.layer.startswith(path + ".")), found.layer)
+    return replace(found, layer=neuron)
+
+
+def _widen(model: nn.Module, neurons: list[str]) -> set[str]:
+    """Cast the float32 spikes of neurons that got float64 up again (snnTorch's always are float32; no spike changes).
+
+    Returns the names of the classes that needed it, filled in as the model runs.
+    """
+    narrow: set[str] = set()
+
+    def cast(module: nn.Module, args: object, result: object) -> object:
+        def widen(y: Tensor) -> Tensor:
+            if y.dtype != torch.float32:
+                return y
+            narrow.add(type(module).__name__)
+            return y.double()
+
+        return tree_map_only(Tensor, widen, result)
+
+    for path in neurons:
+        model.get_submodule(path).register_forward_hook(cast)
+    return narrow
 
 
 def _line(error: Exception) -> str:

@@ -80,9 +80,8 @@ def _build(target: str, T: int | None) -> tuple[nn.Module, tuple[int, ...] | Non
     from saccade.models import create_model, list_models, load_model, model_card, model_info
 
     if target in list_models():
-        _, height, width = model_card(target).input
         model = create_model(target, T=T or QUICK_T)
-        return model, (model.in_channels, min(height, QUICK_SIZE), min(width, QUICK_SIZE)), True
+        return model, (model.in_channels, *_small(model_card(target).input)), True
     path = Path(target)
     if path.exists():
         file = path / "model.safetensors" if path.is_dir() else path
@@ -92,7 +91,7 @@ def _build(target: str, T: int | None) -> tuple[nn.Module, tuple[int, ...] | Non
             raise ValueError(f"{target}: T is part of a model file; it cannot be chosen")
         model = load_model(file)
         info = model_info(file)
-        shape = tuple(info["input"]) if info.get("input") else tuple(model_card(info["model"]).input)
+        shape = tuple(info.get("input") or (model.in_channels, *_small(model_card(info["model"]).input)))
         norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.num_batches_tracked is not None]
         return model, shape, bool(norms) and not any(int(norm.num_batches_tracked) for norm in norms)  # type: ignore
     if ":" not in target:
@@ -108,6 +107,11 @@ def _build(target: str, T: int | None) -> tuple[nn.Module, tuple[int, ...] | Non
     if not isinstance(built, nn.Module):
         raise ValueError(f"{target}: the factory returns {type(built).__name__}, not a torch.nn.Module")
     return built, None, False
+
+
+def _small(published: Sequence[int]) -> tuple[int, ...]:
+    """Height and width to test with, from a card's ``(C, H, W)``."""
+    return tuple(min(size, QUICK_SIZE) for size in published[1:])
 
 
 @contextmanager
