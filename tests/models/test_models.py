@@ -243,6 +243,8 @@ def test_model_files_round_trip(tmp_path):
     assert info["classes"] == ["a", "b", "c"]
     assert info["input"] == [1, 12, 12]
     assert list(tmp_path.iterdir()) == [tmp_path / "m.safetensors"]
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "m.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def broken(tmp_path, **changes):

@@ -52,6 +52,9 @@ def write_tensors(tensors: dict[str, Any], path: str | os.PathLike[str], metadat
     aside = Path(path).with_name(Path(path).name + ".part")
     try:
         save_file(tensors, aside, metadata)
+        mask = os.umask(0)  # safetensors makes files for their owner alone; others may read what the umask lets them
+        os.umask(mask)
+        os.chmod(aside, 0o666 & ~mask)
         os.replace(aside, path)
     except (SafetensorError, OSError) as error:
         aside.unlink(missing_ok=True)
