@@ -250,5 +250,8 @@ def test_stream_refuses_what_it_cannot_do():
     stream(torch.randn(1, 2, 2, 5, 5))
     with pytest.raises(ValueError, match="the stream holds 2 samples, got 3"):
         stream(torch.randn(1, 3, 2, 5, 5))
+    shared = neuron("lif")
+    with pytest.raises(ValueError, match="is called twice in one forward"):
+        Stream(nn.Sequential(shared, shared).eval())(torch.randn(1, 2, 3))
     with pytest.raises(ValueError, match="needs model.eval"):
         Stream(net.train())(torch.randn(1, 2, 2, 5, 5))

@@ -238,6 +238,16 @@ def test_silent_layers(strict, status):
     assert found.passed is not strict
 
 
+def test_almost_silent_layers():
+    first = nn.Linear(6, 2000)
+    nn.init.constant_(first.bias, -100)
+    with torch.no_grad():
+        first.bias[0] = 9
+    found = verify(nn.Sequential(first, LIF(), nn.Linear(2000, 5)), vectors(), time_axis="first", strict=True)
+    assert found["activity"].status == "WARN"
+    assert "1 of 1 below 0.1%: 1" in found["activity"].detail
+
+
 def test_gates_and_shortcuts_may_be_silent():
     model = replicas.mlp(LIF(v_th=1e6, role="shortcut"), LIF(v_th=1e6, role="gate"))
     found = verify(model, vectors(), time_axis="first", strict=True)

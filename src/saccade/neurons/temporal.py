@@ -55,11 +55,13 @@ class Stream:
         self.model = model
         self.states: dict[str, Tensor] = {}
         self._paths = {module: path for path, module in model.named_modules() if isinstance(module, Temporal)}
+        self._called: set[str] = set()
         self._takes_steps = hasattr(model, "num_classes")
 
     def __call__(self, chunk: Tensor) -> Tensor:
         if self.model.training:
             raise ValueError("a stream needs model.eval(): batch statistics would depend on how time is cut")
+        self._called.clear()
         token = _stream.set(self)
         try:
             result: Tensor = self.model(chunk, steps=True) if self._takes_steps else self.model(chunk)
@@ -70,6 +72,9 @@ class Stream:
     def advance(self, module: Temporal, x: Tensor) -> Tensor:
         """Step one module of the model from its kept state (called by the modules themselves)."""
         path = self._paths[module]
+        if path in self._called:
+            raise ValueError(f"{path}: is called twice in one forward, so a stream cannot tell whose state to keep")
+        self._called.add(path)
         state = self.states.get(path)
         if state is not None and state.shape[0] != x.shape[1]:
             raise ValueError(f"the stream holds {state.shape[0]} samples, got {x.shape[1]}; call reset() first")
