@@ -12,9 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from saccade.models import SpikingModel, load_model
-from saccade.models.base import Normalise
-from saccade.models.registry import _CARDS, ModelCard, register
+from saccade.models import load_model
 from saccade.train import TrainingError, train
 from saccade.train.recipe import dump
 from saccade.train.rundir import RunDirectory
@@ -236,29 +234,11 @@ def test_what_does_not_fit_is_named(tmp_path, make_recipe, changes, message):
         train(make_recipe(**changes), tmp_path / "run", quiet=True)
 
 
-class NormFree(SpikingModel):
-    """A spiking model without batch statistics: what two processes compute, one must too."""
-
-    def __init__(self, T: int = 3, num_classes: int = 10) -> None:
-        from saccade.layers import Linear
-        from saccade.neurons import neuron
-
-        super().__init__(T, num_classes, Normalise(1))
-        self.first, self.neuron, self.second = Linear(64, 20), neuron("tet"), Linear(20, num_classes)
-
-    def step_logits(self, x):
-        return self.second(self.neuron(self.first(self.in_time(x).flatten(2) * 3)))
-
-
-if "norm_free" not in _CARDS:
-    register(ModelCard("norm_free", "test", "test arXiv", (1, 8, 8), NormFree))
-
-
 DDP = """
 import sys, torch
 torch.set_num_threads(1)
 sys.path.insert(0, sys.argv[3])
-import test_engine  # registers the model, in the spawned processes too
+import norm_free  # registers the model, in both processes
 from saccade.train import load_recipe, train
 if __name__ == "__main__":
     train(load_recipe(sys.argv[1]), sys.argv[2], quiet=True)
