@@ -29,6 +29,7 @@ class Progress:
     best_accuracy: float = -1.0
     best_epoch: int = -1
     history: list[dict[str, Any]] = field(default_factory=list)
+    loss_scale: dict[str, Any] = field(default_factory=dict)
 
 
 def save(

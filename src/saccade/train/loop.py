@@ -91,11 +91,14 @@ class Job:
         if self.ema is not None:
             self.ema = {key: value.to(self.fabric.device) for key, value in parts["ema"].items()}
         self.progress = progress
+        if progress.loss_scale:
+            self.fabric.strategy.precision.load_state_dict(progress.loss_scale)
         self.run.rewrite_metrics(progress.history)
         self.report.resumed(progress.epoch, progress.step)
 
     def save(self, name: str = "last") -> None:
         if self.fabric.is_global_zero:
+            self.progress.loss_scale = self.fabric.strategy.precision.state_dict()  # of 16-mixed; else empty
             checkpoint.save(self.run.checkpoint(name), self.model.state_dict(), self.ema, self.optimizer, self.progress)
         self.fabric.barrier()
 
@@ -116,6 +119,8 @@ class Job:
                     progress.best_accuracy, progress.best_epoch = found.accuracy, epoch + 1
                     self.save("best")
                 self.save()
+                if interrupted() and not last:
+                    raise Interrupted(f"interrupted after epoch {epoch + 1}; everything is saved")
 
     def _epoch(self, epoch: int, interrupted: Callable[[], bool]) -> None:
         settings, progress, fabric = self.recipe.train, self.progress, self.fabric

@@ -74,7 +74,7 @@ class TrainSettings(_Section):
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = Field(default=1, ge=1)
-    strategy: Literal["auto", "ddp", "ddp_spawn", "fsdp"] = "auto"
+    strategy: Literal["auto", "ddp", "ddp_spawn"] = "auto"
     channels_last: bool = False
     compile: bool = False
 
