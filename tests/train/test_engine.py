@@ -232,6 +232,8 @@ def test_the_checkpoint_of_another_model_is_named(tmp_path, make_recipe):
 def test_what_does_not_fit_is_named(tmp_path, make_recipe, changes, message):
     with pytest.raises(ValueError, match=message):
         train(make_recipe(**changes), tmp_path / "run", quiet=True)
+    if "train__batch_size" not in changes and "data__augment" not in changes:
+        assert not (tmp_path / "run").exists()  # refused before anything is written
 
 
 DDP = """

@@ -56,7 +56,6 @@ def train(
     for name in recipe.stages:
         if name not in known:
             raise ValueError(f"unknown stage {name!r}; known: {', '.join(sorted(known)) or 'none'}")
-    run = RunDirectory.open(directory, recipe, resume=resume)
     settings = recipe.train
     strategy = "ddp" if settings.strategy == "auto" and settings.devices > 1 else settings.strategy
     fabric = Fabric(
@@ -67,12 +66,12 @@ def train(
     )
     chosen = [known[name] for name in recipe.stages]
     function: Any = _train
-    result: dict[str, Any] = fabric.launch(function, recipe, run, resume, chosen, quiet)
+    result: dict[str, Any] = fabric.launch(function, recipe, Path(directory), resume, chosen, quiet)
     return result
 
 
 def _train(
-    fabric: Any, recipe: Recipe, run: RunDirectory, resume: bool, stages: list[Stage], quiet: bool
+    fabric: Any, recipe: Recipe, directory: Path, resume: bool, stages: list[Stage], quiet: bool
 ) -> dict[str, Any]:
     settings, data = recipe.train, recipe.data
     splits = load(
@@ -96,6 +95,8 @@ def _train(
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(model, settings)
     wrapped, optimizer = fabric.setup(torch.compile(model) if settings.compile else model, optimizer)
+    run = RunDirectory.open(directory, recipe, resume, write=fabric.is_global_zero)
+    fabric.barrier()
     ema = {key: value.detach().clone() for key, value in model.state_dict().items()} if settings.ema else None
     progress = Progress()
 
@@ -104,6 +105,7 @@ def _train(
         if resume and run.has_checkpoint():
             job.restore()
         elif fabric.is_global_zero:
+            run.rewrite_metrics([])
             checkpoint.save(run.checkpoint("initial"), model.state_dict(), None, None, progress)
         job.fit()
         summary = job.finish()

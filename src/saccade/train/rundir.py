@@ -41,8 +41,11 @@ class RunDirectory:
     path: Path
 
     @classmethod
-    def open(cls, path: str | Path, recipe: Recipe, resume: bool) -> RunDirectory:
-        """Make the directory, or check that it holds this recipe's run. Raises ValueError if it does not."""
+    def open(cls, path: str | Path, recipe: Recipe, resume: bool, write: bool = True) -> RunDirectory:
+        """Make the directory, or check that it holds this recipe's run. Raises ValueError if it does not.
+
+        ``write`` is for one of several processes; the others only look.
+        """
         run = cls(Path(path))
         stored = run.path / "recipe.yaml"
         if stored.exists():
@@ -52,8 +55,8 @@ class RunDirectory:
                 raise ValueError(f"{path}: was started with another recipe; resume it without changes")
         elif resume:
             raise ValueError(f"{path}: no run to resume here (no recipe.yaml)")
-        run.path.mkdir(parents=True, exist_ok=True)
-        if not stored.exists() or not resume:
+        if write and not resume:
+            run.path.mkdir(parents=True, exist_ok=True)
             write_text(stored, dump(recipe))
             run.write_json("env.json", environment())
             run.rewrite_metrics([])
