@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,3 +44,17 @@ def make_recipe() -> Callable[..., Recipe]:
         return parse(raw)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def real_data(tmp_path_factory) -> Path:
+    """A data root with real CIFAR-10: $SACCADE_DATA, else unpacked from ../shared/data, else the test skips."""
+    given = os.environ.get("SACCADE_DATA")
+    if given and (Path(given) / "cifar-10-batches-bin").is_dir():
+        return Path(given)
+    unpack = Path(__file__).parents[2] / "shared" / "data" / "unpack_cifar10.py"
+    if not unpack.is_file():
+        pytest.skip("no CIFAR-10: neither in $SACCADE_DATA nor in ../shared/data")
+    root = tmp_path_factory.mktemp("real")
+    subprocess.run([sys.executable, str(unpack), str(root)], check=True)
+    return root

@@ -1,0 +1,28 @@
+"""What only a GPU can show (select with -m gpu)."""
+
+import pytest
+import torch
+
+from saccade.neurons import PRESETS, neuron
+from saccade.train import train
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_neurons_spike_as_on_the_cpu(name):
+    x = torch.randn(8, 4, 6, 5, 5) * 1.5
+    spikes = neuron(name)(x)
+    assert spikes.mean() > 0.02
+    assert torch.equal(neuron(name).cuda()(x.cuda()).cpu(), spikes)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "16-mixed", "bf16-mixed"])
+def test_training_runs_and_resumes(tmp_path, make_recipe, precision):
+    recipe = make_recipe(train__accelerator="cuda", train__precision=precision, train__epochs=3)
+    summary = train(recipe, tmp_path / "run", quiet=True)
+    assert summary["test_total"] == 100
+    assert train(recipe, tmp_path / "run", resume=True, quiet=True)["confusion"] == summary["confusion"]
