@@ -8,15 +8,15 @@ from saccade.cli.main import run
 def test_the_path_on_real_images(real_data, tmp_path, capsys):
     out = tmp_path / "run"
     small = {
-        "model.kwargs": "{T: 4, preset: tet, widths: [4, 8, 8], pairs: [1, 1, 1]}",
-        "model.name": "syna_resnet18",
+        "model.kwargs": "{T: 2, preset: tet, widths: [8, 16, 16], pairs: [1, 1, 1]}",
+        "model.name": "or_resnet18",
         "data.root": str(real_data),
-        "data.validation": 500,
-        "data.train_size": 1500,
-        "data.test_size": 500,
+        "data.validation": 200,
+        "data.train_size": 1000,
+        "data.test_size": 300,
         "train.epochs": 3,
         "train.batch_size": 32,
-        "train.lr": 0.01,
+        "train.lr": 0.005,
         "train.compile": "false",
         "train.accelerator": "cpu",
         "train.precision": "32-true",
@@ -24,8 +24,8 @@ def test_the_path_on_real_images(real_data, tmp_path, capsys):
     settings = [part for key, value in small.items() for part in ("--set", f"{key}={value}")]
     assert run(["train", "syna_resnet/cifar10-small", "--out", str(out), "--quiet", *settings]) == 0
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["images"] == {"train": 1500, "validation": 500, "test": 500}
-    assert summary["test_accuracy"] > 0.2  # chance is 0.1
+    assert summary["images"] == {"train": 1000, "validation": 200, "test": 300}
+    assert summary["test_accuracy"] > 0.15  # chance is 0.1
     assert summary["classes"][0] == "airplane"
     page = (out / "report.html").read_text()
     assert "Natural pruning" in page
