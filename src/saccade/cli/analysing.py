@@ -60,10 +60,8 @@ def prune(
 
     The logits before and after are compared bit for bit on that data; any difference on the test set is reported.
     """
-    from saccade.compress import natural_pruning
-    from saccade.models import create_model, load_model, save_model
-    from saccade.models.files import fit_weights
-    from saccade.train import checkpoint
+    from saccade.cli.stages import prune_run
+    from saccade.models import load_model, save_model
     from saccade.train.rundir import RunDirectory
 
     file, recipe = common.open_run(run)
@@ -73,23 +71,7 @@ def prune(
     splits = common.splits_for(recipe, None, data)
     common.check_fits(network, splits, file)
     directory = RunDirectory(file.parent)
-    initial = None
-    if directory.checkpoint("initial").exists():
-        initial = create_model(recipe.model.name, **recipe.model.kwargs).eval()
-        fit_weights(initial, checkpoint.load(directory.checkpoint("initial"))[0]["model"], str(directory.path))
-
-    def measured() -> Iterable[Tensor]:
-        yield from common.image_batches(splits.train)
-        yield from common.image_batches(splits.validation)
-
-    pruned, found = natural_pruning(
-        network,
-        measured,
-        lambda: common.image_batches(splits.test),
-        initial,
-        history=directory.metrics(),
-        progress=common.passes(json),
-    )
+    pruned, found = prune_run(network, recipe, splits, directory, progress=common.passes(json))
     target = out or file.with_name("pruned.safetensors")
     if found["removed"]:
         save_model(pruned, target, splits.test.classes, splits.test.shape)
@@ -98,7 +80,7 @@ def prune(
         common.print_json(found)
         return
     print_pruning(found)
-    print(f"wrote {target}" if found["removed"] else "nothing to remove: every shortcut fires")
+    print(f"wrote {target}" if found["removed"] else "nothing to remove")
 
 
 def print_pruning(found: dict) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,13 @@ from torch import Tensor
 
 from saccade.cli.common import image_batches
 from saccade.compress import natural_pruning as prune
-from saccade.data import batches
+from saccade.data import Splits, batches
 from saccade.measure import profile
 from saccade.models import SpikingModel, create_model, save_model
 from saccade.models.files import fit_weights
-from saccade.train import checkpoint
+from saccade.train import Recipe, checkpoint
 from saccade.train.engine import Finished
+from saccade.train.rundir import RunDirectory
 
 PROFILED_IMAGES = 256
 SAMPLES = 8
@@ -43,28 +44,33 @@ def profiled(finished: Finished) -> dict[str, Any]:
 
 def natural_pruning(finished: Finished) -> dict[str, Any]:
     """pruned.safetensors and pruning.json: shortcuts that never fired on training and validation data are removed."""
-    model, run, splits = finished.model, finished.run, finished.splits
+    run, test = finished.run, finished.splits.test
+    pruned, report = prune_run(finished.model, finished.recipe, finished.splits, run)
+    if report["removed"]:
+        save_model(pruned, run.path / "pruned.safetensors", test.classes, test.shape)
+    run.write_json("pruning.json", report)
+    return {"pruning": {key: report[key] for key in ("removed", "saved_parameters", "measured", "test")}}
+
+
+def prune_run(
+    model: SpikingModel,
+    recipe: Recipe,
+    splits: Splits,
+    run: RunDirectory,
+    progress: Callable[[str, int], None] | None = None,
+) -> tuple[SpikingModel, dict[str, Any]]:
+    """Natural pruning of a run's model on the run's own data, against its initial weights and its history."""
 
     def measured() -> Iterable[Tensor]:
         yield from image_batches(splits.train)
         yield from image_batches(splits.validation)
 
-    pruned, report = prune(
-        model, measured, lambda: image_batches(splits.test), initial_model(finished), history=run.metrics()
-    )
-    if report["removed"]:
-        save_model(pruned, run.path / "pruned.safetensors", splits.test.classes, splits.test.shape)
-    run.write_json("pruning.json", report)
-    return {"pruning": {key: report[key] for key in ("removed", "saved_parameters", "measured", "test")}}
-
-
-def initial_model(finished: Finished) -> SpikingModel:
-    """The model as it was before training."""
-    path = finished.run.checkpoint("initial")
-    parts, _, _ = checkpoint.load(path)
-    model = create_model(finished.recipe.model.name, **finished.recipe.model.kwargs)
-    fit_weights(model, parts["model"], str(path))
-    return model.eval()
+    initial = None
+    start = run.checkpoint("initial")
+    if start.exists():
+        initial = create_model(recipe.model.name, **recipe.model.kwargs).eval()
+        fit_weights(initial, checkpoint.load(start)[0]["model"], str(start))
+    return prune(model, measured, lambda: image_batches(splits.test), initial, run.metrics(), progress)
 
 
 def samples(finished: Finished) -> dict[str, Any]:
