@@ -28,7 +28,7 @@ def network(connection: str, attention: bool) -> dict[str, Any]:
     """The model section of a recipe."""
     kwargs: dict[str, Any] = {"T": 4, "widths": WIDTHS, "preset": "tet"}
     if connection == "membrane":
-        extra = SYNA if attention else {}
+        extra = {key: SYNA[key] for key in ("ma", "position")} if attention else {}  # no shortcut spikes for IA to gate
         return {
             "name": "ms_resnet18",
             "kwargs": {**kwargs, "blocks": PAIRS, "stem": "cifar", "num_classes": 10, **extra},

@@ -52,8 +52,6 @@ class MsBlock(nn.Module):
                 shortcut.append(AvgPool2d(stride))
             conv = Conv2d(c_in, c_out, 1, 1 if pooled else stride, bias=False)
             shortcut += [conv, BatchNorm2d(c_out, init_weight=V_TH)]
-            if syna:
-                shortcut.append(syna.shortcut(c_out, T))
         self.shortcut = nn.Sequential(*shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -64,7 +62,8 @@ class MsBlock(nn.Module):
 class MsResNet(SpikingModel):
     """stem: "imagenet" (7x7 stride 2 without pooling, or three 3x3 for ``deep``) or "cifar" (3x3). deep: the 104-layer form.
 
-    syna: adds MA to the residual branches and IA to the projections (ours, to compare; the paper has none).
+    syna: adds MA to the residual branches, as Att-MS-ResNet does (Yao et al. 2023). IA has no place here: there are no
+    shortcut spikes to gate, and a closed gate beside a branch that starts at gamma = 0 would leave a block without output.
     """
 
     def __init__(
@@ -111,7 +110,6 @@ def _build(
     num_classes: int = 1000,
     widths: Sequence[int] = (64, 128, 256, 512),
     ma: str = "",
-    ia: str = "",
     position: str = "b",
     preset: str = "ms",
     readout: str = "mean",
@@ -119,7 +117,7 @@ def _build(
     blocks: Sequence[int],
     deep: bool = False,
 ) -> SpikingModel:
-    syna = SynA(ma=ma, ia=ia, position=position) if ma or ia else None
+    syna = SynA(ma=ma, ia="", position=position) if ma else None
     return MsResNet(blocks, deep, stem, T, num_classes, widths, syna, preset, readout)
 
 
