@@ -142,7 +142,10 @@ def test_a_gate_that_never_opened_is_told_from_one_that_closed(batches):
     _, report = natural_pruning(closed, lambda: batches, initial=closed)
     assert report["removed"] == [FIRST, SECOND]
     assert report["shortcuts"][0]["gate_spikes"] == 0
-    assert report["shortcuts"][0]["story"] == "never opened: its gate was closed at initialisation and still is"
+    assert report["shortcuts"][0]["story"] == "never opened: its gate was closed at initialisation and ever since"
+    seen = [{f"rate/{FIRST}.gate.gates.0.neuron": 0.5}]
+    _, report = natural_pruning(closed, lambda: batches, initial=closed, history=seen)
+    assert report["shortcuts"][0]["story"] == "never fired, though its gate was open before (up to 0.5 a step)"
     assert measure_shortcuts(opened, batches)[0].gate_rate > 0.1
     _, report = natural_pruning(closed, lambda: batches, initial=opened)
     assert report["shortcuts"][0]["story"].startswith("closed in training: it fired before")

@@ -169,8 +169,7 @@ def natural_pruning(
         if record.path in before:
             start = before[record.path]
             row |= {"initial_spikes": start.spikes, "initial_rate": start.rate, "initial_gate_rate": start.gate_rate}
-        peak = [epoch.get(f"rate/{record.path}.neuron") or 0.0 for epoch in history]
-        row["story"] = _story(record, before.get(record.path), max(peak, default=0.0))
+        row["story"] = _story(record, before.get(record.path), history)
         rows.append(row)
     count = {"before": _parameters(model), "after": _parameters(pruned)}
     report = {
@@ -188,16 +187,21 @@ def _parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def _story(now: ShortcutRecord, start: ShortcutRecord | None, peak: float) -> str:
-    """What became of a shortcut; ``peak``: its highest validation rate of any epoch, initialisation included."""
+def _story(now: ShortcutRecord, start: ShortcutRecord | None, history: Sequence[Mapping[str, float | None]]) -> str:
+    """What became of a shortcut, from its counts now and at initialisation and the validation rates of every epoch."""
     if now.spikes:
         return "fires"
-    if (start is not None and start.spikes) or peak > 0:
-        return f"closed in training: it fired before (up to {max(peak, start.rate if start else 0.0):.2g} a step)"
-    if start is None:
-        return "silent"
-    if start.gate_spikes and not now.gate_spikes:
-        return "never fired: its gate was open at initialisation and closed in training"
-    if now.gate_spikes == 0:
-        return "never opened: its gate was closed at initialisation and still is"
-    return "never fired, though its gate opens" if now.gate_spikes else "never fired"
+    rates = [rate or 0.0 for row in history for key, rate in row.items() if key == f"rate/{now.path}.neuron"]
+    gates = [rate or 0.0 for row in history for key, rate in row.items() if key.startswith(f"rate/{now.path}.gate.")]
+    if start is not None:
+        rates.append(start.rate)
+        gates.append(start.gate_rate or 0.0)
+    if max(rates, default=0.0) > 0:
+        return f"closed in training: it fired before (up to {max(rates):.2g} a step)"
+    if max(gates, default=0.0) > 0:
+        return f"never fired, though its gate was open before (up to {max(gates):.2g} a step)"
+    if now.gate_spikes:
+        return "never fired, though its gate opens"
+    if now.gate_spikes == 0 and start is not None:
+        return "never opened: its gate was closed at initialisation and ever since"
+    return "never fired" if start is not None else "silent"
