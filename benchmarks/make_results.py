@@ -114,7 +114,7 @@ def run(name: str, found: dict[str, Any]) -> str:
     where = machine["gpu"] or f"{machine['threads']} CPU thread(s)"
     lines.append(
         f"Command `{found['command']}`, seed {found['seed']}, commit {str(found['commit'])[:12]}, {found['date']}, torch "
-        f"{machine['torch']}, {where}, {found['training_seconds'] / 60:.0f} minutes; file `{name}`."
+        f"{machine['torch']}, {where}, {found['training_seconds'] / 60:.1f} minutes; file `{name}`."
     )
     return "\n\n".join(lines)
 
