@@ -106,6 +106,7 @@ def test_predict(trained, capsys, tmp_path):
 def test_profile(trained, capsys):
     found = json.loads(answer(capsys, "profile", trained, "--images", 20, "--json"))
     assert found["totals"]["spikes"] > 0
+    assert all(row["spikes_per_neuron"] <= row["T"] for row in found["layers"] if row["neurons"])  # binary spikes
     assert "blocks.0.backbone.2" in answer(capsys, "profile", trained, "--images", 20)
     orrc = json.loads(answer(capsys, "profile", trained, "--images", 20, "--convention", "orrc", "--json"))
     assert orrc["energy_pj"] != found["energy_pj"]

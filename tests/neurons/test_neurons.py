@@ -77,6 +77,14 @@ def test_ms_is_the_published_mem_update():
     assert torch.equal(run("ms", x), torch.stack(expected))
 
 
+def test_ms_is_a_lif_of_tau_four_thirds_off_threshold():
+    x = drive(8)
+    plain = LIF(tau=4 / 3, decay_input=False, v_th=0.5).double()
+    _, _, potentials = plain.run(x, record=True)
+    assert (potentials - 0.5).abs().min() > 1e-6
+    assert torch.equal(run("ms", x), plain(x))
+
+
 def test_ma_cell_goes_to_v_th_after_a_spike_and_leaks():
     x, h, expected = drive(2, scale=0.3), torch.zeros(3, 4, dtype=torch.float64), []
     for current in x:  # u = h + x; s = [u - .3 >= 0]; h = .3 (s V_th + (1 - s) u)

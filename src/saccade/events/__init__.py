@@ -1,0 +1,5 @@
+"""Event recordings as tensors."""
+
+from saccade.events.frames import frames_by_number
+
+__all__ = ["frames_by_number"]
