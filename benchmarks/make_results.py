@@ -15,7 +15,8 @@ ROOT = Path(__file__).parent.parent
 HEAD = """# Results
 
 Made from the files in `results/` by `python benchmarks/make_results.py`; nothing here is typed in. The test set of every
-run was scored once, at the end, on the epoch that the validation images chose. "Spikes per neuron" are over all time steps,
+run was scored once, at the end, on the epoch that the validation images chose (cifar10-or-small once more in full
+precision, see [SynA-ResNet](syna-resnet.md)). "Spikes per neuron" are over all time steps,
 a mean over images; energies are per image under the convention `standard` (4.6 pJ a multiply-accumulate, 0.9 pJ an
 addition; norms folded, membrane updates not counted), measured on the first 256 test images.
 """
