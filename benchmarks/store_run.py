@@ -1,4 +1,7 @@
-"""Keep what a finished run found: python benchmarks/store_run.py RUN results/NAME.json"""
+"""Keep what a finished run found: python benchmarks/store_run.py RUN results/NAME.json ["its command"]
+
+Without a command the recipe of that name is taken to have been run as it is.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +29,13 @@ KEPT = (
 
 
 def main() -> None:
-    if len(sys.argv) != 3:
+    if len(sys.argv) not in (3, 4):
         sys.exit(__doc__)
     run = RunDirectory(Path(sys.argv[1]))
     summary, env = run.read_json("summary.json"), run.read_json("env.json")
     record = {"format": "saccade-run-1", "command": f"saccade train {summary['recipe']}"}
+    if len(sys.argv) == 4:
+        record["command"] = sys.argv[3]
     record |= {key: summary[key] for key in KEPT if key in summary}
     if "pruning" in summary:
         record["pruning"] = summary["pruning"]

@@ -122,6 +122,31 @@ def test_prune(trained, capsys, tmp_path):
     assert (tmp_path / "p.safetensors").exists()
 
 
+def test_the_story_ends_at_the_chosen_epoch(trained, tmp_path):
+    """A shortcut that fired only after the epoch that became the model did not close before it."""
+    import shutil
+
+    from saccade.cli.common import splits_for
+    from saccade.cli.stages import prune_run
+    from saccade.models import load_model
+    from saccade.train.rundir import RunDirectory
+
+    shutil.copytree(trained, tmp_path / "run")
+    run_ = RunDirectory(tmp_path / "run")
+    rows = run_.metrics()
+    rows[-1]["rate/blocks.1.shortcut.neuron"] = 0.25
+    run_.rewrite_metrics(rows)
+    arguments = (
+        load_model(run_.path / "model.safetensors"),
+        run_.recipe(),
+        splits_for(run_.recipe(), None, None),
+        run_,
+    )
+    stories = [prune_run(*arguments, chosen)[1]["shortcuts"][0]["story"] for chosen in (len(rows) - 2, len(rows) - 1)]
+    assert stories[0].startswith("never opened")
+    assert stories[1].startswith("closed in training: it fired before (up to 0.25")
+
+
 def test_verify(trained, capsys):
     assert "PASS" in answer(capsys, "verify", trained)
     found = json.loads(answer(capsys, "verify", "or_resnet18_small", "--json"))
@@ -199,7 +224,7 @@ def test_errors_about_files(trained, capsys, tmp_path):
     whole = (trained / "model.safetensors").read_bytes()
     bad.write_bytes(whole)
     assert "which images?" in refused(capsys, "evaluate", bad)
-    assert "unknown image set 'digit'" in refused(capsys, "evaluate", bad, "--set-name", "digit")
+    assert "unknown data set 'digit'" in refused(capsys, "evaluate", bad, "--set-name", "digit")
     assert "needs the run directory" in refused(capsys, "prune", bad)
     assert "no folder cifar-10-batches-bin" in refused(
         capsys, "evaluate", trained, "--set-name", "cifar10", "--data", tmp_path

@@ -222,8 +222,8 @@ def test_the_checkpoint_of_another_model_is_named(tmp_path, make_recipe):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model__kwargs__stem": "cifar"}, "the model takes 3 channels, digits has 1"),
-        ({"model__kwargs__num_classes": 7}, "the model has 7 classes, digits has 10"),
+        ({"model__kwargs__stem": "cifar"}, "model.kwargs: the model takes 3 channels, the images have 1"),
+        ({"model__kwargs__num_classes": 7}, "model.kwargs: the model has 7 classes, the images have 10"),
         ({"train__batch_size": 512}, "train.batch_size: 512 is more than the 256 training images"),
         ({"data__augment": ["warp"]}, "warp"),
         ({"data__name": "digit"}, "digit"),
@@ -286,7 +286,24 @@ def test_two_processes_train_as_one(tmp_path, make_recipe, model):
     assert summary["test_total"] == 100
 
 
-def test_compile_and_mixed_precision_settings_run(tmp_path, make_recipe):
-    recipe = make_recipe(train__epochs=1, train__precision="bf16-mixed", train__channels_last=True)
-    summary = train(recipe, tmp_path / "run", quiet=True)
-    assert 0 <= summary["test_accuracy"] <= 1
+def losses(tmp_path, name, recipe):
+    train(recipe, tmp_path / name, quiet=True)
+    return [row["train_loss"] for row in RunDirectory(tmp_path / name).metrics()[1:]]
+
+
+def test_mixed_precision_and_channels_last_train_alike(tmp_path, make_recipe):
+    plain = losses(tmp_path, "plain", make_recipe(train__epochs=3))
+    mixed = losses(
+        tmp_path, "mixed", make_recipe(train__epochs=3, train__precision="bf16-mixed", train__channels_last=True)
+    )
+    assert mixed != plain
+    assert mixed == pytest.approx(plain, rel=0.1)
+    assert mixed[-1] < mixed[0]
+
+
+@pytest.mark.slow
+def test_a_compiled_model_trains_alike(tmp_path, make_recipe):
+    plain = losses(tmp_path, "plain", make_recipe(train__epochs=3))
+    assert losses(tmp_path, "compiled", make_recipe(train__epochs=3, train__compile=True)) == pytest.approx(
+        plain, rel=0.05
+    )

@@ -31,6 +31,7 @@ def profile(
 
     from saccade.measure import profile as measure
     from saccade.models import create_model, list_models, load_model, model_card
+    from saccade.train import check_fits
 
     batches: Iterable[Tensor]
     if model in list_models():
@@ -41,7 +42,7 @@ def profile(
         file, recipe = common.open_run(Path(model))
         network = load_model(file)
         splits = common.splits_for(recipe, set_name, data)
-        common.check_fits(network, splits, file)
+        check_fits(network, splits, str(file))
         batches = common.image_batches(splits.test, limit=images)
     found = measure(network, batches, convention=convention)
     if json:
@@ -62,6 +63,7 @@ def prune(
     """
     from saccade.cli.stages import prune_run
     from saccade.models import load_model, save_model
+    from saccade.train import check_fits
     from saccade.train.rundir import RunDirectory
 
     file, recipe = common.open_run(run)
@@ -69,9 +71,11 @@ def prune(
         raise ValueError(f"{run}: natural pruning needs the run directory, for its training data")
     network = load_model(file)
     splits = common.splits_for(recipe, None, data)
-    common.check_fits(network, splits, file)
+    check_fits(network, splits, str(file))
     directory = RunDirectory(file.parent)
-    pruned, found = prune_run(network, recipe, splits, directory, progress=common.passes(json))
+    chosen = directory.read_json("summary.json")["chosen_epoch"]
+    with common.passes(json) as tell:
+        pruned, found = prune_run(network, recipe, splits, directory, chosen, tell)
     target = out or file.with_name("pruned.safetensors")
     if found["removed"]:
         save_model(pruned, target, splits.test.classes, splits.test.shape)

@@ -33,9 +33,9 @@ def data_prepare(
 
     Without a network it says which file to place where; a file placed by hand is checked and unpacked.
     """
-    from saccade.data import prepare
+    from saccade.data import data_root, prepare
 
-    place = prepare(name, common.data_root(data))
+    place = prepare(name, data_root(data))
     print(f"{name} is ready in {place}")
 
 

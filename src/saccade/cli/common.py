@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.resources
 import json
-import os
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from saccade.data import ImageSet, Splits
-    from saccade.models import SpikingModel
     from saccade.train import Recipe
 
 
@@ -51,29 +51,16 @@ def open_run(path: Path) -> tuple[Path, Recipe | None]:
     return file, run.recipe() if (run.path / "recipe.yaml").exists() else None
 
 
-def splits_for(recipe: Recipe | None, name: str | None, root: Path | None, seed: int = 0) -> Splits:
+def splits_for(recipe: Recipe | None, name: str | None, root: Path | None) -> Splits:
     """The data a command works on: the recipe's, or the set named on the command line."""
     from saccade.data import load
+    from saccade.train import load_splits
 
-    if name is None and recipe is None:
+    if recipe is not None and name in (None, recipe.data.name):
+        return load_splits(recipe.data, root)
+    if name is None:
         raise ValueError("which images? name a set with --set-name (the model does not lie in a run directory)")
-    if recipe is not None and (name is None or name == recipe.data.name):
-        data = recipe.data
-        return load(
-            data.name,
-            root or data.root,
-            validation=data.validation,
-            seed=data.split_seed,
-            train_size=data.train_size,
-            test_size=data.test_size,
-            size=data.size,
-        )
-    assert name is not None
-    from saccade.data import names
-
-    if name not in names():
-        raise ValueError(f"unknown image set {name!r}; known: {', '.join(names())}")
-    return load(name, root, validation=100, seed=seed)
+    return load(name, root, validation=100)
 
 
 def image_batches(data: ImageSet, batch_size: int = 100, limit: int | None = None) -> Iterable[Tensor]:
@@ -83,14 +70,6 @@ def image_batches(data: ImageSet, batch_size: int = 100, limit: int | None = Non
     part = data if limit is None or limit >= len(data) else data.subset(range(limit))
     for x, _ in batches(part, batch_size, seed=None):
         yield x
-
-
-def check_fits(model: SpikingModel, splits: Splits, source: Path) -> None:
-    """Raises ValueError if the images have another channel or class count than the model."""
-    if splits.test.shape[0] != model.in_channels:
-        raise ValueError(f"{source}: takes {model.in_channels} channels, the images have {splits.test.shape[0]}")
-    if len(splits.test.classes) != model.num_classes:
-        raise ValueError(f"{source}: has {model.num_classes} classes, the images have {len(splits.test.classes)}")
 
 
 def print_json(value: Any) -> None:
@@ -107,19 +86,19 @@ def print_table(table: Any) -> None:
     console.print(table)
 
 
-def passes(quiet: bool) -> Callable[[str, int], None]:
-    """A progress callback that keeps one line a pass up to date on a terminal's stderr."""
-    import sys
-
+@contextlib.contextmanager
+def passes(quiet: bool) -> Iterator[Callable[[str, int], None]]:
+    """A progress callback that keeps one line up to date on a terminal's stderr, and takes it away at the end."""
+    live = not quiet and sys.stderr.isatty()
     done: dict[str, int] = {}
 
     def tell(what: str, count: int) -> None:
         done[what] = done.get(what, 0) + count
-        if not quiet and sys.stderr.isatty():
-            print(f"\r{what}: {done[what]} images", end="", file=sys.stderr, flush=True)
+        if live:
+            print(f"\r\033[K{what}: {done[what]} images", end="", file=sys.stderr, flush=True)
 
-    return tell
-
-
-def data_root(root: Path | None) -> Path:
-    return root or Path(os.environ.get("SACCADE_DATA", "data"))
+    try:
+        yield tell
+    finally:
+        if live:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)

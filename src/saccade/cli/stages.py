@@ -45,7 +45,7 @@ def profiled(finished: Finished) -> dict[str, Any]:
 def natural_pruning(finished: Finished) -> dict[str, Any]:
     """pruned.safetensors and pruning.json: shortcuts that never fired on training and validation data are removed."""
     run, test = finished.run, finished.splits.test
-    pruned, report = prune_run(finished.model, finished.recipe, finished.splits, run)
+    pruned, report = prune_run(finished.model, finished.recipe, finished.splits, run, finished.summary["chosen_epoch"])
     if report["removed"]:
         save_model(pruned, run.path / "pruned.safetensors", test.classes, test.shape)
     run.write_json("pruning.json", report)
@@ -57,9 +57,10 @@ def prune_run(
     recipe: Recipe,
     splits: Splits,
     run: RunDirectory,
+    chosen_epoch: int,
     progress: Callable[[str, int], None] | None = None,
 ) -> tuple[SpikingModel, dict[str, Any]]:
-    """Natural pruning of a run's model on the run's own data, against its initial weights and its history."""
+    """Natural pruning of a run's model on the run's own data, against its initial weights and its history until then."""
 
     def measured() -> Iterable[Tensor]:
         yield from image_batches(splits.train)
@@ -70,7 +71,8 @@ def prune_run(
     if start.exists():
         initial = create_model(recipe.model.name, **recipe.model.kwargs).eval()
         fit_weights(initial, checkpoint.load(start)[0]["model"], str(start))
-    return prune(model, measured, lambda: image_batches(splits.test), initial, run.metrics(), progress)
+    history = [row for row in run.metrics() if (row["epoch"] or 0) <= chosen_epoch]  # later epochs are other weights
+    return prune(model, measured, lambda: image_batches(splits.test), initial, history, progress)
 
 
 def samples(finished: Finished) -> dict[str, Any]:

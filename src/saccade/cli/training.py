@@ -33,7 +33,7 @@ def train(
     Ctrl-C saves and stops; --resume goes on to the same weights, also after a kill.
     """
     from saccade.cli.stages import STAGES
-    from saccade.train import load_recipe
+    from saccade.train import Interrupted, load_recipe
     from saccade.train import train as run_training
     from saccade.train.rundir import RunDirectory
 
@@ -51,12 +51,8 @@ def train(
         directory = out or Path("runs") / f"{plan.name.replace('/', '-')}-seed{plan.seed}"
     try:
         summary = run_training(plan, directory, resume=resume is not None, stages=STAGES, quiet=quiet)
-    except BaseException as error:
-        from saccade.train import Interrupted
-
-        if isinstance(error, Interrupted):
-            raise Interrupted(f"{error}; go on with: saccade train --resume {directory}") from None
-        raise
+    except Interrupted as stop:
+        raise Interrupted(f"{stop}; go on with: saccade train --resume {directory}") from None
     page = _write_report(directory)
     if json:
         common.print_json(summary)
@@ -90,19 +86,19 @@ def evaluate(
     from rich.table import Table
 
     from saccade.models import load_model
+    from saccade.train import check_fits, loss_function
     from saccade.train import evaluate as score
-    from saccade.train import loss_function
 
     if split not in ("train", "validation", "test"):
         raise ValueError(f"--split {split!r}: choose train, validation or test")
     file, recipe = common.open_run(model)
     network = load_model(file)
     splits = common.splits_for(recipe, set_name, data)
-    common.check_fits(network, splits, file)
+    check_fits(network, splits, str(file))
     images = getattr(splits, split)
-    tell = common.passes(json)
     loss = loss_function("ce", network.num_classes, readout=network.readout)
-    found = score(network, images, loss=loss, batch_size=100, progress=lambda n: tell("scored", n))
+    with common.passes(json) as tell:
+        found = score(network, images, loss=loss, batch_size=100, progress=lambda n: tell("scored", n))
     if json:
         record = {
             "model": str(model),

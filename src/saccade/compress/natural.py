@@ -41,9 +41,7 @@ class ShortcutRecord:
     samples: int
 
 
-def measure_shortcuts(
-    model: SpikingModel, data: Iterable[Tensor], progress: Callable[[int], None] | None = None
-) -> list[ShortcutRecord]:
+def measure_shortcuts(model: SpikingModel, data: Iterable[Tensor]) -> list[ShortcutRecord]:
     """Count the spikes of every shortcut and its gates over ``data`` (batches ``[N, C, H, W]`` or ``[T, N, ...]``)."""
     device = next(model.parameters()).device
     samples = 0
@@ -53,10 +51,7 @@ def measure_shortcuts(
         with torch.inference_mode(), counting_roles(model) as counts:
             for x in data:
                 model(x.to(device))
-                count = x.shape[0] if x.dim() == 4 else x.shape[1]
-                samples += count
-                if progress:
-                    progress(count)
+                samples += x.shape[0] if x.dim() == 4 else x.shape[1]
     finally:
         model.train(was_training)
     records = []

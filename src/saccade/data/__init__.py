@@ -6,7 +6,7 @@ transformations of training; `prepare` fetches a set from its canonical address.
 
 from saccade.data.augment import Augmentation, build_augmentation
 from saccade.data.batching import batches, steps_per_epoch
-from saccade.data.catalogue import describe, load, names
+from saccade.data.catalogue import data_root, describe, load, names
 from saccade.data.folder import FolderSet, check_folder, read_image
 from saccade.data.imageset import ArraySet, ImageSet
 from saccade.data.preparing import prepare
@@ -21,6 +21,7 @@ __all__ = [
     "batches",
     "build_augmentation",
     "check_folder",
+    "data_root",
     "describe",
     "load",
     "names",

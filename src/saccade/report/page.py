@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import html
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from saccade.report import figures
+from saccade.train.rundir import RunDirectory, write_text
 
 STYLE = """
 :root{color-scheme:light}
@@ -40,50 +39,22 @@ def write_report(directory: str | Path) -> Path:
     Needs ``summary.json`` and ``metrics.csv``; ``profile.json``, ``pruning.json`` and ``samples.npz`` add their sections.
     Raises ValueError if the directory holds no finished run, or if one of its files cannot be read.
     """
-    run = Path(directory)
-    summary = _json(run, "summary.json")
-    if summary is None:
-        raise ValueError(f"{run}: holds no finished run (no summary.json)")
-    rows = _metrics(run)
+    run = RunDirectory(Path(directory))
+    summary, rows = run.read_json("summary.json"), run.metrics()
     sections = [_head(summary), _cards(summary), _learning(summary, rows), _confusion(summary)]
-    profile, pruning = _json(run, "profile.json"), _json(run, "pruning.json")
-    if profile:
-        sections.append(_profile(profile))
+    if (run.path / "profile.json").exists():
+        sections.append(_profile(run.read_json("profile.json")))
     sections.append(_rates(rows))
-    if pruning:
-        sections.append(_pruning(pruning))
-    sections += [_samples(run, summary), _details(run)]
+    if (run.path / "pruning.json").exists():
+        sections.append(_pruning(run.read_json("pruning.json")))
+    sections += [_samples(run.path, summary), _details(run.path)]
     title = f"{_text(summary['recipe'])}, seed {summary['seed']}"
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
     body = "\n".join(part for part in sections if part)
     page = f'<!doctype html><html lang="en"><head>{head}<style>{STYLE}</style></head><body><main>{body}</main></body></html>'
-    target = run / "report.html"
-    aside = run / "report.html.part"
-    aside.write_text(page + "\n", encoding="utf-8")
-    aside.replace(target)
+    target = run.path / "report.html"
+    write_text(target, page + "\n")
     return target
-
-
-def _json(run: Path, name: str) -> dict[str, Any] | None:
-    path = run / name
-    if not path.exists():
-        return None
-    try:
-        value = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: not what saccade writes (expected an object)")
-    return value
-
-
-def _metrics(run: Path) -> list[dict[str, float | None]]:
-    path = run / "metrics.csv"
-    try:
-        with path.open(newline="") as file:
-            return [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{path}: not a readable metrics file ({error})") from None
 
 
 def _text(value: object) -> str:

@@ -1,6 +1,6 @@
 """Training: recipes, the engine that runs them, and what a run leaves behind."""
 
-from saccade.train.engine import train
+from saccade.train.engine import check_fits, load_splits, train
 from saccade.train.evaluate import Evaluation, evaluate
 from saccade.train.loop import Interrupted, TrainingError
 from saccade.train.losses import LOSSES, loss_function
@@ -16,9 +16,11 @@ __all__ = [
     "Recipe",
     "TrainSettings",
     "TrainingError",
+    "check_fits",
     "evaluate",
     "learning_rate",
     "load_recipe",
+    "load_splits",
     "loss_function",
     "override",
     "train",

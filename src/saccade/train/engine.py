@@ -15,7 +15,7 @@ from saccade.models import SpikingModel, create_model
 from saccade.train import checkpoint
 from saccade.train.checkpoint import Progress
 from saccade.train.loop import Job
-from saccade.train.recipe import Recipe, TrainSettings
+from saccade.train.recipe import DataSettings, Recipe, TrainSettings
 from saccade.train.rundir import RunDirectory
 
 
@@ -73,24 +73,11 @@ def train(
 def _train(
     fabric: Any, recipe: Recipe, directory: Path, resume: bool, stages: list[Stage], quiet: bool
 ) -> dict[str, Any]:
-    settings, data = recipe.train, recipe.data
-    splits = load(
-        data.name,
-        data.root,
-        validation=data.validation,
-        seed=data.split_seed,
-        train_size=data.train_size,
-        test_size=data.test_size,
-        size=data.size,
-    )
+    settings = recipe.train
+    splits = load_splits(recipe.data)
     torch.manual_seed(recipe.seed)
     model = create_model(recipe.model.name, **recipe.model.kwargs)
-    if model.num_classes != len(splits.train.classes):
-        have = f"{model.num_classes} classes, {data.name} has {len(splits.train.classes)}"
-        raise ValueError(f"model.kwargs.num_classes: the model has {have}")
-    if model.in_channels != splits.train.shape[0]:
-        have = f"{model.in_channels} channels, {data.name} has {splits.train.shape[0]}"
-        raise ValueError(f"model.kwargs: the model takes {have}")
+    check_fits(model, splits, "model.kwargs")
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(model, settings)
@@ -115,6 +102,28 @@ def _train(
             summary |= stage(finished)
         run.write_json("summary.json", summary)
     return summary
+
+
+def load_splits(data: DataSettings, root: str | Path | None = None) -> Splits:
+    """The images a recipe names, from ``root`` or the recipe's own."""
+    return load(
+        data.name,
+        root or data.root,
+        validation=data.validation,
+        seed=data.split_seed,
+        train_size=data.train_size,
+        test_size=data.test_size,
+        size=data.size,
+    )
+
+
+def check_fits(model: SpikingModel, splits: Splits, source: str) -> None:
+    """Raises ValueError naming ``source`` if the images have another channel or class count than the model."""
+    channels, classes = splits.test.shape[0], len(splits.test.classes)
+    if model.in_channels != channels:
+        raise ValueError(f"{source}: the model takes {model.in_channels} channels, the images have {channels}")
+    if model.num_classes != classes:
+        raise ValueError(f"{source}: the model has {model.num_classes} classes, the images have {classes}")
 
 
 def build_optimizer(model: torch.nn.Module, settings: TrainSettings) -> Optimizer:

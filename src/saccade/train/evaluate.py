@@ -16,15 +16,13 @@ from saccade.train.losses import Loss, read_out
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found: ``confusion[true, predicted]`` counts, mean ``loss``, and spikes of watched neurons.
+    """What an evaluation found: ``confusion[true, predicted]`` counts, mean ``loss``, and how often watched neurons fire.
 
-    ``rates``: mean firing probability per step of every neuron with a role (gates, shortcuts) by module path;
-    ``spikes``: their exact counts.
+    ``rates``: mean firing probability per step of every neuron with a role (gates, shortcuts) by module path.
     """
 
     loss: float
     confusion: Tensor
-    spikes: dict[str, int]
     rates: dict[str, float]
 
     @property
@@ -92,6 +90,5 @@ def evaluate(
                     progress(len(y))
     finally:
         model.train(was_training)
-    spikes = {path: fired for path, (fired, _) in counts.items()}
     rates = {path: fired / max(chances, 1) for path, (fired, chances) in counts.items()}
-    return Evaluation(total / max(len(data), 1), confusion, spikes, rates)
+    return Evaluation(total / max(len(data), 1), confusion, rates)

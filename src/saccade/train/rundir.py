@@ -27,7 +27,7 @@ def write_text(path: Path, text: str) -> None:
     """Write aside, then rename: a reader never sees half a file, a full disk leaves the old one."""
     aside = path.with_name(path.name + ".part")
     try:
-        aside.write_text(text)
+        aside.write_text(text, encoding="utf-8")
         os.replace(aside, path)
     except OSError:
         aside.unlink(missing_ok=True)
@@ -79,13 +79,27 @@ class RunDirectory:
     def write_json(self, name: str, value: Any) -> None:
         write_text(self.path / name, json.dumps(value, indent=1) + "\n")
 
-    def read_json(self, name: str) -> Any:
-        return json.loads((self.path / name).read_text())
+    def read_json(self, name: str) -> dict[str, Any]:
+        """One of the run's JSON files. Raises ValueError naming it if it is missing or damaged."""
+        path = self.path / name
+        try:
+            value = json.loads(path.read_text())
+        except FileNotFoundError:
+            raise ValueError(f"{self.path}: holds no finished run (no {name})") from None
+        except ValueError as error:
+            raise ValueError(f"{path}: not valid JSON ({error})") from None
+        if not isinstance(value, dict):
+            raise ValueError(f"{path}: not what saccade writes (expected an object)")
+        return value
 
     def metrics(self) -> list[dict[str, float | None]]:
-        """The rows of metrics.csv; empty cells are None."""
-        with (self.path / "metrics.csv").open(newline="") as file:
-            return [{key: float(cell) if cell else None for key, cell in row.items()} for row in csv.DictReader(file)]
+        """The rows of metrics.csv; empty cells are None. Raises ValueError naming the file if it is damaged."""
+        path = self.path / "metrics.csv"
+        try:
+            with path.open(newline="") as file:
+                return [{k: float(cell) if cell else None for k, cell in row.items()} for row in csv.DictReader(file)]
+        except (OSError, ValueError, TypeError) as error:
+            raise ValueError(f"{path}: not a readable metrics file ({error})") from None
 
     def rewrite_metrics(self, rows: list[dict[str, Any]]) -> None:
         write_text(self.path / "metrics.csv", _csv(rows, header=True) if rows else "")
