@@ -1,6 +1,7 @@
-"""The few hot loops: one function each, with a plain reference that faster forms are tested against."""
+"""The few hot loops: one function each, in plain torch, native code and Triton; the plain one defines the result."""
 
+from saccade.kernels.forms import FORMS, form_for, has_native, has_triton, keep_memory, use
 from saccade.kernels.lif import lif
 from saccade.kernels.spike import spike
 
-__all__ = ["lif", "spike"]
+__all__ = ["FORMS", "form_for", "has_native", "has_triton", "keep_memory", "lif", "spike", "use"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol
 
 import torch
@@ -9,9 +10,15 @@ from torch import Tensor
 
 
 class Surrogate(Protocol):
-    """What the kernels need of a surrogate: d(spike)/d(distance), where distance = potential - threshold."""
+    """What the kernels need of a surrogate: d(spike)/d(distance), where distance = potential - threshold.
+
+    A class that sets ``formula`` is one of those that the fused kernels know, with ``parameter`` as its one number.
+    """
 
     def derivative(self, distance: Tensor) -> Tensor: ...
+
+    @property
+    def parameter(self) -> float: ...
 
 
 class _Spike(torch.autograd.Function):
@@ -19,7 +26,7 @@ class _Spike(torch.autograd.Function):
     def forward(ctx: Any, distance: Tensor, surrogate: Surrogate) -> Tensor:
         ctx.save_for_backward(distance)
         ctx.surrogate = surrogate
-        return (distance >= 0).to(distance.dtype)
+        return ((distance >= 0) & (distance < math.inf)).to(distance.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
@@ -28,9 +35,9 @@ class _Spike(torch.autograd.Function):
 
 
 def spike(distance: Tensor, surrogate: Surrogate) -> Tensor:
-    """1 where ``distance >= 0`` and 0 elsewhere, differentiable through ``surrogate.derivative``.
+    """1 where ``0 <= distance < inf`` and 0 elsewhere, differentiable through ``surrogate.derivative``.
 
-    Shapes: any -> the same. NaN never fires.
+    Shapes: any -> the same. NaN and infinity never fire.
     """
     result: Tensor = _Spike.apply(distance, surrogate)
     return result

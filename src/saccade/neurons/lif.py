@@ -78,8 +78,10 @@ class LIF(Temporal):
         """The present time constant in steps."""
         return float(1 / torch.sigmoid(self.w.detach())) if self.config.learn_tau else self.config.tau
 
-    def run(self, x: Tensor, state: Tensor | None = None, record: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Spikes ``[T, N, ...]``, last potential ``[N, ...]`` and, if ``record``, the potentials before reset."""
+    def run(
+        self, x: Tensor, state: Tensor | None = None, *, last: bool = True, record: bool = False
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Spikes ``[T, N, ...]``; if ``last`` the last potential ``[N, ...]``; if ``record`` the potentials before reset."""
         c = self.config
         rate: float | Tensor = torch.sigmoid(self.w) if c.learn_tau else 1 / c.tau
         v_th: float | Tensor = c.v_th if isinstance(c.v_th, float | int) else self._channel_thresholds(x)
@@ -94,12 +96,19 @@ class LIF(Temporal):
             reset=c.reset,
             detach_reset=c.detach_reset,
             surrogate=c.surrogate,
+            last=last,
             record=record,
         )
 
     def step(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        return self._run(x, state, last=True)
+
+    def whole(self, x: Tensor) -> Tensor:
+        return self._run(x, None, last=False)[0]
+
+    def _run(self, x: Tensor, state: Tensor | None, last: bool) -> tuple[Tensor, Tensor | None]:
         recorder = self._recorder
-        spikes, state, potentials = self.run(x, state, record=recorder is not None)
+        spikes, state, potentials = self.run(x, state, last=last, record=recorder is not None)
         if recorder is not None and potentials is not None:
             recorder.append(potentials)
         return spikes, state

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,7 +17,18 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Surrogate:
-    """Base of the surrogates; subclasses define ``derivative`` and ``primitive``, both elementwise."""
+    """Base of the surrogates; subclasses define ``derivative`` and ``primitive``, both elementwise.
+
+    ``formula`` names the derivative to the fused kernels, which have these six; a surrogate without one (yours) runs in the
+    reference, where its ``derivative`` is called.
+    """
+
+    formula: ClassVar[str] = ""
+
+    @property
+    def parameter(self) -> float:
+        """The one number of the formula."""
+        return float(next(iter(vars(self).values()), 0.0))
 
     def derivative(self, distance: Tensor) -> Tensor:
         raise NotImplementedError
@@ -34,6 +46,7 @@ class Surrogate:
 class ATan(Surrogate):
     """(alpha/2) / (1 + (pi/2 * alpha * d)^2). Source: Fang et al. (2021), Incorporating Learnable Membrane Time Constant."""
 
+    formula: ClassVar[str] = "atan"
     alpha: float = 2.0
 
     def derivative(self, distance: Tensor) -> Tensor:
@@ -47,6 +60,7 @@ class ATan(Surrogate):
 class Sigmoid(Surrogate):
     """alpha * sigma(alpha d) * (1 - sigma(alpha d)). Source: Neftci et al. (2019), Surrogate Gradient Learning."""
 
+    formula: ClassVar[str] = "sigmoid"
     alpha: float = 4.0
 
     def derivative(self, distance: Tensor) -> Tensor:
@@ -60,6 +74,8 @@ class Sigmoid(Surrogate):
 @dataclass(frozen=True)
 class Triangle(Surrogate):
     """max(0, width - |d|) / width^2. Source: Bellec et al. (2018); the form of Deng et al. (2022), TET."""
+
+    formula: ClassVar[str] = "triangle"
 
     width: float = 1.0
 
@@ -75,6 +91,8 @@ class Triangle(Surrogate):
 class Rectangle(Surrogate):
     """1 / (2 * half_width) where |d| < half_width. Source: Wu et al. (2018), STBP, eq. 24."""
 
+    formula: ClassVar[str] = "rectangle"
+
     half_width: float = 0.5
 
     def derivative(self, distance: Tensor) -> Tensor:
@@ -88,6 +106,8 @@ class Rectangle(Surrogate):
 class Gaussian(Surrogate):
     """Normal density of standard deviation sigma. Source: Wu et al. (2018), STBP, eq. 27."""
 
+    formula: ClassVar[str] = "gaussian"
+
     sigma: float = 0.5
 
     def derivative(self, distance: Tensor) -> Tensor:
@@ -100,6 +120,8 @@ class Gaussian(Surrogate):
 @dataclass(frozen=True)
 class StraightThrough(Surrogate):
     """1 everywhere: the gradient passes as if firing were the identity. Source: Bengio et al. (2013)."""
+
+    formula: ClassVar[str] = "straight_through"
 
     def derivative(self, distance: Tensor) -> Tensor:
         return torch.ones_like(distance)

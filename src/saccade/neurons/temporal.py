@@ -29,11 +29,15 @@ class Temporal(nn.Module):
     def step(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         raise NotImplementedError
 
+    def whole(self, x: Tensor) -> Tensor:
+        """The output for a whole sequence, from rest; overridden where not having to return the state saves something."""
+        return self.step(x, None)[0]
+
     def forward(self, x: Tensor) -> Tensor:
         if torch.compiler.is_compiling():  # streams run eagerly, and the context variable would break the graph
-            return self.step(x, None)[0]
+            return self.whole(x)
         stream = _stream.get()
-        return self.step(x, None)[0] if stream is None else stream.advance(self, x)
+        return self.whole(x) if stream is None else stream.advance(self, x)
 
 
 class Stream:

@@ -1,0 +1,84 @@
+// What the kernels take: plain structs, filled by module.cpp and worked off chunk by chunk.
+#pragma once
+#include <cstdint>
+
+namespace saccade {
+
+enum class Reset : int { hard, soft, none };
+enum class Surrogate : int { atan, sigmoid, triangle, rectangle, gaussian, straight_through };
+enum class Type : int { float32, bfloat16, float16 };
+
+// decay, gain or threshold: one number, or an array whose value for neuron i is values[(i / inner) % size].
+struct Constant {
+  const float* values = nullptr;
+  int64_t size = 1;
+  int64_t inner = 1;
+  float number = 0;
+  float at(int64_t i) const { return values ? values[(i / inner) % size] : number; }
+};
+
+struct Neuron {
+  Constant decay, gain, v_th;
+  float v_rest = 0, v_reset = 0;
+  Reset reset = Reset::hard;
+  bool detach_reset = true;
+  Surrogate surrogate = Surrogate::atan;
+  float width = 0;  // the surrogate's one parameter
+};
+
+// T steps of M neurons each, in any dense order with time outermost. A null pointer is an output or input that is not there.
+struct Sequence {
+  int64_t T = 0, M = 0, chunk = 0;
+  int64_t x_stride = 0;  // elements from step to step: M, or 0 for one input shown T times
+  Type type = Type::float32;
+  bool stream = false;  // write past the cache
+};
+
+struct Forward {
+  Sequence seq;
+  Neuron neuron;
+  const void* x = nullptr;
+  const float* v0 = nullptr;
+  void* spikes = nullptr;
+  float* v_last = nullptr;
+  float* potentials = nullptr;
+};
+
+struct Backward {
+  Sequence seq;
+  Neuron neuron;
+  const void* x = nullptr;
+  const float* v0 = nullptr;
+  const void* grad_spikes = nullptr;
+  const float* grad_v_last = nullptr;
+  const float* grad_potentials = nullptr;
+  void* grad_x = nullptr;  // [T, M], or [M] summed over time where x_stride is 0
+  float* grad_v0 = nullptr;
+  float* grad_constants[3] = {nullptr, nullptr, nullptr};  // [M] each, summed over time: decay, gain, v_th
+};
+
+// Values (low + index) * unit with an index of `planes` bits; plane j of the packed form holds bit j of every index.
+struct Grid {
+  float unit = 1;
+  int low = 0;
+  int planes = 1;
+};
+
+struct Kernels {
+  const char* name;
+  // Chunk [begin, end) of the neurons. `scratch` holds *_scratch floats, aligned to 64 bytes.
+  void (*forward)(const Forward&, int64_t begin, int64_t end, float* scratch);
+  void (*backward)(const Backward&, int64_t begin, int64_t end, float* scratch);
+  // Elements [begin, end), begin a multiple of 64. pack returns false where a value is not on the grid.
+  bool (*pack)(const void* x, Type, Grid, uint8_t* bits, int64_t plane_bytes, int64_t begin, int64_t end);
+  void (*unpack)(const uint8_t* bits, int64_t plane_bytes, Grid, void* x, Type, int64_t begin, int64_t end);
+};
+
+inline int64_t forward_scratch(int64_t chunk) { return 6 * chunk; }
+inline int64_t backward_scratch(int64_t T, int64_t chunk) { return (T + 10) * chunk; }
+
+namespace baseline { extern const Kernels kernels; }
+namespace avx2 { extern const Kernels kernels; }
+namespace avx512 { extern const Kernels kernels; }
+
+}  // namespace saccade

@@ -1,0 +1,62 @@
+"""The compiled kernels (see native/). Tensors come as addresses; 0 is a tensor that is not there."""
+
+class Neuron:
+    def __init__(
+        self,
+        decay: float,
+        gain: float,
+        v_th: float,
+        v_rest: float,
+        v_reset: float,
+        reset: int,
+        detach_reset: bool,
+        surrogate: int,
+        width: float,
+        /,
+    ) -> None: ...
+    def with_values(self, which: int, values: int, size: int, inner: int, /) -> Neuron: ...
+
+def lif_forward(
+    neuron: Neuron,
+    x: int,
+    v0: int,
+    spikes: int,
+    v_last: int,
+    potentials: int,
+    T: int,
+    M: int,
+    once: bool,
+    type: int,
+    threads: int,
+    /,
+) -> None: ...
+def lif_backward(
+    neuron: Neuron,
+    x: int,
+    v0: int,
+    grad_spikes: int,
+    grad_v_last: int,
+    grad_potentials: int,
+    grad_x: int,
+    grad_v0: int,
+    grad_decay: int,
+    grad_gain: int,
+    grad_v_th: int,
+    T: int,
+    M: int,
+    once: bool,
+    type: int,
+    threads: int,
+    /,
+) -> None: ...
+def sum_to_constant(gradients: int, M: int, sums: int, size: int, inner: int, /) -> None: ...
+def pack(
+    x: int, type: int, unit: float, low: int, planes: int, bits: int, plane_bytes: int, n: int, threads: int, /
+) -> bool: ...
+def unpack(
+    bits: int, plane_bytes: int, unit: float, low: int, planes: int, x: int, type: int, n: int, threads: int, /
+) -> None: ...
+def keep_memory() -> bool: ...
+def instruction_sets() -> list[str]: ...
+def instruction_set() -> str: ...
+def use_instruction_set(name: str, /) -> None: ...

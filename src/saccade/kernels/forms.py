@@ -1,0 +1,101 @@
+"""Which form of a kernel runs: plain torch, native code on a CPU, or Triton on a GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+try:
+    from saccade import _native
+except ImportError as error:  # a platform without a wheel, or a source tree that was never built
+    _native = None  # type: ignore[assignment]
+    _why = str(error)
+
+FORMS = ("auto", "reference", "native", "triton")
+_chosen = os.environ.get("SACCADE_KERNEL") or "auto"
+_found: dict[str, str] = {}  # by device type, so that the choice, and its warning, come once
+
+
+def native() -> Any:
+    """The native module. Raises RuntimeError, saying why, where there is none."""
+    if _native is None:
+        raise RuntimeError(f"the native kernels are not there: {_why}")
+    return _native
+
+
+def has_native() -> bool:
+    return _native is not None
+
+
+def has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+@contextlib.contextmanager
+def use(form: str) -> Iterator[None]:
+    """Run every kernel in one form, for comparisons: ``with kernels.use("reference"): ...``.
+
+    The environment variable ``SACCADE_KERNEL`` does it for a whole process. Raises ValueError for an unknown form.
+    """
+    global _chosen
+    before = _chosen
+    _chosen = _known(form)
+    _found.clear()
+    try:
+        yield
+    finally:
+        _chosen = before
+        _found.clear()
+
+
+def form_for(device: str) -> str:
+    """The form that runs on a device type: "reference", "native" or "triton".
+
+    Raises ValueError for an unknown ``SACCADE_KERNEL``, RuntimeError if the form asked for cannot run here.
+    """
+    found = _found.get(device)
+    if found is None:
+        found = _found[device] = _form_for(device)
+    return found
+
+
+def _form_for(device: str) -> str:
+    form = _chosen
+    if form == "auto":
+        if device == "cpu":
+            if _native is not None:
+                return "native"
+            warnings.warn(
+                f"the native kernels are not there ({_why}); neurons run as a plain torch loop, several times slower",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        elif device == "cuda" and has_triton():
+            return "triton"
+        return "reference"
+    if form == "native":
+        native()
+        return "native" if device == "cpu" else "reference"
+    if form == "triton":
+        if not has_triton():
+            raise RuntimeError("SACCADE_KERNEL=triton: Triton is not installed; pip install 'saccade[triton]'")
+        return "triton"
+    return _known(form)
+
+
+def keep_memory() -> bool:
+    """Keep freed tensors in this process instead of handing each back to the system, to be faulted in again.
+
+    Called when the command line or the trainer starts, never at import. True if it took effect (glibc).
+    """
+    return bool(_native is not None and _native.keep_memory())
+
+
+def _known(form: str) -> str:
+    if form not in FORMS:
+        raise ValueError(f"unknown kernel form {form!r} (SACCADE_KERNEL); known: {', '.join(FORMS)}")
+    return form
