@@ -64,6 +64,15 @@ struct Grid {
   int planes = 1;
 };
 
+// Means of k x k windows; C numbers lie together at each place (1 where width is innermost). A row is a row of windows.
+struct Pool {
+  const float* from;
+  float* to;
+  int64_t W, C;
+  int k;
+  bool back;
+};
+
 struct Kernels {
   const char* name;
   // Chunk [begin, end) of the neurons. `scratch` holds *_scratch floats, aligned to 64 bytes.
@@ -72,6 +81,7 @@ struct Kernels {
   // Elements [begin, end), begin a multiple of 64. pack returns false where a value is not on the grid.
   bool (*pack)(const void* x, Type, Grid, uint8_t* bits, int64_t plane_bytes, int64_t begin, int64_t end);
   void (*unpack)(const uint8_t* bits, int64_t plane_bytes, Grid, void* x, Type, int64_t begin, int64_t end);
+  void (*pool)(const Pool&, int64_t first_row, int64_t last_row);
 };
 
 inline int64_t forward_scratch(int64_t chunk) { return 6 * chunk; }

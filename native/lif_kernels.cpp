@@ -343,11 +343,12 @@ void backward(const Backward& b, int64_t begin, int64_t end, float* scratch) {
 
 bool pack(const void*, Type, Grid, uint8_t*, int64_t, int64_t, int64_t);
 void unpack(const uint8_t*, int64_t, Grid, void*, Type, int64_t, int64_t);
+void pool(const Pool&, int64_t, int64_t);
 
 extern const Kernels kernels;
 #define NAME(x) NAME_(x)
 #define NAME_(x) #x
-const Kernels kernels = {NAME(SACCADE_ISA), forward, backward, pack, unpack};
+const Kernels kernels = {NAME(SACCADE_ISA), forward, backward, pack, unpack, pool};
 
 }  // namespace SACCADE_ISA
 }  // namespace saccade

@@ -189,6 +189,20 @@ void unpack(uintptr_t bits, int64_t plane_bytes, float unit, int low, int planes
   parallel((n + BITS_CHUNK - 1) / BITS_CHUNK, threads_for(n, threads), 0, work, &context);
 }
 
+void pool(uintptr_t from, uintptr_t to, int64_t rows, int64_t W, int64_t C, int k, bool back, int threads) {
+  struct Context {
+    Pool pool;
+    int64_t rows;
+  } context{{at<const float>(from), at<float>(to), W, C, k, back}, rows};
+  nb::gil_scoped_release release;
+  constexpr int64_t TOGETHER = 4;
+  auto work = [](void* p, int64_t first, int64_t last, float*) {
+    const auto& c = *static_cast<Context*>(p);
+    chosen->pool(c.pool, first * TOGETHER, std::min(c.rows, last * TOGETHER));
+  };
+  parallel((rows + TOGETHER - 1) / TOGETHER, threads_for(rows * k * W * C, threads), 0, work, &context);
+}
+
 // Large tensors stay in the heap instead of going back to the system at every free, to be faulted in again page by page.
 bool keep_memory() {
 #if defined(__GLIBC__)
@@ -239,6 +253,7 @@ NB_MODULE(_native, m) {
   m.def("sum_to_constant", &sum_to_constant);
   m.def("pack", &pack);
   m.def("unpack", &unpack);
+  m.def("pool", &pool);
   m.def("keep_memory", &keep_memory);
   m.def("instruction_sets", &instruction_sets);
   m.def("instruction_set", [] { return std::string(chosen->name); });

@@ -61,10 +61,11 @@ def lif(
     if v0 is not None and v0.shape != x.shape[1:]:
         raise ValueError(f"a state {list(v0.shape)} does not fit an input {list(x.shape)}")
     tensors = [c for c in (decay, gain, v_th) if isinstance(c, Tensor)]
-    for constant in tensors:
-        _check_fits(constant, x)
+    if tensors:
+        decay, gain, v_th = (_fitting(c, x) if isinstance(c, Tensor) else c for c in (decay, gain, v_th))
     compiling = torch.compiler.is_compiling()  # the compiler reads through a cache, with a warning
-    build = _constants if compiling else _known_constants
+    cached = not compiling and "formula" in vars(type(surrogate))  # a surrogate of one's own may have no hash
+    build = _known_constants if cached else _constants
     fixed = [None if isinstance(c, Tensor) else c for c in (decay, gain, v_th)] if tensors else (decay, gain, v_th)
     found = build(tuple(fixed), v_rest, v_reset, reset, detach_reset, surrogate)
     form = forms.form_for(x.device.type)
@@ -73,7 +74,7 @@ def lif(
 
     spread: tuple[Tensor | None, ...] = NONE
     if tensors:
-        spread = tuple(c.float() if isinstance(c, Tensor) else None for c in (decay, gain, v_th))
+        spread = tuple(c if isinstance(c, Tensor) else None for c in (decay, gain, v_th))
     if v0 is not None:
         v0 = v0.float()
     if compiling or torch._C._len_torch_dispatch_stack() or type(x) is not Tensor:
@@ -108,13 +109,14 @@ def _constants(
     return Constants(numbers, (RESETS.index(reset), int(detach_reset), FORMULAS.index(formula)))
 
 
-_known_constants = lru_cache(maxsize=1024)(_constants)
+_known_constants: Any = lru_cache(maxsize=1024)(_constants)
 
 
-def _check_fits(constant: Tensor, x: Tensor) -> None:
+def _fitting(constant: Tensor, x: Tensor) -> Tensor:
     shape, steps = constant.shape, x.shape[1:]
     if len(shape) > len(steps) or any(a not in (1, b) for a, b in zip(shape[::-1], steps[::-1], strict=False)):
         raise ValueError(f"a constant of shape {list(shape)} does not broadcast against a step {list(steps)}")
+    return constant.to(torch.float64 if x.dtype == torch.float64 else torch.float32)
 
 
 def _once(x: Tensor) -> tuple[Tensor, int]:

@@ -139,7 +139,7 @@ def _summed(grad: Tensor, tensor: Maybe, spread: tuple[Tensor, int, int], M: int
     """The gradient of a constant from those of the neurons."""
     assert tensor is not None
     _, size, inner = spread
-    if size != tensor.numel():  # varies along several axes
+    if size == M and inner == 1 and tensor.dim() > 1:  # varies along several axes: in the order of memory of a step
         return grad.sum_to_size(tensor.shape)
     total = torch.empty(tensor.shape)
     native().sum_to_constant(grad.data_ptr(), M, total.data_ptr(), size, inner)

@@ -38,7 +38,9 @@ class Layout(NamedTuple):
 def dense(x: Tensor, steps: int) -> tuple[Tensor, Layout]:
     """``x`` itself, or a contiguous copy if its steps are not dense, and its layout."""
     once = steps > 0
-    if not x.is_contiguous():
+    if x.numel() == 0:
+        x = x.new_empty(x.shape)  # its strides may be anything
+    elif not x.is_contiguous():
         expected = 1
         for size, stride in sorted(zip(x.shape, x.stride(), strict=True), key=lambda axis: axis[1]):
             if size != 1 and stride != expected:

@@ -14,6 +14,7 @@ from saccade.layers.fold import (
     fold_norm,
     folded,
 )
+from saccade.layers.packed import set_spike_packing
 from saccade.layers.residual import CONNECTIONS, SpikingShortcut, connect
 
 __all__ = [
@@ -38,4 +39,5 @@ __all__ = [
     "folded",
     "latency",
     "rate",
+    "set_spike_packing",
 ]

@@ -13,6 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from saccade.kernels.pool import average, can_average
+from saccade.layers import packed
+from saccade.layers.packed import KeepsBits
+
 
 def folded(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply a layer of ``[N, C, H, W]`` to ``[T, N, C, H, W]`` or ``[N, C, H, W]``. Raises ValueError for other shapes."""
@@ -23,17 +27,30 @@ def folded(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
-class Conv2d(nn.Conv2d):
-    """``nn.Conv2d`` over ``[T, N, C, H, W]``."""
+class Conv2d(KeepsBits, nn.Conv2d):
+    """``nn.Conv2d`` over ``[T, N, C, H, W]``; in training, input that is spikes is kept as bits (see ``layers.packed``)."""
 
     def forward(self, input: Tensor) -> Tensor:
         if input.dim() > 2 and input.shape[-3] != self.in_channels:
             raise ValueError(f"expected {self.in_channels} channels, got an input {list(input.shape)}")
-        return folded(super().forward, input)
+        return folded(self._convolve, input)
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        bits = self.bits_of(x) if self.padding_mode == "zeros" and not isinstance(self.padding, str) else None
+        if bits is None:
+            return nn.Conv2d.forward(self, x)
+        geometry = self.stride, self.padding, self.dilation, self.groups
+        return packed.conv2d(x, self.weight, self.bias, bits, *geometry)
 
 
-class Linear(nn.Linear):
-    """``nn.Linear`` over the last axis of ``[T, N, ..., D]``."""
+class Linear(KeepsBits, nn.Linear):
+    """``nn.Linear`` over the last axis of ``[T, N, ..., D]``; in training, input that is spikes is kept as bits."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        bits = self.bits_of(input)
+        if bits is None:
+            return nn.Linear.forward(self, input)
+        return packed.linear(input, self.weight, self.bias, bits)
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -103,10 +120,17 @@ class MaxPool2d(nn.MaxPool2d):
 
 
 class AvgPool2d(nn.AvgPool2d):
-    """``nn.AvgPool2d`` over ``[T, N, C, H, W]``."""
+    """``nn.AvgPool2d`` over ``[T, N, C, H, W]``; windows that do not overlap keep nothing for the way back."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return folded(super().forward, input)
+        return folded(self._pool, input)
+
+    def _pool(self, x: Tensor) -> Tensor:
+        k = self.kernel_size
+        plain = not self.padding and not self.ceil_mode and self.divisor_override is None
+        if isinstance(k, int) and self.stride == k and plain and can_average(x, k):
+            return average(x, k)
+        return nn.AvgPool2d.forward(self, x)
 
 
 class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):

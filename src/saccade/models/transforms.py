@@ -7,6 +7,7 @@ from typing import Any
 
 from saccade.layers import SpikingShortcut
 from saccade.models.base import SpikingModel
+from saccade.models.fuse import fold_norms
 
 Transform = Callable[[SpikingModel, dict[str, Any]], None]
 
@@ -30,7 +31,7 @@ def remove_shortcuts(model: SpikingModel, config: dict[str, Any]) -> None:
         block.shortcut = None
 
 
-TRANSFORMS: dict[str, Transform] = {"remove_shortcuts": remove_shortcuts}
+TRANSFORMS: dict[str, Transform] = {"remove_shortcuts": remove_shortcuts, "fold_norms": fold_norms}
 
 
 def apply_transform(model: SpikingModel, name: str, config: dict[str, Any]) -> None:

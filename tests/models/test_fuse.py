@@ -1,0 +1,103 @@
+"""Fused copies against the models they come from, on networks that fire."""
+
+import pytest
+import torch
+from torch import nn
+
+from saccade.models import create_model, load_model, save_model
+from saccade.models.fuse import fuse
+from saccade.verify import firing_rates, wake
+
+TINY = {"stem": "cifar", "T": 4, "widths": (6, 8, 8, 10)}
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def woken(name, images, **options):
+    torch.manual_seed(1)
+    model = create_model(name, **TINY | options).eval()
+    wake(model, images)
+    for (
+        norm
+    ) in model.modules():  # an eighth of the channels turned round and, unless all would be silent, one switched off
+        if isinstance(norm, nn.BatchNorm2d):
+            with torch.no_grad():
+                norm.weight[1] *= -1
+                norm.weight[0] = 0
+    assert min(firing_rates(model, images).values()) > 0
+    return model
+
+
+@pytest.mark.parametrize("name", ["or_resnet18", "sew_resnet18", "ms_resnet18", "syna_resnet18"])
+def test_a_copy_without_norms_gives_the_same_spikes(name, images, tmp_path):
+    model = woken(name, images)
+    before = model(images)
+    found = fuse(model, images)
+    assert len(found.folded) == sum(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in found.model.modules())
+    assert found.left == {}
+    assert found.total_mismatch < 1e-3
+    assert torch.equal(model(images), before), "the model was changed"
+    double = found.model.double()(images.double()), model.double()(images.double())
+    assert torch.allclose(*double, rtol=1e-9, atol=1e-9)
+    assert "norms folded, 0 left" in str(found)
+    save_model(found.model.float(), tmp_path / "fused.safetensors")
+    assert torch.equal(load_model(tmp_path / "fused.safetensors")(images), found.model(images))
+
+
+@pytest.mark.parametrize("preset", ["lif", "tet", "if"])
+def test_norms_fold_into_thresholds(images, preset, tmp_path):
+    """Weights keep their magnitudes; negative and zero gamma included."""
+    model = woken("or_resnet18", images, preset=preset)
+    found = fuse(model, images, into="threshold")
+    conv, norm = model.stem[0], model.stem[1]
+    fused = found.model
+    assert torch.equal(fused.stem[0].weight[2:], (conv.weight * norm.weight.sign().view(-1, 1, 1, 1))[2:])
+    assert torch.equal(fused.stem[0].weight[0], torch.zeros_like(conv.weight[0]))
+    assert fused.stem_neuron.v_th.shape == (6,)
+    assert found.total_mismatch < 1e-3
+    assert torch.allclose(fused.double()(images.double()), model.double()(images.double()), rtol=1e-4, atol=1e-4)
+    save_model(fused.float(), tmp_path / "fused.safetensors")
+    assert torch.equal(load_model(tmp_path / "fused.safetensors")(images), fused(images))
+
+
+def test_what_cannot_be_folded_is_refused_or_named(images):
+    with pytest.raises(ValueError, match="something lies between the norm and a neuron"):
+        fuse(woken("syna_resnet18", images), images, into="threshold")
+    with pytest.raises(ValueError, match="a threshold can hold a norm only where the potential rests and resets at 0"):
+        fuse(woken("or_resnet18", images, preset="ma"), images, into="threshold")
+    model = woken("or_resnet18", images)
+    with pytest.raises(ValueError, match=r"needs model.eval\(\)"):
+        fuse(model.train(), images)
+    with pytest.raises(ValueError, match="norms fold into conv or threshold, not 'bn'"):
+        fuse(model.eval(), images, into="bn")
+
+
+class Shared(nn.Module):
+    """The norm's input is used a second time, where no hook sees it."""
+
+    def __init__(self, sees):
+        super().__init__()
+        self.conv, self.norm, self.other = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+        self.sees = sees
+        nn.init.constant_(self.norm.running_mean, 0.7)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return self.norm(y) + (y if self.sees else self.other(y * 2))
+
+
+def test_an_output_used_twice_is_found_out(images):
+    with pytest.raises(ValueError, match="the fused copy is another function"):
+        fuse(Shared(True).eval(), images)
+
+
+def test_a_norm_of_something_else_stays():
+    x = torch.rand(2, 3, 8, 8)
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.BatchNorm2d(3)).eval()
+    found = fuse(model, x)
+    assert found.left == {"2": "its input is no convolution's output as it is"}
+    assert torch.equal(found.model(x), model(x))
