@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,15 +21,20 @@ def profile(
     set_name: SetName = None,
     images: Annotated[int, typer.Option(min=1, help="How many test images to run.")] = 256,
     convention: Annotated[str, typer.Option(help="Energy convention: standard or orrc.")] = "standard",
+    memory: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Count the memory of a training step on N images instead.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Count spikes, synaptic operations, energy and state memory per layer, on real images.
 
+    With --memory N: what a training step on N images keeps for the backward pass, by layer, and its peak.
     A registered name is profiled untrained, on noise of its published input size.
     """
     import torch
 
     from saccade.measure import profile as measure
+    from saccade.measure import training_memory
     from saccade.models import create_model, list_models, load_model, model_card
     from saccade.train import check_fits
 
@@ -37,14 +42,18 @@ def profile(
     if model in list_models():
         network = create_model(model).eval()
         _, height, width = model_card(model).input
-        batches = [torch.rand(2, network.in_channels, height, width, generator=torch.Generator().manual_seed(0))]
+        noise = torch.Generator().manual_seed(0)
+        batches = [torch.rand(memory or 2, network.in_channels, height, width, generator=noise)]
     else:
         file, recipe = common.open_run(Path(model))
         network = load_model(file)
         splits = common.splits_for(recipe, set_name, data)
         check_fits(network, splits, str(file))
-        batches = common.image_batches(splits.test, limit=images)
-    found = measure(network, batches, convention=convention)
+        batches = common.image_batches(splits.test, batch_size=memory or 100, limit=memory or images)
+    if memory:
+        found: Any = training_memory(network, next(iter(batches)))
+    else:
+        found = measure(network, batches, convention=convention)
     if json:
         common.print_json(found.to_json())
     else:
@@ -99,6 +108,35 @@ def print_pruning(found: dict) -> None:
             result = found[name]
             words = "identical" if result["equal"] else f"different on {result['differing_samples']}"
             print(f"logits on the {label}: {words} ({result['samples']:,} images)")
+
+
+def fuse(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file, or a run directory.")],
+    out: Annotated[Path | None, typer.Option(help="Where the fused model goes (default: beside the model).")] = None,
+    into: Annotated[str, typer.Option(help="Fold the norms into: conv or threshold.")] = "conv",
+    data: DataRoot = None,
+    set_name: SetName = None,
+    images: Annotated[int, typer.Option(min=1, help="How many test images the copy is compared on.")] = 100,
+    json: AsJson = False,
+) -> None:
+    """Write a copy for inference without batch norms, and say which share of its spikes differs from the model's."""
+    from saccade.models import load_model, save_model
+    from saccade.models.fuse import fuse as fold
+    from saccade.train import check_fits
+
+    file, recipe = common.open_run(model)
+    network = load_model(file)
+    splits = common.splits_for(recipe, set_name, data)
+    check_fits(network, splits, str(file))
+    found = fold(network, next(iter(common.image_batches(splits.test, images, limit=images))), into)
+    target = out or file.with_name("fused.safetensors")
+    save_model(found.model, target, splits.test.classes, splits.test.shape)
+    if json:
+        fields = {"folded": found.folded, "left": found.left, "mismatch": found.mismatch}
+        common.print_json({**fields, "total_mismatch": found.total_mismatch, "images": images, "file": str(target)})
+        return
+    print(found)
+    print(f"wrote {target}")
 
 
 def verify(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 import typer
@@ -27,6 +28,7 @@ app.command("evaluate")(training.evaluate)
 app.command("predict")(training.predict)
 app.command("profile")(analysing.profile)
 app.command("prune")(analysing.prune)
+app.command("fuse")(analysing.fuse)
 app.command("verify")(analysing.verify)
 app.command("models")(catalogues.models)
 app.command("recipes")(catalogues.recipes)
@@ -44,6 +46,15 @@ def _root(
     if context.invoked_subcommand is None:
         print(context.get_help())
         raise typer.Exit()
+    _keep_memory()
+
+
+def _keep_memory() -> None:
+    """Large tensors are kept for the next step instead of going back to the system; see saccade.kernels.keep_memory."""
+    with contextlib.suppress(ImportError):  # torch is not loaded for this: many commands do without
+        from saccade import _native
+
+        _native.keep_memory()
 
 
 def main(arguments: list[str] | None = None) -> None:

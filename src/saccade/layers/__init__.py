@@ -15,6 +15,7 @@ from saccade.layers.fold import (
     folded,
 )
 from saccade.layers.packed import set_spike_packing
+from saccade.layers.recompute import Blocks, recomputed, set_recompute
 from saccade.layers.residual import CONNECTIONS, SpikingShortcut, connect
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "AdaptiveAvgPool2d",
     "AvgPool2d",
     "BatchNorm2d",
+    "Blocks",
     "ChannelGate",
     "Conv2d",
     "Dropout",
@@ -39,5 +41,7 @@ __all__ = [
     "folded",
     "latency",
     "rate",
+    "recomputed",
+    "set_recompute",
     "set_spike_packing",
 ]

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from saccade.kernels.pool import average, can_average
 from saccade.layers import packed
 from saccade.layers.packed import KeepsBits
+from saccade.layers.recompute import running_again
 
 
 def folded(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -61,7 +62,11 @@ class BatchNorm2d(nn.BatchNorm2d):
         nn.init.constant_(self.weight, init_weight)
 
     def forward(self, input: Tensor) -> Tensor:
-        return folded(super().forward, input)
+        return folded(self._again if self.training and running_again() else super().forward, input)
+
+    def _again(self, x: Tensor) -> Tensor:
+        """The same output without another update of the running statistics."""
+        return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
 
 
 class ThresholdBatchNorm2d(BatchNorm2d):
@@ -79,12 +84,14 @@ class ThresholdBatchNorm2d(BatchNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         def norm(x: Tensor) -> Tensor:
+            gamma = self.weight * self.scale
+            if self.training and running_again():
+                return F.batch_norm(x, None, None, gamma, self.bias, True, 0.0, self.eps)
             if self.training and self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
             momentum = self.momentum
             if momentum is None:
                 momentum = 1.0 / float(self.num_batches_tracked or 1)
-            gamma = self.weight * self.scale
             return F.batch_norm(
                 x, self.running_mean, self.running_var, gamma, self.bias, self.training, momentum, self.eps
             )

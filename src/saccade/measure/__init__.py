@@ -2,6 +2,7 @@
 
 from saccade.measure.alphabet import Alphabet
 from saccade.measure.energy import CONVENTIONS, ORRC, STANDARD, Bill, Convention, Energy
+from saccade.measure.memory import TrainingMemory, training_memory
 from saccade.measure.orrc import DEFECTS, OrrcGate, OrrcNetwork, OrrcTotals, orrc_energy
 from saccade.measure.profiler import LayerRow, Profile, profile
 from saccade.measure.records import Counts, NeuronRecord, OpRecord
@@ -23,6 +24,8 @@ __all__ = [
     "OrrcNetwork",
     "OrrcTotals",
     "Profile",
+    "TrainingMemory",
     "orrc_energy",
     "profile",
+    "training_memory",
 ]

@@ -10,7 +10,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from saccade.layers import AvgPool2d, BatchNorm2d, Conv2d, Dropout, Linear, SynA
+from saccade.layers import AvgPool2d, BatchNorm2d, Blocks, Conv2d, Dropout, Linear, SynA
 from saccade.models.base import SpikingModel
 from saccade.models.registry import ModelCard, register
 from saccade.models.sew_resnet import stem_normalise
@@ -94,7 +94,7 @@ class MsResNet(SpikingModel):
                 stride = 2 if i == 0 and (stage > 0 or stem == "imagenet") else 1
                 layers.append(MsBlock(c_in, c_out, stride, deep, T, syna, stage == 0, preset))
                 c_in = c_out
-        self.blocks = nn.Sequential(*layers)
+        self.blocks = Blocks(*layers)
         self.head_neuron = neuron(preset)
         self.dropout = Dropout(0.2) if deep else nn.Identity()
         self.head = Linear(c_in, num_classes)

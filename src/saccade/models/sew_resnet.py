@@ -10,7 +10,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from saccade.layers import BatchNorm2d, Conv2d, Linear, MaxPool2d, SpikingShortcut, connect
+from saccade.layers import BatchNorm2d, Blocks, Conv2d, Linear, MaxPool2d, SpikingShortcut, connect
 from saccade.models.base import Normalise, SpikingModel
 from saccade.models.registry import ModelCard, register
 from saccade.models.syna_resnet import CIFAR_MEAN, CIFAR_STD
@@ -75,7 +75,7 @@ class SewResNet(SpikingModel):
                 stride = 2 if stage > 0 and i == 0 else 1
                 layers.append(SewBlock(c_in, width, stride, bottleneck, connection, preset))
                 c_in = width * (4 if bottleneck else 1)
-        self.blocks = nn.Sequential(*layers)
+        self.blocks = Blocks(*layers)
         self.head = Linear(c_in, num_classes)
         for module in self.modules():
             if isinstance(module, Conv2d):

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from saccade.layers import AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Linear, MaxPool2d, SynA, connect
+from saccade.layers import AdaptiveAvgPool2d, BatchNorm2d, Blocks, Conv2d, Linear, MaxPool2d, SynA, connect
 from saccade.layers.residual import SpikingShortcut
 from saccade.models.base import Normalise, SpikingModel
 from saccade.models.registry import ModelCard, register
@@ -110,7 +110,7 @@ class SynaResNet(SpikingModel):
                     shortcut = nn.Identity()
                 blocks.append(Pair((c_in, c_out), stride, T, connection, shortcut, syna, preset, stage == 0))
                 c_in = c_out
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = Blocks(*blocks)
         self.head = Linear(c_in, num_classes)
 
     def step_logits(self, x: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ import torch
 from torch.optim import Optimizer
 
 from saccade.data import Splits, load
+from saccade.kernels import keep_memory
+from saccade.layers import set_recompute, set_spike_packing
 from saccade.models import SpikingModel, create_model
 from saccade.train import checkpoint
 from saccade.train.checkpoint import Progress
@@ -74,10 +76,14 @@ def _train(
     fabric: Any, recipe: Recipe, directory: Path, resume: bool, stages: list[Stage], quiet: bool
 ) -> dict[str, Any]:
     settings = recipe.train
+    keep_memory()
     splits = load_splits(recipe.data)
     torch.manual_seed(recipe.seed)
     model = create_model(recipe.model.name, **recipe.model.kwargs)
     check_fits(model, splits, "model.kwargs")
+    set_spike_packing(model, settings.pack_spikes)
+    if settings.recompute:
+        set_recompute(model, True)
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(model, settings)

@@ -77,6 +77,8 @@ class TrainSettings(_Section):
     strategy: Literal["auto", "ddp", "ddp_spawn"] = "auto"
     channels_last: bool = False
     compile: bool = False
+    pack_spikes: bool = True
+    recompute: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainSettings:
