@@ -14,7 +14,7 @@ struct Constant {
   int64_t size = 1;
   int64_t inner = 1;
   float number = 0;
-  float at(int64_t i) const { return values ? values[(i / inner) % size] : number; }
+  __attribute__((always_inline)) float at(int64_t i) const { return values ? values[(i / inner) % size] : number; }
 };
 
 struct Neuron {
@@ -70,7 +70,7 @@ struct Pool {
   float* to;
   int64_t W, C;
   int k;
-  bool back;
+  bool back, stream;
 };
 
 struct Kernels {

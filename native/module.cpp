@@ -193,7 +193,7 @@ void pool(uintptr_t from, uintptr_t to, int64_t rows, int64_t W, int64_t C, int 
   struct Context {
     Pool pool;
     int64_t rows;
-  } context{{at<const float>(from), at<float>(to), W, C, k, back}, rows};
+  } context{{at<const float>(from), at<float>(to), W, C, k, back, rows * k * W * C * 4 >= STREAM_BYTES}, rows};
   nb::gil_scoped_release release;
   constexpr int64_t TOGETHER = 4;
   auto work = [](void* p, int64_t first, int64_t last, float*) {

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from saccade.cli.main import run
+from saccade.models import load_model
 from saccade.train.recipe import dump
 
 pytest.importorskip("sklearn", reason="the digits need scikit-learn")
@@ -111,6 +112,33 @@ def test_profile(trained, capsys):
     orrc = json.loads(answer(capsys, "profile", trained, "--images", 20, "--convention", "orrc", "--json"))
     assert orrc["energy_pj"] != found["energy_pj"]
     assert "stem" in answer(capsys, "profile", "or_resnet18_small")
+
+
+def test_profile_memory(trained, capsys):
+    """The layers' bytes add up, and twice the images keep twice the memory."""
+    found = json.loads(answer(capsys, "profile", trained, "--memory", 16, "--json"))
+    assert found["format"] == "saccade-memory-1"
+    assert found["kept_bytes"] == sum(found["kept_by_layer"].values())
+    assert found["peak_bytes"] > 0.5 * found["kept_bytes"]
+    double = json.loads(answer(capsys, "profile", trained, "--memory", 32, "--json"))
+    assert double["kept_bytes"] == pytest.approx(2 * found["kept_bytes"], rel=0.05)
+    assert "kept for backward" in answer(capsys, "profile", "or_resnet18_small", "--memory", 2)
+
+
+def test_fuse(trained, capsys, tmp_path):
+    target = tmp_path / "fused.safetensors"
+    words = answer(capsys, "fuse", trained, "--out", target, "--images", 50)
+    assert "norms folded, 0 left" in words
+    found = json.loads(answer(capsys, "fuse", trained, "--out", target, "--images", 50, "--json"))
+    assert found["total_mismatch"] < 1e-3
+    assert not any("norm" in key for key in load_model(target).state_dict())
+    before = json.loads(answer(capsys, "evaluate", trained, "--json"))
+    after = json.loads(answer(capsys, "evaluate", target, "--set-name", "digits", "--json"))
+    assert after["accuracy"] == pytest.approx(before["accuracy"], abs=0.01)
+    assert "something lies between the norm and a neuron" in refused(
+        capsys, "fuse", trained, "--into", "threshold", "--out", tmp_path / "t.safetensors"
+    )
+    assert not (tmp_path / "t.safetensors").exists()
 
 
 def test_prune(trained, capsys, tmp_path):

@@ -378,3 +378,25 @@ def test_bad_input():
         lif(torch.ones(2, 2), torch.zeros(3), **options)
     with pytest.raises(ValueError, match=r"a constant of shape \[3\] does not broadcast against a step \[2, 4\]"):
         lif(torch.ones(5, 2, 4), **options | {"v_th": torch.ones(3)})
+
+
+def test_no_python_for_each_step():
+    layer = LIF().eval()
+
+    def calls(T):
+        x, count = random(T, 2, 8), 0
+
+        def note(frame, event, argument):
+            nonlocal count
+            count += event in ("call", "c_call")
+
+        layer(x)
+        sys.setprofile(note)
+        try:
+            with torch.inference_mode():
+                layer(x)
+        finally:
+            sys.setprofile(None)
+        return count
+
+    assert calls(64) == calls(2) > 0
