@@ -13,8 +13,13 @@ struct Constants {
   float v_rest, v_reset;
 };
 
-// The same inside a row's loop: numbers are in registers.
-template <bool Rows> struct Charge {
+// How a row is charged: with constants of the chunk's length; with numbers; with numbers and a rest potential of zero, whose
+// addition changes nothing but the sign of a zero.
+enum class Mode { rows, numbers, zero_rest };
+
+// The constants inside a row's loop: numbers are in registers.
+template <Mode mode> struct Charge {
+  static constexpr bool Rows = mode == Mode::rows;
   const float *decays, *gains, *thresholds;
   V one_decay, one_gain, one_threshold, rest, reset;
   explicit Charge(const Constants& c)
@@ -23,7 +28,10 @@ template <bool Rows> struct Charge {
   ALWAYS_MEMBER V decay(int64_t i) const { return Rows ? load(decays + i) : one_decay; }
   ALWAYS_MEMBER V gain(int64_t i) const { return Rows ? load(gains + i) : one_gain; }
   ALWAYS_MEMBER V v_th(int64_t i) const { return Rows ? load(thresholds + i) : one_threshold; }
-  ALWAYS_MEMBER V operator()(V v, V x, int64_t i) const { return (rest + decay(i) * (v - rest)) + gain(i) * x; }
+  ALWAYS_MEMBER V operator()(V v, V x, int64_t i) const {
+    if constexpr (mode == Mode::zero_rest) return decay(i) * v + gain(i) * x;
+    return (rest + decay(i) * (v - rest)) + gain(i) * x;
+  }
 };
 
 // A potential that is not finite never fires: it stays and shows.
@@ -52,9 +60,9 @@ template <class Body> ALWAYS void over(const float* out, int64_t length, Body bo
   if (i < length) body(i, length - i);
 }
 
-template <Reset R, bool Rows, bool Stream>
+template <Reset R, Mode M, bool Stream>
 void forward_row(const Constants& constants, const float* x, const float* ahead, float* v, float* s, float* u_out, int64_t length) {
-  const Charge<Rows> c(constants);
+  const Charge<M> c(constants);
   over(s, length, [&](int64_t i, int64_t n) __attribute__((always_inline)) {
     __builtin_prefetch(ahead + i);
     const V th = c.v_th(i);
@@ -65,15 +73,14 @@ void forward_row(const Constants& constants, const float* x, const float* ahead,
   });
 }
 
-// The potentials once more, for the way back.
-template <Reset R, bool Rows>
-void again_row(const Constants& constants, const float* x, const float* ahead, float* v, float* u_out, int64_t length) {
-  const Charge<Rows> c(constants);
+// The potentials once more, for the way back: from those of the step before, or from the state before the first.
+template <Reset R, Mode M, bool First>
+void again_row(const Constants& constants, const float* x, const float* ahead, const float* before, float* u_out, int64_t length) {
+  const Charge<M> c(constants);
   over(u_out, length, [&](int64_t i, int64_t n) __attribute__((always_inline)) {
     __builtin_prefetch(ahead + i);
-    const V u = c(read(v, i, n), read(x, i, n), i);
-    write(u_out, i, n, u, false);
-    write(v, i, n, after<R>(u, c.v_th(i), c.reset), false);
+    const V from = read(before, i, n);
+    write(u_out, i, n, c(First ? from : after<R>(from, c.v_th(i), c.reset), read(x, i, n), i), false);
   });
 }
 
@@ -81,8 +88,8 @@ template <Surrogate S> ALWAYS V derivative(V d, float w) {
   const V zero{};
   const V size = d < 0.f ? -d : d;
   if constexpr (S == Surrogate::atan) {
-    const V z = (1.57079632679489662f * w) * d;
-    return (w / 2) * reciprocal(1.f + z * z);
+    // (w/2) / (1 + (pi/2 w d)^2), the factor taken into the sum
+    return reciprocal(multiply_add(all(4.93480220054467931f * w), d * d, all(2 / w)));
   }
   if constexpr (S == Surrogate::sigmoid) {
     const V y = reciprocal(1.f + exponential(-w * d));
@@ -111,7 +118,7 @@ struct Back {
 
 template <Reset R, bool Detach, Surrogate S, bool Rows, bool Stream, bool Learn, bool Sum>
 void back_row(const Constants& constants, const Back& back, int64_t length) {
-  const Charge<Rows> c(constants);
+  const Charge<Rows ? Mode::rows : Mode::numbers> c(constants);
   const Back b = back;
   over(b.grad_x, length, [&](int64_t i, int64_t n) __attribute__((always_inline)) {
     __builtin_prefetch(b.ahead + i);
@@ -125,8 +132,8 @@ void back_row(const Constants& constants, const Back& back, int64_t length) {
       if constexpr (!Detach) gs += gv * (c.reset - u);
     }
     if constexpr (R == Reset::soft && !Detach) gs -= gv * th;
-    const V into = gs * slope;
-    gu += into;
+    const V into = gs * slope;  // not kept unless constants are learnt
+    gu = multiply_add(gs, slope, gu);
     if (b.grad_u) gu += read(b.grad_u, i, n);
     V gx = c.gain(i) * gu;
     if constexpr (Sum) gx += read(b.grad_x, i, n);
@@ -201,25 +208,40 @@ void start(const float* v0, float v_rest, int64_t begin, int64_t n, float* v) {
   else for (int64_t i = 0; i < n; ++i) v[i] = v_rest;
 }
 
-using ForwardRow = decltype(&forward_row<Reset::hard, false, false>);
-template <Reset R> ForwardRow forward_row_of(bool rows, bool stream) {
-  if (stream) return rows ? forward_row<R, true, true> : forward_row<R, false, true>;
-  return rows ? forward_row<R, true, false> : forward_row<R, false, false>;
+Mode mode_of(const Neuron& n) {
+  if (has_rows(n)) return Mode::rows;
+  return n.v_rest == 0 ? Mode::zero_rest : Mode::numbers;
 }
-ForwardRow forward_row_of(Reset reset, bool rows, bool stream) {
-  switch (reset) {
-    case Reset::hard: return forward_row_of<Reset::hard>(rows, stream);
-    case Reset::soft: return forward_row_of<Reset::soft>(rows, stream);
-    default: return forward_row_of<Reset::none>(rows, stream);
+
+using ForwardRow = decltype(&forward_row<Reset::hard, Mode::rows, false>);
+template <Reset R> ForwardRow forward_row_of(Mode mode, bool stream) {
+  switch (mode) {
+    case Mode::rows: return stream ? forward_row<R, Mode::rows, true> : forward_row<R, Mode::rows, false>;
+    case Mode::numbers: return stream ? forward_row<R, Mode::numbers, true> : forward_row<R, Mode::numbers, false>;
+    default: return stream ? forward_row<R, Mode::zero_rest, true> : forward_row<R, Mode::zero_rest, false>;
+  }
+}
+ForwardRow forward_row_of(const Neuron& n, bool stream) {
+  switch (n.reset) {
+    case Reset::hard: return forward_row_of<Reset::hard>(mode_of(n), stream);
+    case Reset::soft: return forward_row_of<Reset::soft>(mode_of(n), stream);
+    default: return forward_row_of<Reset::none>(mode_of(n), stream);
   }
 }
 
-using AgainRow = decltype(&again_row<Reset::hard, false>);
-AgainRow again_row_of(Reset reset, bool rows) {
-  switch (reset) {
-    case Reset::hard: return rows ? again_row<Reset::hard, true> : again_row<Reset::hard, false>;
-    case Reset::soft: return rows ? again_row<Reset::soft, true> : again_row<Reset::soft, false>;
-    default: return rows ? again_row<Reset::none, true> : again_row<Reset::none, false>;
+using AgainRow = decltype(&again_row<Reset::hard, Mode::rows, false>);
+template <Reset R, bool First> AgainRow again_row_of(Mode mode) {
+  switch (mode) {
+    case Mode::rows: return again_row<R, Mode::rows, First>;
+    case Mode::numbers: return again_row<R, Mode::numbers, First>;
+    default: return again_row<R, Mode::zero_rest, First>;
+  }
+}
+template <bool First> AgainRow again_row_of(const Neuron& n) {
+  switch (n.reset) {
+    case Reset::hard: return again_row_of<Reset::hard, First>(mode_of(n));
+    case Reset::soft: return again_row_of<Reset::soft, First>(mode_of(n));
+    default: return again_row_of<Reset::none, First>(mode_of(n));
   }
 }
 
@@ -262,7 +284,7 @@ void forward(const Forward& f, int64_t begin, int64_t end, float* scratch) {
   float *v = rows.row(), *x_row = rows.row(), *s_row = rows.row();
   start(f.v0, f.neuron.v_rest, begin, n, v);
   const bool floats = q.type == Type::float32;
-  const auto step = forward_row_of(f.neuron.reset, has_rows(f.neuron), q.stream && floats);
+  const auto step = forward_row_of(f.neuron, q.stream && floats);
   for (int64_t t = 0; t < q.T; ++t) {
     const int64_t at = t * q.M + begin;
     const float* x = q.x_stride || t == 0 || floats ? as_floats(f.x, q.type, t * q.x_stride + begin, n, x_row) : x_row;
@@ -284,13 +306,14 @@ void backward(const Backward& b, int64_t begin, int64_t end, float* scratch) {
   const bool by_row = has_rows(b.neuron), floats = q.type == Type::float32, once = q.x_stride == 0;
 
   start(b.v0, b.neuron.v_rest, begin, n, v);
-  const auto again = again_row_of(b.neuron.reset, by_row);
+  const auto first = again_row_of<true>(b.neuron), again = again_row_of<false>(b.neuron);
   float* potentials = rows.next;
   for (int64_t t = 0; t < q.T; ++t) {
     const float* x = as_floats(b.x, q.type, t * q.x_stride + begin, n, x_row);
     const float* ahead = x;
     if (floats) ahead = t + 1 < q.T ? x + q.x_stride : static_cast<const float*>(b.grad_spikes) + t * q.M + begin;
-    again(c, x, ahead, v, potentials + t * rows.length, n);
+    float* u = potentials + t * rows.length;
+    (t ? again : first)(c, x, ahead, t ? u - rows.length : v, u, n);
   }
 
   Back r{};
@@ -305,7 +328,7 @@ void backward(const Backward& b, int64_t begin, int64_t end, float* scratch) {
   float* start_row = rows.next + q.T * rows.length;
   if (learn) start(b.v0, b.neuron.v_rest, begin, n, start_row);
   r.v_start = start_row;
-  r.grad_v = v;  // its potentials are spent
+  r.grad_v = v;  // the state has been used
   if (b.grad_v_last) std::memcpy(v, b.grad_v_last + begin, n * sizeof(float));
   else std::memset(v, 0, n * sizeof(float));
 

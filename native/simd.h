@@ -31,6 +31,17 @@ ALWAYS void store(float* p, V v) { std::memcpy(p, &v, sizeof v); }
 ALWAYS V load_part(const float* p, int64_t n) { V v{}; std::memcpy(&v, p, n * sizeof(float)); return v; }
 ALWAYS void store_part(float* p, V v, int64_t n) { std::memcpy(p, &v, n * sizeof(float)); }
 
+// a * b + c, rounded once where the machine can: for gradients only, never for potentials.
+ALWAYS V multiply_add(V a, V b, V c) {
+#if defined(__AVX512F__)
+  return (V)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+  return (V)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+  return a * b + c;
+#endif
+}
+
 // A store past the cache; p is aligned to the vector.
 ALWAYS void stream(float* p, V v) {
 #if defined(__AVX512F__)
@@ -56,18 +67,21 @@ ALWAYS int64_t unaligned(const float* p, int64_t n) {
   return head < n ? head : n;
 }
 
-// 1/y for y >= 1 to about 1e-7 relative: the estimate of the machine and a Newton step. NaN stays NaN.
+// 1/y for y > 1e-6 to about 1e-7 relative: the estimate of the machine and a Newton step. NaN stays NaN.
 ALWAYS V reciprocal(V y) {
 #if defined(__x86_64__)
-  y = y > 1e30f ? all(1e30f) : y;  // an infinite y would turn the Newton step into NaN
+  // an infinite y would turn the Newton step into NaN; the minimum with NaN as second operand is NaN
 #if defined(__AVX512F__)
+  y = (V)_mm512_min_ps((__m512)all(1e30f), (__m512)y);
   const V r = (V)_mm512_rcp14_ps((__m512)y);
 #elif defined(__AVX2__)
+  y = (V)_mm256_min_ps((__m256)all(1e30f), (__m256)y);
   const V r = (V)_mm256_rcp_ps((__m256)y);
 #else
+  y = (V)_mm_min_ps((__m128)all(1e30f), (__m128)y);
   const V r = (V)_mm_rcp_ps((__m128)y);
 #endif
-  return r * (2.f - y * r);
+  return r * multiply_add(-y, r, all(2.f));
 #else
   return 1.f / y;
 #endif
