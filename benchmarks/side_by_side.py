@@ -1,8 +1,9 @@
 """Contenders side by side: timed in one process in interleaved rounds; memory measured in a fresh process for each.
 
 The scripts ``neurons.py`` and ``training.py`` give the cases. Rules: the same work and number of threads for all; a sample
-is as many calls as last 0.1 s; median and quartiles over rounds that are interleaved over the contenders; garbage
-collection off while timing; first calls (compilation) apart; what fails is recorded with its reason, never left out.
+is as many calls as last 0.1 s, after a few that do not count; median and quartiles over rounds that are interleaved over
+the contenders; garbage collection off while timing; first calls (compilation) apart; what fails is recorded with its
+reason, never left out.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ FORMAT = "saccade-benchmark-1"
 LIBRARIES = ("saccade", "torch", "spikingjelly", "snntorch", "norse", "sinabs")
 SETTINGS = ("MALLOC_", "GLIBC_TUNABLES", "OMP_", "KMP_", "MKL_", "THP_", "TORCH", "SACCADE_", "LD_PRELOAD")
 SLOW = 3.0  # seconds a call; slower contenders are sampled twice only
+SETTLING, SETTLING_SECONDS = 8, 1.0  # calls at most before a sample; none where one takes longer than this
 MEMORY_REPEATS = 3
 
 
@@ -94,6 +96,20 @@ def sample(call: Callable[[], Any], calls: int, seconds: float) -> tuple[float, 
             return elapsed / done, (page_faults() - faults) / done
 
 
+def settle(call: Callable[[], Any]) -> None:
+    """Calls that do not count, until one takes no fewer new pages than the one before: as in a loop of its own, where no
+    other contender has just left the heap in another state. None or always the same number: one or two calls.
+    """
+    before = math.inf
+    for _ in range(SETTLING):
+        start = page_faults()
+        call()
+        faults = page_faults() - start
+        if faults == 0 or faults >= before:
+            return
+        before = faults
+
+
 def failed(contender: Contender, error: BaseException) -> dict[str, Any]:
     reason = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0][:300]
     print(f"    {contender.label()}: failed, {reason}", flush=True)
@@ -105,10 +121,11 @@ class Running:
     contender: Contender
     call: Callable[[], Any]
     row: dict[str, Any]
-    calls: int = 1
-    rounds: int = 0
+    each: float  # seconds a call, about
+    calls: int
+    rounds: int
     samples: list[float] = field(default_factory=list)  # ms a call
-    faults: list[float] = field(default_factory=list)
+    faults: list[float] = field(default_factory=list)  # new pages a call
 
 
 def started(contender: Contender, rounds: int, seconds: float) -> Running:
@@ -123,7 +140,24 @@ def started(contender: Contender, rounds: int, seconds: float) -> Running:
     words = "".join(f", {key} {value:.5g}" for key, value in facts.items())
     print(f"    {contender.label()}: first call {first:.2f} s, then {each * 1e3:.4g} ms{words}", flush=True)
     calls = max(1, math.ceil(seconds / each))
-    return Running(contender, call, row, calls, min(rounds, 2) if each > SLOW else rounds)
+    return Running(contender, call, row, each, calls, min(rounds, 2) if each > SLOW else rounds)
+
+
+def interleave(running: list[Running], rounds: int, seconds: float) -> None:
+    for turn in range(rounds):
+        for one in running[turn:] + running[:turn]:  # nobody always comes after the same
+            if "error" in one.row or len(one.samples) == one.rounds:
+                continue
+            try:
+                if one.each < SETTLING_SECONDS:
+                    settle(one.call)
+                each, faults = sample(one.call, one.calls, seconds)
+            except Exception as error:
+                one.row |= failed(one.contender, error)
+                continue
+            one.samples.append(round(each * 1e3, 6))
+            one.faults.append(round(faults, 1))
+        gc.collect()
 
 
 def measure_time(contenders: list[Contender], rounds: int, seconds: float) -> list[dict[str, Any]]:
@@ -141,25 +175,13 @@ def measure_time(contenders: list[Contender], rounds: int, seconds: float) -> li
     gc.freeze()  # so that collecting between rounds looks only at what came since
     gc.disable()
     try:
-        for turn in range(-1, rounds):  # the first round does not count: the allocator settles in it
-            for one in running[turn:] + running[:turn]:  # nobody always comes after the same
-                if "error" in one.row or len(one.samples) == one.rounds or (turn < 0 and one.rounds < rounds):
-                    continue
-                try:
-                    each, faults = sample(one.call, one.calls, seconds)
-                except Exception as error:
-                    one.row |= failed(one.contender, error)
-                    continue
-                if turn >= 0:
-                    one.samples.append(round(each * 1e3, 6))
-                    one.faults.append(round(faults, 1))
-            gc.collect()
+        interleave(running, rounds, seconds)
     finally:
         gc.enable()
         gc.unfreeze()
     for one in (r for r in running if "error" not in r.row):
-        quartiles = statistics.quantiles(one.samples * 2 if len(one.samples) == 1 else one.samples, method="inclusive")
-        low, median, high = (round(q, 6) for q in quartiles)
+        samples = one.samples if len(one.samples) > 1 else one.samples * 2
+        low, median, high = (round(q, 6) for q in statistics.quantiles(samples, method="inclusive"))
         one.row |= {"median_ms": median, "low_ms": low, "high_ms": high, "calls": one.calls}
         one.row |= {"samples": one.samples, "faults": one.faults}
         print(f"    {one.contender.label()}: {median:.4g} ms ({low:.4g} to {high:.4g}), {len(one.samples)} samples")
@@ -219,11 +241,12 @@ def peak(case: Case, name: str) -> dict[str, Any]:
     """What a child process reports of one call: MB above rest at the peak of the process, MB of tensors at their peak (less
     where the allocator cannot reuse its holes), and MB kept from forward to backward.
     """
-    named = {c.name: c for c in case.contenders(True)}
-    named[name].make()()
-    call = {c.name: c for c in case.contenders(False)}[name].make()
-    if named[name].fields.get("compiled"):
+    contender = next(c for c in case.contenders(False) if c.name == name)
+    call = contender.make()
+    if contender.fields.get("compiled"):
         call()  # the compiler's memory is not the program's
+    else:
+        next(c for c in case.contenders(True) if c.name == name).make()()
     give_back()
     rest = status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again from here

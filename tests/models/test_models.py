@@ -303,3 +303,22 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(ValueError, match="only models from create_model"):
         save_model(nn.Linear(1, 1), path)
+
+
+@pytest.mark.parametrize("name", ["or_resnet18", "sew_resnet18", "ms_resnet18"])
+def test_a_static_image_runs_once_before_time_with_the_same_gradients(name):
+    """Against the image given at every step, in float64: the stem's work is saved, nothing else changes."""
+    torch.manual_seed(0)
+    model = create_model(name, stem="cifar", T=4, widths=(4, 6, 8, 8)).double().train()
+    x = torch.rand(4, 3, 16, 16, dtype=torch.float64)
+    stems, found = [], []
+    stem = next(m for m in model.modules() if isinstance(m, Conv2d))
+    stem.register_forward_hook(lambda m, i, y: stems.append(y.dim()))
+    for images in (x, x.expand(4, *x.shape).clone()):
+        model.zero_grad()
+        steps = model(images, steps=True)
+        steps.square().sum().backward()
+        found.append([steps, *(p.grad for p in model.parameters())])
+    assert stems == [4, 5], "once for the image, and for every step of the sequence"
+    for a, b in zip(*found, strict=True):
+        assert torch.allclose(a, b, rtol=1e-9, atol=1e-10)
