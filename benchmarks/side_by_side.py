@@ -310,7 +310,10 @@ def version(library: str) -> str | None:
 
 
 def heading(options: argparse.Namespace) -> dict[str, Any]:
-    command = " ".join(["python", str(Path(sys.argv[0]).resolve().relative_to(ROOT)), *sys.argv[1:]])
+    words = sys.argv[1:]
+    if "--out" in words:  # where it went is no part of what was measured
+        del words[words.index("--out") : words.index("--out") + 2]
+    command = " ".join(["python", str(Path(sys.argv[0]).resolve().relative_to(ROOT)), *words])
     found: dict[str, Any] = {"format": FORMAT, "command": command, "commit": git("rev-parse", "HEAD")}
     found |= {"dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
     found |= {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}

@@ -206,7 +206,7 @@ void pool(uintptr_t from, uintptr_t to, int64_t rows, int64_t W, int64_t C, int 
 // Large tensors stay in the heap instead of going back to the system at every free, to be faulted in again page by page.
 bool keep_memory() {
 #if defined(__GLIBC__)
-  return mallopt(M_MMAP_MAX, 0) && mallopt(M_TRIM_THRESHOLD, 0x7fffffff) && mallopt(M_TOP_PAD, 256 * MEGABYTE);
+  return mallopt(M_MMAP_MAX, 0) && mallopt(M_TRIM_THRESHOLD, -1) && mallopt(M_TOP_PAD, 256 * MEGABYTE);
 #else
   return false;
 #endif
