@@ -32,15 +32,15 @@ $(VENV)/.torch:
 	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
 	@touch $@
 
-$(VENV)/.demo: $(VENV)/.torch pyproject.toml
+$(VENV)/.demo: $(VENV)/.torch pyproject.toml $(wildcard native/*)
 	$(PIP) --editable ".[demo]"
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.torch pyproject.toml
+$(VENV)/.test: $(VENV)/.torch pyproject.toml $(wildcard native/*)
 	$(PIP) --editable ".[demo,test]"
 	@touch $@
 
-$(VENV)/.docs: $(VENV)/.torch pyproject.toml
+$(VENV)/.docs: $(VENV)/.torch pyproject.toml $(wildcard native/*)
 	$(PIP) --editable ".[docs]"
 	@touch $@
 

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import targets
+
 ROOT = Path(__file__).parent.parent
 ALLOCATORS = {"default": "default allocator", "keep": "freed memory kept"}
 DIRECTIONS = {"forward": "LIF forward", "backward": "LIF forward and backward"}
@@ -189,7 +191,9 @@ def fastest(rows: list[Row], name: str) -> float | None:
 
 def tables(files: Files) -> dict[str, tuple[str, str]]:
     """Heading and text of every table that has results, by name."""
-    found = {"method": ("Method", method(files))}
+    head = ["work", "against", "aim", "measured", "reached"]
+    aims = table(head, targets.table(files), words=len(head))
+    found = {"targets": ("What was aimed at", aims), "method": ("Method", method(files))}
     layers = {a: words for a, words in ALLOCATORS.items() if ("neurons", a) in files}
     nets = {a: words for a, words in ALLOCATORS.items() if ("training", a) in files}
     for direction, what in DIRECTIONS.items():
