@@ -204,6 +204,8 @@ def tables(files: Files) -> dict[str, tuple[str, str]]:
         found["memory"] = ("Memory of a layer", memory_table(files))
     for name, what, which in (("conv", "Conv net", ("conv",)), ("registry", "Registry models", REGISTRY)):
         for a, words in nets.items():
+            if not any(row["net"] in which for row in rows_of(files, "training", a, "train")):
+                continue
             found[f"{name}-{a}"] = (f"{what}, {words}", net_table(files, which, a))
     return found
 
@@ -314,6 +316,7 @@ def memory_plot(files: Files, path: Path) -> None:
 def net_plot(files: Files, what: str, words: str, nets: tuple[str, ...], path: Path) -> None:
     found = {a: rows_of(files, "training", a, what) for a in ALLOCATORS if ("training", a) in files}
     of = {(net, a): [row for row in rows if row["net"] == net] for net in nets for a, rows in found.items()}
+    of = {group: rows for group, rows in of.items() if rows}
     every = names([row for rows in of.values() for row in rows if "median_ms" in row])
     bars = {name: [fastest(rows, name) for rows in of.values()] for name in every}
     groups = [f"{net}, {ALLOCATORS[a]}" for net, a in of]
