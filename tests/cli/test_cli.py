@@ -233,7 +233,7 @@ def test_every_packaged_recipe_is_valid_and_its_model_builds():
         (["evaluate", "nowhere"], "nowhere: neither a model file nor a run directory"),
         (["report", "nowhere"], "nowhere: holds no finished run"),
         (["prune", "nowhere"], "nowhere: neither a model file"),
-        (["models", "vgg*"], "no model matches 'vgg*'"),
+        (["models", "alexnet*"], "no model matches 'alexnet*'"),
         (["data", "prepare", "imagenet"], "imagenet"),
         (["wrong"], "No such command 'wrong'"),
         (["evaluate"], "Missing argument"),

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from saccade.layers import Conv2d
 from saccade.models import load_model
 from saccade.train import TrainingError, train
 from saccade.train.recipe import dump
@@ -307,3 +308,17 @@ def test_a_compiled_model_trains_alike(tmp_path, make_recipe):
     assert losses(tmp_path, "compiled", make_recipe(train__epochs=3, train__compile=True)) == pytest.approx(
         plain, rel=0.05
     )
+
+
+def test_a_recipe_quantises_before_it_trains(make_recipe, tmp_path):
+    """The run's model file replays the transform; the weights in use have at most four values a channel."""
+    quantise = {"name": "quantize", "config": {"method": "rescaw", "bits": 2}}
+    recipe = make_recipe(model__transforms=[quantise], train__epochs=20, train__batch_size=32)
+    summary = train(recipe, tmp_path / "run", quiet=True)
+    model = load_model(tmp_path / "run" / "model.safetensors")
+    forms = [m for m in model.modules() if getattr(m, "form", None) is not None]
+    assert len(forms) == len([m for m in model.modules() if isinstance(m, Conv2d)]) - 1
+    assert all(len(channel.unique()) <= 4 for m in forms for channel in m.used_weight())
+    assert summary["test_accuracy"] > 0.3
+    with pytest.raises(ValueError, match=r"quantize: .*unexpected keyword argument 'bit'"):
+        train(make_recipe(model__transforms=[{"name": "quantize", "config": {"bit": 2}}]), tmp_path / "bad", quiet=True)

@@ -13,9 +13,9 @@ from saccade.cli.common import image_batches
 from saccade.compress import natural_pruning as prune
 from saccade.data import Splits, batches
 from saccade.measure import profile
-from saccade.models import SpikingModel, create_model, save_model
+from saccade.models import SpikingModel, save_model
 from saccade.models.files import fit_weights
-from saccade.train import Recipe, checkpoint
+from saccade.train import Recipe, build_model, checkpoint
 from saccade.train.engine import Finished
 from saccade.train.rundir import RunDirectory
 
@@ -69,7 +69,7 @@ def prune_run(
     initial = None
     start = run.checkpoint("initial")
     if start.exists():
-        initial = create_model(recipe.model.name, **recipe.model.kwargs).eval()
+        initial = build_model(recipe.model).eval()
         fit_weights(initial, checkpoint.load(start)[0]["model"], str(start))
     history = [row for row in run.metrics() if (row["epoch"] or 0) <= chosen_epoch]  # later epochs are other weights
     return prune(model, measured, lambda: image_batches(splits.test), initial, history, progress)

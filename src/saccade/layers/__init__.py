@@ -15,6 +15,7 @@ from saccade.layers.fold import (
     folded,
 )
 from saccade.layers.packed import set_spike_packing
+from saccade.layers.quantize import QuantizeConfig, Quantized, attach_forms, quantize_, unquantize_
 from saccade.layers.recompute import Blocks, recomputed, set_recompute
 from saccade.layers.residual import CONNECTIONS, SpikingShortcut, connect
 
@@ -29,19 +30,24 @@ __all__ = [
     "Dropout",
     "Linear",
     "MaxPool2d",
+    "QuantizeConfig",
+    "Quantized",
     "SpatialGate",
     "SpikingShortcut",
     "SynA",
     "SynAGate",
     "ThresholdBatchNorm2d",
     "TimeGate",
+    "attach_forms",
     "connect",
     "direct",
     "fold_norm",
     "folded",
     "latency",
+    "quantize_",
     "rate",
     "recomputed",
     "set_recompute",
     "set_spike_packing",
+    "unquantize_",
 ]

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from saccade.kernels.pool import average, can_average
 from saccade.layers import packed
-from saccade.layers.packed import KeepsBits
+from saccade.layers.packed import Weighted
 from saccade.layers.recompute import running_again
 
 
@@ -28,7 +28,7 @@ def folded(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
-class Conv2d(KeepsBits, nn.Conv2d):
+class Conv2d(Weighted, nn.Conv2d):
     """``nn.Conv2d`` over ``[T, N, C, H, W]``; in training, input that is spikes is kept as bits (see ``layers.packed``)."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -39,19 +39,19 @@ class Conv2d(KeepsBits, nn.Conv2d):
     def _convolve(self, x: Tensor) -> Tensor:
         bits = self.bits_of(x) if self.padding_mode == "zeros" and not isinstance(self.padding, str) else None
         if bits is None:
-            return nn.Conv2d.forward(self, x)
+            return self._conv_forward(x, self.used_weight(), self.bias)
         geometry = self.stride, self.padding, self.dilation, self.groups
-        return packed.conv2d(x, self.weight, self.bias, bits, *geometry)
+        return packed.conv2d(x, self.used_weight(), self.bias, bits, *geometry)
 
 
-class Linear(KeepsBits, nn.Linear):
+class Linear(Weighted, nn.Linear):
     """``nn.Linear`` over the last axis of ``[T, N, ..., D]``; in training, input that is spikes is kept as bits."""
 
     def forward(self, input: Tensor) -> Tensor:
         bits = self.bits_of(input)
         if bits is None:
-            return nn.Linear.forward(self, input)
-        return packed.linear(input, self.weight, self.bias, bits)
+            return F.linear(input, self.used_weight(), self.bias)
+        return packed.linear(input, self.used_weight(), self.bias, bits)
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -114,7 +114,8 @@ def fold_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Conv2d:
     assert merged.bias is not None
     bias = conv.bias if conv.bias is not None else torch.zeros_like(norm.running_mean)
     with torch.no_grad():
-        merged.weight.copy_(conv.weight * scale.view(-1, 1, 1, 1))
+        weight = conv.used_weight() if isinstance(conv, Conv2d) else conv.weight
+        merged.weight.copy_(weight * scale.view(-1, 1, 1, 1))
         merged.bias.copy_(norm.bias + (bias - norm.running_mean) * scale)
     return merged
 

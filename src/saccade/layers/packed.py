@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.kernels.bits import Bits, Form, Grid, find_grid, pack, unpack
+from saccade.layers.weight_forms import WeightForm
 
 ANALOG = "analog"
 SMALLEST = 1 << 14  # elements; below, the bytes saved are not worth the calls
 
 
-class KeepsBits(nn.Module):
-    """Mixed into a layer with a weight: decides, call by call, whether its input can be kept as bits.
+class Weighted(nn.Module):
+    """Mixed into a layer with a weight: the form that the weight takes, and whether the input is kept as bits.
 
     The first input that is seen in training tells the grid of values; each later one is checked against it while it is
     packed, and kept whole where it does not fit. Layers fed by anything but spikes find out once and do nothing more.
@@ -23,6 +24,17 @@ class KeepsBits(nn.Module):
 
     pack_spikes: bool = True
     _grid: Grid | str | None = None
+    form: WeightForm | None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.register_module("form", None)
+
+    def used_weight(self) -> Tensor:
+        """The weight that the layer computes with: its own, or what its form makes of it (see ``layers.weight_forms``)."""
+        weight: Any = self.weight
+        used: Tensor = weight if self.form is None else self.form(weight)
+        return used
 
     def bits_of(self, x: Tensor) -> Bits | None:
         """The input as bits, or None where it should be kept as it is."""
@@ -49,7 +61,7 @@ class KeepsBits(nn.Module):
 def set_spike_packing(model: nn.Module, on: bool) -> None:
     """Switch the packing of spikes on or off in all layers of a model (it is on)."""
     for module in model.modules():
-        if isinstance(module, KeepsBits):
+        if isinstance(module, Weighted):
             module.pack_spikes = on
 
 

@@ -6,6 +6,7 @@ from saccade.measure.memory import TrainingMemory, training_memory
 from saccade.measure.orrc import DEFECTS, OrrcGate, OrrcNetwork, OrrcTotals, orrc_energy
 from saccade.measure.profiler import LayerRow, Profile, profile
 from saccade.measure.records import Counts, NeuronRecord, OpRecord
+from saccade.measure.size import ModelSize, model_size
 
 __all__ = [
     "CONVENTIONS",
@@ -18,6 +19,7 @@ __all__ = [
     "Counts",
     "Energy",
     "LayerRow",
+    "ModelSize",
     "NeuronRecord",
     "OpRecord",
     "OrrcGate",
@@ -25,6 +27,7 @@ __all__ = [
     "OrrcTotals",
     "Profile",
     "TrainingMemory",
+    "model_size",
     "orrc_energy",
     "profile",
     "training_memory",

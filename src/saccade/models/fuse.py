@@ -92,7 +92,8 @@ def _fold_scale_away(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Conv2d, Ten
     g = norm.weight.detach() * getattr(norm, "scale", 1.0) / torch.sqrt(norm.running_var + norm.eps)
     scale = torch.where(g == 0, torch.ones_like(g), g.abs())
     with torch.no_grad():
-        merged.weight.copy_(conv.weight * torch.sign(g).view(-1, 1, 1, 1))
+        weight = conv.used_weight() if isinstance(conv, Conv2d) else conv.weight
+        merged.weight.copy_(weight * torch.sign(g).view(-1, 1, 1, 1))
         merged.bias.div_(scale)
     return merged, scale
 

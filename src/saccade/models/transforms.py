@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from saccade.layers import SpikingShortcut
+from saccade.layers import QuantizeConfig, SpikingShortcut, attach_forms
 from saccade.models.base import SpikingModel
 from saccade.models.fuse import fold_norms
 
@@ -31,7 +31,21 @@ def remove_shortcuts(model: SpikingModel, config: dict[str, Any]) -> None:
         block.shortcut = None
 
 
-TRANSFORMS: dict[str, Transform] = {"remove_shortcuts": remove_shortcuts, "fold_norms": fold_norms}
+def quantize(model: SpikingModel, config: dict[str, Any]) -> None:
+    """Give the layers the weight forms of a ``QuantizeConfig``. Raises ValueError for keys or values that it does not take."""
+    skip = config.get("skip")
+    try:
+        settings = QuantizeConfig(**config | {"skip": None if skip is None else tuple(skip)})
+    except TypeError as error:
+        raise ValueError(f"quantize: {error}") from None
+    attach_forms(model, settings)
+
+
+TRANSFORMS: dict[str, Transform] = {
+    "remove_shortcuts": remove_shortcuts,
+    "fold_norms": fold_norms,
+    "quantize": quantize,
+}
 
 
 def apply_transform(model: SpikingModel, name: str, config: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Training: recipes, the engine that runs them, and what a run leaves behind."""
 
-from saccade.train.engine import check_fits, load_splits, train
+from saccade.train.engine import build_model, check_fits, load_splits, train
 from saccade.train.evaluate import Evaluation, evaluate
 from saccade.train.loop import Interrupted, TrainingError
 from saccade.train.losses import LOSSES, loss_function
@@ -16,6 +16,7 @@ __all__ = [
     "Recipe",
     "TrainSettings",
     "TrainingError",
+    "build_model",
     "check_fits",
     "evaluate",
     "learning_rate",

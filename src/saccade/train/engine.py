@@ -14,10 +14,11 @@ from saccade.data import Splits, load
 from saccade.kernels import keep_memory
 from saccade.layers import set_recompute, set_spike_packing
 from saccade.models import SpikingModel, create_model
+from saccade.models.transforms import apply_transform
 from saccade.train import checkpoint
 from saccade.train.checkpoint import Progress
 from saccade.train.loop import Job
-from saccade.train.recipe import DataSettings, Recipe, TrainSettings
+from saccade.train.recipe import DataSettings, ModelSettings, Recipe, TrainSettings
 from saccade.train.rundir import RunDirectory
 
 
@@ -79,7 +80,7 @@ def _train(
     keep_memory()
     splits = load_splits(recipe.data)
     torch.manual_seed(recipe.seed)
-    model = create_model(recipe.model.name, **recipe.model.kwargs)
+    model = build_model(recipe.model)
     check_fits(model, splits, "model.kwargs")
     set_spike_packing(model, settings.pack_spikes)
     if settings.recompute:
@@ -108,6 +109,14 @@ def _train(
             summary |= stage(finished)
         run.write_json("summary.json", summary)
     return summary
+
+
+def build_model(settings: ModelSettings) -> SpikingModel:
+    """The untrained model of a recipe, transforms applied. Raises ValueError for unknown names and settings."""
+    model = create_model(settings.name, **settings.kwargs)
+    for transform in settings.transforms:
+        apply_transform(model, transform.name, dict(transform.config))
+    return model
 
 
 def load_splits(data: DataSettings, root: str | Path | None = None) -> Splits:

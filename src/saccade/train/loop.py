@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from saccade.data import Splits, batches, build_augmentation, steps_per_epoch
+from saccade.layers.weight_forms import set_progress
 from saccade.models import SpikingModel, save_model
 from saccade.models.files import fit_weights
 from saccade.train import checkpoint
@@ -124,6 +125,7 @@ class Job:
 
     def _epoch(self, epoch: int, interrupted: Callable[[], bool]) -> None:
         settings, progress, fabric = self.recipe.train, self.progress, self.fabric
+        set_progress(self.model, epoch / max(settings.epochs - 1, 1))
         started = time.perf_counter() - progress.seconds
         stream = batches(
             self.splits.train,

@@ -15,11 +15,19 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class TransformSettings(_Section):
+    """A change of the model's structure before training, by name, e.g. "quantize" with a ``QuantizeConfig``'s fields."""
+
+    name: str
+    config: dict[str, Any] = {}
+
+
 class ModelSettings(_Section):
-    """A registered model and the arguments of its constructor."""
+    """A registered model, the arguments of its constructor, and what is done to it before it is trained, in order."""
 
     name: str
     kwargs: dict[str, Any] = {}
+    transforms: tuple[TransformSettings, ...] = ()
 
 
 class DataSettings(_Section):

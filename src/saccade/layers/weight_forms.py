@@ -1,0 +1,228 @@
+"""What a layer computes with, made of the weights that it learns: quantised, binary, full.
+
+A form is a module that maps a weight to the weight in use, sits in ``layer.form`` and says what it takes to store. Setting it
+to None gives the layer back its own weights.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+GAMMAS = ("one", "mean", "mean_x2", "max", "percentile")
+GRANULARITIES = ("channel", "layer")
+ESTIMATORS = ("identity", "clip", "paper_code")
+
+
+class Stored(NamedTuple):
+    """``numbers`` of ``bits`` bits each; kind: weight, index, codebook, scale, bias or norm."""
+
+    kind: str
+    numbers: int
+    bits: int
+
+
+class WeightForm(nn.Module):
+    """Base of the forms: ``forward(weight)`` of a convolution ``[O, I, kh, kw]`` or a linear layer ``[O, I]``."""
+
+    bits: int
+
+    def forward(self, weight: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def storage(self, weight: Tensor) -> list[Stored]:
+        """What a file must hold of a weight: its codes. Scales a channel that fold into a norm are not among them."""
+        return [Stored("weight", weight.numel(), self.bits)]
+
+
+def check_bits(bits: int, least: int = 1) -> int:
+    if bits not in range(least, 9):
+        raise ValueError(f"bits must be {least} to 8, got {bits}")
+    return bits
+
+
+def per_channel(values: Tensor, weight: Tensor) -> Tensor:
+    """``[O]`` shaped to broadcast against the weight."""
+    return values.view(-1, *[1] * (weight.dim() - 1))
+
+
+def straight_through(used: Tensor, weight: Tensor, slope: Tensor | float = 1.0) -> Tensor:
+    """``used`` forward, ``slope`` times the weight backward."""
+    way = weight * slope
+    return used.detach() + (way - way.detach())  # exactly zero is added
+
+
+class Uniform(WeightForm):
+    """Uniform bipolar quantiser with rescaling: ``gamma * (2/s * round(s/2 * (clamp(W/gamma, -1, 1) + 1)) - 1)``, s = 2^b - 1.
+
+    Its levels are ``gamma * m / s`` with odd m from -s to s: there is no zero. gamma: "one" (vanilla), "mean" of |W|
+    (ReScaW), "mean_x2" (the same times (2^b - 1) / 2^(b-1), for Spikingformer and detection), "max", or "percentile"
+    (the larger magnitude of the 1st and 99th); of each output channel or of the layer. ste: "identity", "clip" (no gradient
+    where |W| > gamma), or "paper_code" (the released 1/gamma factor, which multiplies gradients by tens).
+    ``freeze(weight)`` keeps gamma as it is now: pruning input channels would otherwise change it.
+
+    Source: Wei et al. (2025), QP-SNN, eq. 6-9; granularity and estimator from the released code.
+    """
+
+    gamma: Tensor | None
+
+    def __init__(self, bits: int, scale: str = "mean", granularity: str = "channel", ste: str = "identity") -> None:
+        super().__init__()
+        self.bits = check_bits(bits)
+        known = {"scale": (scale, GAMMAS), "granularity": (granularity, GRANULARITIES), "ste": (ste, ESTIMATORS)}
+        for name, (value, choices) in known.items():
+            if value not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+        self.scale, self.granularity, self.ste = scale, granularity, ste
+        self.register_buffer("gamma", None)
+
+    def extra_repr(self) -> str:
+        return f"bits={self.bits}, scale={self.scale!r}, granularity={self.granularity!r}, ste={self.ste!r}"
+
+    def scales(self, weight: Tensor) -> Tensor:
+        """gamma, shaped to broadcast against the weight."""
+        if self.gamma is not None:
+            return per_channel(self.gamma, weight)
+        rows = weight.detach().flatten(1) if self.granularity == "channel" else weight.detach().reshape(1, -1)
+        size = rows.abs()
+        if self.scale == "one":
+            gamma = torch.ones_like(rows[:, 0])
+        elif self.scale == "max":
+            gamma = size.amax(1)
+        elif self.scale == "percentile":
+            k = max(1, round(0.01 * rows.shape[1]))  # kthvalue: torch.quantile refuses large tensors
+            low, high = rows.kthvalue(k, 1).values, rows.kthvalue(rows.shape[1] - k + 1, 1).values
+            gamma = torch.maximum(low.abs(), high.abs())
+        else:
+            gamma = size.mean(1) * ((2**self.bits - 1) / 2 ** (self.bits - 1) if self.scale == "mean_x2" else 1.0)
+        gamma = gamma.clamp(min=torch.finfo(weight.dtype).tiny)  # a channel of zeros stays a channel of (tiny) levels
+        return per_channel(gamma.expand(len(weight)), weight)
+
+    def freeze(self, weight: Tensor) -> None:
+        self.gamma = self.scales(weight).flatten().clone()
+
+    def codes(self, weight: Tensor) -> Tensor:
+        """Integers from 0 to 2^b - 1, as floats."""
+        s = 2**self.bits - 1
+        return torch.round(s / 2 * ((weight / self.scales(weight)).clamp(-1, 1) + 1))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        gamma = self.scales(weight)
+        s = 2**self.bits - 1
+        used = gamma * ((2 * self.codes(weight.detach()) - s) / s)
+        if self.ste == "paper_code":
+            return straight_through(used, weight, 1 / gamma)
+        if self.ste == "clip":
+            return straight_through(used, weight, (weight.detach().abs() <= gamma).to(weight.dtype))
+        return straight_through(used, weight)
+
+
+def bit_utilisation(weight: Tensor, form: Uniform, percent: float = 99.0) -> float:
+    """Share of the 2^b levels that the central ``percent`` of the weights use. Source: QP-SNN, eq. 5.
+
+    The paper's a is the 1/99 percentile of |W|: weights beyond it do not count.
+    """
+    codes = form.codes(weight.detach()).flatten()
+    cut = max(0, math.floor((100 - percent) / 200 * codes.numel()))
+    kept = codes.sort().values[cut : codes.numel() - cut]
+    return (int(kept[-1]) - int(kept[0]) + 1) / 2**form.bits
+
+
+class DoReFa(WeightForm):
+    """``2 * Q(tanh W / (2 max|tanh W|) + 1/2) - 1`` with Q of b bits; one bit: ``mean|W| * sign(W)``.
+
+    Source: Zhou et al. (2016), DoReFa-Net, eq. 9-10.
+    """
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self.bits = check_bits(bits)
+
+    def extra_repr(self) -> str:
+        return f"bits={self.bits}"
+
+    def forward(self, weight: Tensor) -> Tensor:
+        if self.bits == 1:
+            return straight_through(weight.detach().abs().mean() * sign(weight.detach()), weight)
+        s = 2**self.bits - 1
+        squashed = torch.tanh(weight)
+        unit = squashed / (2 * squashed.detach().abs().max().clamp(min=torch.finfo(weight.dtype).tiny)) + 0.5
+        return 2 * straight_through(torch.round(unit.detach() * s) / s, unit) - 1
+
+
+class LSQ(WeightForm):
+    """Learned step size: ``step * round(clamp(W / step, -2^(b-1), 2^(b-1) - 1))``. Source: Esser et al. (2020), LSQ.
+
+    The step starts at ``2 mean|W| / sqrt(2^(b-1) - 1)`` of the weight it is made for.
+    """
+
+    def __init__(self, bits: int, weight: Tensor) -> None:
+        super().__init__()
+        self.bits = check_bits(bits, least=2)
+        top = 2 ** (bits - 1) - 1
+        self.step = nn.Parameter(2 * weight.detach().abs().mean() / math.sqrt(top))
+
+    def extra_repr(self) -> str:
+        return f"bits={self.bits}"
+
+    def forward(self, weight: Tensor) -> Tensor:
+        low, top = -(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1
+        slope = 1 / math.sqrt(weight.numel() * max(top, 1))
+        step = (self.step * slope) + (self.step - self.step * slope).detach()
+        inside = (weight / step).clamp(low, top)
+        return step * (inside + (torch.round(inside) - inside).detach())
+
+    def storage(self, weight: Tensor) -> list[Stored]:
+        return [*super().storage(weight), Stored("scale", 1, 32)]
+
+
+def sign(x: Tensor) -> Tensor:
+    """1 where ``x >= 0``, else -1."""
+    return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
+
+
+class Binary(WeightForm):
+    """``mean|W| * sign(W)`` of each output channel; gradient where |W| <= 1. Source: Rastegari et al. (2016), XNOR-Net."""
+
+    bits = 1
+
+    def forward(self, weight: Tensor) -> Tensor:
+        fixed = weight.detach()
+        used = per_channel(fixed.abs().flatten(1).mean(1), weight) * sign(fixed)
+        return straight_through(used, weight, (fixed.abs() <= 1).to(weight.dtype))
+
+
+class BalancedBinary(WeightForm):
+    """Standardised a channel, sign, times a power of two: the weights of IR-Net and Q-SNN.
+
+    ``w = (W - mean) / std``; forward ``2^round(log2 mean|w|) * sign(w)``; backward ``k t (1 - tanh^2(t w))`` with t from 0.1
+    to 10 as training goes on (``set_progress``), k = max(1/t, 1). Source: Qin et al. (2020), IR-Net; Wei et al. (2024), Q-SNN.
+    """
+
+    bits = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.t = 0.1
+
+    def set_progress(self, fraction: float) -> None:
+        self.t = 10 ** (-1 + 2 * fraction)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        rows = weight.flatten(1)
+        spread = per_channel(rows.std(1), weight).clamp(min=torch.finfo(weight.dtype).tiny)
+        w = (weight - per_channel(rows.mean(1), weight)) / spread
+        fixed = w.detach()
+        scale = per_channel(2 ** torch.round(torch.log2(fixed.abs().flatten(1).mean(1))), weight)
+        slope = max(1 / self.t, 1) * self.t * (1 - torch.tanh(self.t * fixed).square())
+        return straight_through(scale * sign(fixed), w, slope)
+
+
+def set_progress(model: nn.Module, fraction: float) -> None:
+    """Tell the forms of a model that change in training how much of it is over, 0 to 1."""
+    for module in model.modules():
+        if isinstance(module, BalancedBinary):
+            module.set_progress(fraction)

@@ -1,0 +1,95 @@
+"""Quantised models: what gets a form, what a file replays, what is refused."""
+
+import pytest
+import torch
+
+from saccade.layers import Conv2d, Linear, QuantizeConfig, quantize_, unquantize_
+from saccade.layers.weight_forms import BalancedBinary, Uniform, set_progress
+from saccade.models import create_model, fuse, load_model, save_model
+from saccade.verify import verify, wake
+
+TINY = {"stem": "cifar", "T": 4, "widths": (4, 6, 8, 10)}
+METHODS = [("rescaw", 4), ("vanilla", 8), ("lsq", 3), ("dorefa", 2), ("binary", 1), ("balanced_binary", 1)]
+
+
+def tiny():
+    torch.manual_seed(0)
+    return create_model("or_resnet18", **TINY).eval()
+
+
+@pytest.mark.parametrize(("method", "bits"), METHODS)
+def test_a_quantised_model_trains_saves_and_loads(method, bits, tmp_path):
+    model, x = tiny(), torch.rand(4, 3, 16, 16)
+    done = quantize_(model, QuantizeConfig(method, bits))
+    assert done.skipped == ("stem.0", "head")
+    convs = [m for m in model.modules() if isinstance(m, Conv2d)]
+    assert len(done.layers) == len(convs) - 1
+    assert convs[0].form is None
+    assert all(len(conv.used_weight()[0].unique()) <= 2**bits for conv in convs[1:])
+    wake(model, x)
+    model.train()
+    model(x, steps=True).square().sum().backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    save_model(model.eval(), tmp_path / "m.safetensors")
+    loaded = load_model(tmp_path / "m.safetensors")
+    assert torch.equal(loaded(x), model(x))
+    assert loaded(x).std() > 0
+
+
+@pytest.mark.parametrize("method", ["rescaw", "balanced_binary"])
+def test_a_quantised_model_keeps_its_promises(method):
+    model = tiny()
+    quantize_(model, QuantizeConfig(method, 1 if "binary" in method else 2))
+    x = torch.rand(4, 3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    wake(model, x)
+    found = verify(model, x, strict=True)
+    assert found.passed, found.table()
+
+
+def test_the_weights_come_back():
+    model, x = tiny(), torch.rand(4, 3, 16, 16)
+    wake(model, x)
+    before = model(x)
+    quantize_(model, QuantizeConfig("rescaw", 1))
+    assert not torch.equal(model(x), before)
+    unquantize_(model)
+    assert torch.equal(model(x), before)
+    assert model.transforms == []
+
+
+def test_norms_fold_into_quantised_convolutions():
+    model, x = tiny(), torch.rand(4, 3, 16, 16)
+    quantize_(model, QuantizeConfig("rescaw", 2))
+    wake(model, x)
+    found = fuse(model, x)
+    assert found.total_mismatch < 1e-3
+    assert len(found.folded) == 20
+
+
+def test_progress_reaches_the_forms():
+    model = tiny()
+    quantize_(model, QuantizeConfig("balanced_binary", 1))
+    set_progress(model, 0.5)
+    assert {m.t for m in model.modules() if isinstance(m, BalancedBinary)} == {1.0}
+
+
+def test_bad_requests_leave_the_model_alone():
+    model = tiny()
+    with pytest.raises(ValueError, match="skip: 'nowhere' is no convolution or linear layer; the model has stem.0, "):
+        quantize_(model, QuantizeConfig(skip=("nowhere",)))
+    with pytest.raises(ValueError, match="bits must be 1 to 8, got 9"):
+        quantize_(model, QuantizeConfig(bits=9))
+    with pytest.raises(ValueError, match="unknown quantiser 'int8'; known: rescaw, vanilla"):
+        QuantizeConfig("int8")
+    with pytest.raises(ValueError, match="binary has 1 bit, not 4"):
+        QuantizeConfig("binary", 4)
+    with pytest.raises(ValueError, match="Identity has no convolution or linear layer"):
+        quantize_(torch.nn.Identity(), QuantizeConfig())
+    with pytest.raises(ValueError, match="SynaResNet has no weight forms"):
+        unquantize_(model)
+    assert all(m.form is None for m in model.modules() if isinstance(m, Conv2d | Linear))
+    assert model.transforms == []
+    quantize_(model, QuantizeConfig())
+    with pytest.raises(ValueError, match=r"has a weight form already \(Uniform\)"):
+        quantize_(model, QuantizeConfig())
+    assert isinstance(next(m for m in model.modules() if isinstance(m, Conv2d) and m.form is not None).form, Uniform)
