@@ -24,10 +24,12 @@ namespace {
 
 std::vector<const Kernels*> available() {
   std::vector<const Kernels*> found{&baseline::kernels};
-#if defined(SACCADE_X86)
+#if defined(SACCADE_AVX2)
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"))
     found.push_back(&avx2::kernels);
+#endif
+#if defined(SACCADE_AVX512)
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd"))
     found.push_back(&avx512::kernels);
