@@ -1,5 +1,7 @@
 """`torch.compile` sees a layer and a whole model as one graph (captured here, not compiled: that takes a C++ compiler)."""
 
+import copy
+
 import pytest
 import torch
 
@@ -21,3 +23,24 @@ def test_a_model_is_one_graph(name):
     x = torch.rand(2, 3, 16, 16)
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     assert torch.equal(compiled(x, steps=True), model(x, steps=True))
+
+
+@pytest.mark.parametrize("name", ["syna_resnet18", "sew_resnet18", "ms_resnet18", "resnet20_wide"])
+def test_a_model_in_training_is_one_graph_forward_and_backward(name):
+    """Traced through autograd as well; three batch sizes, so that the third has symbols for shapes."""
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    options = {"stem": "cifar"} if name != "resnet20_wide" else {}
+    model = create_model(name, **options, T=4, widths=(4, 6, 8, 10)).train()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    for n in (2, 3, 5):
+        x = torch.rand(n, 3, 16, 16, generator=torch.Generator().manual_seed(n))
+        found = []
+        for call in (copy.deepcopy(model), compiled):
+            model.zero_grad()
+            y = call(x, steps=True)
+            y.square().sum().backward()
+            owner = model if call is compiled else call
+            found.append([y, *(p.grad for p in owner.parameters())])
+        for a, b in zip(*found, strict=True):
+            assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)

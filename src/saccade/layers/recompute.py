@@ -17,7 +17,7 @@ _again: contextvars.ContextVar[bool] = contextvars.ContextVar("saccade_again", d
 
 def running_again() -> bool:
     """True while a block runs a second time: running statistics have been updated already."""
-    return _again.get()
+    return not torch.compiler.is_compiling() and _again.get()  # the context variable would break a compiled graph
 
 
 class Blocks(nn.Sequential):

@@ -88,7 +88,7 @@ def _train(
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(model, settings)
-    wrapped, optimizer = fabric.setup(torch.compile(model) if settings.compile else model, optimizer)
+    wrapped, optimizer = fabric.setup(torch.compile(model, dynamic=False) if settings.compile else model, optimizer)
     run = RunDirectory.open(directory, recipe, resume, write=fabric.is_global_zero)
     fabric.barrier()
     ema = {key: value.detach().clone() for key, value in model.state_dict().items()} if settings.ema else None
