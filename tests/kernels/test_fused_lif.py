@@ -48,7 +48,6 @@ def check(found, dtype=torch.float32):
     (expected, expected_grads), (outputs, grads) = found
     for name, y in outputs.items():
         assert torch.equal(y, expected[name]), name
-        assert y.stride() == expected[name].stride() or y.dim() > 2
     for name, g in grads.items():
         scale = float(expected_grads[name].abs().max())
         bound = {torch.float32: 1e-6, torch.bfloat16: 2**-8, torch.float16: 2**-11}[dtype] if name == "x" else 1e-5

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saccade import kernels
-from saccade.kernels.bits import GRIDS, Grid, find_grid, pack, unpack
+from saccade.kernels.bits import GRIDS, Grid, pack, pack_any, unpack
 from saccade.layers import AvgPool2d, Conv2d, Linear, set_spike_packing
 from saccade.models import create_model
 from saccade.neurons import LIF
@@ -71,7 +71,8 @@ def test_a_value_off_the_grid_is_seen_wherever_it_is(form, place, value):
     ],
 )
 def test_grids_are_found(values, grid):
-    assert find_grid(torch.tensor(values, dtype=torch.float32).repeat(50)) == grid
+    bits = pack_any(torch.tensor(values, dtype=torch.float32).repeat(50))
+    assert (bits.form.grid if bits else None) == grid
 
 
 def gradients(layer, x, on):
@@ -114,13 +115,11 @@ def test_convolutions_have_the_same_gradients(layer, grid, layout):
 @pytest.mark.parametrize("bias", [True, False])
 def test_linear_layers_have_the_same_gradients(shape, bias):
     x = on_grid(shape, Grid())
-    packed, kept = gradients(Linear(64, 10, bias=bias), x, True)
     torch.manual_seed(0)
     layer = Linear(64, 10, bias=bias)
     packed, kept = gradients(layer, x, True)
     plain, _ = gradients(layer, x, False)
-    assert all(torch.allclose(a, b, rtol=1e-6, atol=1e-6) for a, b in zip(packed, plain, strict=True))
-    assert all(torch.equal(a, b) for a, b in zip(packed[:2], plain[:2], strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(packed, plain, strict=True))
     assert any(t.dtype == torch.uint8 for t in kept)
 
 
@@ -138,7 +137,6 @@ def test_under_autocast(dtype):
 def test_a_layer_whose_input_leaves_its_grid_keeps_it_whole():
     layer = Conv2d(8, 8, 3)
     spikes = on_grid((4, 8, 32, 32), Grid())
-    assert gradients(layer, spikes, True)
     layer(spikes)
     assert layer._grid == Grid()
     layer(spikes * 2)
@@ -207,6 +205,6 @@ def test_average_pooling_of_other_windows_is_torchs():
 
 def test_spikes_of_a_neuron_are_packed_in_a_chain():
     layers = torch.nn.Sequential(LIF(), AvgPool2d(2), Conv2d(16, 4, 3), LIF(), Conv2d(4, 4, 3))
-    layers(torch.randn(3, 4, 16, 32, 32) * 3)
+    layers(torch.randn(3, 8, 16, 32, 32) * 3)
     assert layers[2]._grid == Grid(0.25, 0, 3)
-    assert layers[4]._grid in (Grid(), None)  # None: too small to be worth it
+    assert layers[4]._grid == Grid()

@@ -48,9 +48,10 @@ class Bits(NamedTuple):
     form: Form
 
 
-def find_grid(x: Tensor) -> Grid | None:
-    """The first of ``GRIDS`` that every value of ``x`` lies on, or None."""
-    return next((grid for grid in GRIDS if pack(x, grid) is not None), None)
+def pack_any(x: Tensor) -> Bits | None:
+    """``x`` as bits on the first of ``GRIDS`` that every value lies on, or None."""
+    packed = (pack(x, grid) for grid in GRIDS)
+    return next((bits for bits in packed if bits is not None), None)
 
 
 def pack(x: Tensor, grid: Grid) -> Bits | None:

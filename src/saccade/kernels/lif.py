@@ -120,11 +120,11 @@ def _fitting(constant: Tensor, x: Tensor) -> Tensor:
 
 
 def _once(x: Tensor) -> tuple[Tensor, int]:
-    """What an expanded ``[T, N, ...]`` was expanded from, and T; else the input itself and 0.
+    """What an ``[T, N, ...]`` without a stride over time was expanded from, and T; else the input itself and 0.
 
     The neuron then reads one step T times and sums the gradient itself, instead of writing T steps of it.
     """
-    if x.shape[0] < 2 or x.stride(0) != 0:
+    if x.shape[0] < 2:
         return x, 0
     if not x.requires_grad:
         return x[0], x.shape[0]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from saccade.kernels.bits import Bits, Form, Grid, find_grid, pack, unpack
+from saccade.kernels.bits import Bits, Form, Grid, pack, pack_any, unpack
 from saccade.layers.weight_forms import WeightForm
 
 ANALOG = "analog"
@@ -53,8 +53,8 @@ class Weighted(nn.Module):
         with torch.no_grad():
             bits = pack(x, self._grid) if isinstance(self._grid, Grid) else None
             if bits is None:
-                self._grid = find_grid(x) or ANALOG
-                bits = pack(x, self._grid) if isinstance(self._grid, Grid) else None
+                bits = pack_any(x)
+                self._grid = bits.form.grid if bits else ANALOG
         return bits
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import get_device_states, set_device_states
 
-from saccade.kernels.bits import Grid, find_grid, pack, unpack
+from saccade.kernels.bits import pack_any, unpack
 
 _again: contextvars.ContextVar[bool] = contextvars.ContextVar("saccade_again", default=False)
 
@@ -56,10 +57,9 @@ class _Recomputed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, block: nn.Module, x: Tensor, *parameters: Tensor) -> Tensor:
         ctx.block = block
-        ctx.random = torch.get_rng_state()
+        ctx.random = torch.get_rng_state(), get_device_states(x)
         ctx.autocast = _autocast(x)
-        grid = find_grid(x) if x.dtype != torch.float64 else None
-        bits = pack(x, grid) if isinstance(grid, Grid) else None
+        bits = None if x.dtype == torch.float64 else pack_any(x)
         ctx.form = bits.form if bits else None
         ctx.save_for_backward(bits.planes if bits else x, *parameters)
         y: Tensor = block(x)
@@ -69,8 +69,10 @@ class _Recomputed(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         kept, *parameters = ctx.saved_tensors
         x = (kept if ctx.form is None else unpack(kept, ctx.form)).detach().requires_grad_(ctx.needs_input_grad[1])
-        with torch.enable_grad(), torch.random.fork_rng([]), _second_time(), ctx.autocast():
-            torch.set_rng_state(ctx.random)
+        state, (devices, device_states) = ctx.random
+        with torch.enable_grad(), torch.random.fork_rng(devices), _second_time(), ctx.autocast():
+            torch.set_rng_state(state)
+            set_device_states(devices, device_states)
             y = ctx.block(x)
         wanted = ([x] if ctx.needs_input_grad[1] else []) + parameters
         found = list(torch.autograd.grad(y, wanted, grads[0], allow_unused=True))
