@@ -15,7 +15,16 @@ from saccade.layers.fold import (
     folded,
 )
 from saccade.layers.packed import set_spike_packing
-from saccade.layers.quantize import QuantizeConfig, Quantized, attach_forms, quantize_, unquantize_
+from saccade.layers.quantize import (
+    QuantizeConfig,
+    Quantized,
+    SubBitConfig,
+    attach_quantised,
+    attach_subbit,
+    quantize_,
+    subbit_,
+    unquantize_,
+)
 from saccade.layers.recompute import Blocks, recomputed, set_recompute
 from saccade.layers.residual import CONNECTIONS, SpikingShortcut, connect
 
@@ -36,9 +45,11 @@ __all__ = [
     "SpikingShortcut",
     "SynA",
     "SynAGate",
+    "SubBitConfig",
     "ThresholdBatchNorm2d",
     "TimeGate",
-    "attach_forms",
+    "attach_quantised",
+    "attach_subbit",
     "connect",
     "direct",
     "fold_norm",
@@ -49,5 +60,6 @@ __all__ = [
     "recomputed",
     "set_recompute",
     "set_spike_packing",
+    "subbit_",
     "unquantize_",
 ]

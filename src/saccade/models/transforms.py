@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from saccade.layers import QuantizeConfig, SpikingShortcut, attach_forms
+from saccade.layers import QuantizeConfig, SpikingShortcut, SubBitConfig, attach_quantised, attach_subbit
 from saccade.models.base import SpikingModel
+from saccade.models.channels import channel_groups, freeze_scales, narrow, thaw_scales
 from saccade.models.fuse import fold_norms
 
 Transform = Callable[[SpikingModel, dict[str, Any]], None]
@@ -33,18 +34,47 @@ def remove_shortcuts(model: SpikingModel, config: dict[str, Any]) -> None:
 
 def quantize(model: SpikingModel, config: dict[str, Any]) -> None:
     """Give the layers the weight forms of a ``QuantizeConfig``. Raises ValueError for keys or values that it does not take."""
-    skip = config.get("skip")
+    attach_quantised(model, settings(QuantizeConfig, "quantize", config))
+
+
+def subbit(model: SpikingModel, config: dict[str, Any]) -> None:
+    """Give the layers the codebooks of a ``SubBitConfig``. Raises ValueError for keys or values that it does not take."""
+    attach_subbit(model, settings(SubBitConfig, "subbit", config))
+
+
+def settings(kind: Any, name: str, config: dict[str, Any]) -> Any:
+    """A config dataclass from a recipe's mapping; lists become tuples. Raises ValueError for an unknown key."""
     try:
-        settings = QuantizeConfig(**config | {"skip": None if skip is None else tuple(skip)})
+        return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in config.items()})
     except TypeError as error:
-        raise ValueError(f"quantize: {error}") from None
-    attach_forms(model, settings)
+        raise ValueError(f"{name}: {error}") from None
+
+
+def prune(model: SpikingModel, config: dict[str, Any]) -> None:
+    """Keep the first ``config["kept"][group]`` channels of each group; the weights of those that were kept come from the file.
+
+    Scales of weight forms are frozen, as ``compress.prune_`` does. Raises ValueError for counts that a group does not have.
+    """
+    groups = channel_groups(model)
+    for name, count in config["kept"].items():
+        if name not in groups or not isinstance(count, int):
+            raise ValueError(f"prune: {name!r}: {count!r} is no number of channels of {', '.join(groups)}")
+    freeze_scales(model)
+    narrow(model, {name: range(count) for name, count in config["kept"].items()})
+
+
+def thaw(model: SpikingModel, config: dict[str, Any]) -> None:
+    """Let frozen scales of weight forms follow their weights again."""
+    thaw_scales(model)
 
 
 TRANSFORMS: dict[str, Transform] = {
     "remove_shortcuts": remove_shortcuts,
     "fold_norms": fold_norms,
     "quantize": quantize,
+    "subbit": subbit,
+    "prune": prune,
+    "thaw_scales": thaw,
 }
 
 
