@@ -17,8 +17,8 @@ from saccade.models import SpikingModel, create_model, load_model
 from saccade.models.transforms import apply_transform
 from saccade.train import checkpoint
 from saccade.train.checkpoint import Progress
-from saccade.train.losses import ExtraLoss
 from saccade.train.loop import Job
+from saccade.train.losses import ExtraLoss
 from saccade.train.recipe import DataSettings, ModelSettings, Recipe, TeacherSettings, TrainSettings
 from saccade.train.rundir import RunDirectory
 

@@ -42,7 +42,7 @@ class ModelSettings(_Section):
 
 
 class TeacherSettings(_Section):
-    """A trained network to learn from as well: ``model``, its file; ``method`` and its options: see ``saccade.compress.distill``."""
+    """A trained network to learn from as well: ``model``, its file; ``method`` and its options: see ``compress.distill``."""
 
     model: str
     method: Literal["mpfd", "rates", "logits"] = "mpfd"
@@ -155,6 +155,16 @@ class Recipe(_Section):
     prune: PruneSettings | None = None
     stages: tuple[str, ...] = ()
     notes: str = ""
+
+    @model_validator(mode="after")
+    def _sections_are_used(self) -> Recipe:
+        if ("prune" in self.stages) != (self.prune is not None):
+            raise ValueError('the section prune and the stage "prune" go together: give both or neither')
+        if self.prune is not None and self.train.devices > 1:
+            raise ValueError("the stage prune runs in one process: train.devices must be 1 (or run the steps apart)")
+        if self.teacher is not None and self.train.compile:
+            raise ValueError("a teacher watches the layers of an eager model: train.compile must be false")
+        return self
 
 
 def load_recipe(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
