@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
-from saccade.cli.compressing import prune_and_finetune, step_record
 from saccade.cli.stages import STAGES, teach
+from saccade.compress.pipeline import prune_and_finetune, step_record
 from saccade.models import load_model
 from saccade.train import load_splits, train
 from saccade.train.engine import Finished

@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from saccade.cli.common import image_batches
-from saccade.cli.compressing import prune_and_finetune
 from saccade.compress import distill
 from saccade.compress import natural_pruning as prune
-from saccade.data import Splits, batches
+from saccade.compress.pipeline import prune_and_finetune
+from saccade.data import Splits, batches, image_batches
 from saccade.measure import profile
 from saccade.models import SpikingModel, load_model, save_model
 from saccade.models.files import fit_weights
@@ -129,7 +128,7 @@ def teach(settings: TeacherSettings, student: SpikingModel) -> ExtraLoss:
 
 
 def pruned(finished: Finished) -> dict[str, Any]:
-    """The directory ``finetune``: the run that goes on from the pruned model; compression.json: what each step cost and scored."""
+    """finetune/, the run that goes on from the pruned model, and compression.json: what each step cost and scored."""
     steps = prune_and_finetune(finished, STAGES, teach)
     finished.run.write_json("compression.json", {"format": "saccade-compression-1", "steps": steps})
     return {"compression": steps}

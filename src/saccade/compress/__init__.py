@@ -2,7 +2,7 @@
 
 from saccade.compress.criteria import CRITERIA, Scores, read_scores, score, spike_map_rank
 from saccade.compress.distill import distill, feature_distance, gram
-from saccade.compress.export import load_packed, save_packed
+from saccade.compress.export import load_packed, packed_info, save_packed
 from saccade.compress.natural import (
     ShortcutRecord,
     compare_logits,
@@ -29,6 +29,7 @@ __all__ = [
     "load_packed",
     "measure_shortcuts",
     "natural_pruning",
+    "packed_info",
     "plan_by_budget",
     "plan_by_ratio",
     "prune_",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def _svs(tally: _Tally, path: str, spikes: Tensor, potentials: Tensor) -> None:
 
 
 def spike_map_rank(spikes: Tensor, epsilon: float = EPSILON) -> tuple[Tensor, Tensor]:
-    """How many singular values of each time-averaged spike map exceed ``epsilon``, and their sum: ``[T, N, C, h, w] -> [N, C]``.
+    """How many singular values of each time-averaged map exceed ``epsilon``, and their sum: ``[T, N, C, h, w] -> [N, C]``.
 
     T times the average is a matrix of whole numbers, so this is the rank of the map of spike counts. In float64: in float32
     the singular values of a rank-deficient map come out near 1e-6 themselves.
@@ -102,7 +103,7 @@ def _rate(tally: _Tally, path: str, spikes: Tensor, potentials: Tensor) -> None:
 
 
 def _l1(model: nn.Module, group: ChannelGroup) -> Tensor:
-    """Sum of |W| in use of the filters that make a channel. Source: Li et al. (2017), Pruning Filters for Efficient ConvNets."""
+    """Sum of |W| in use of the filters that make a channel. Source: Li et al. (2017), Pruning Filters."""
     layers: list[Any] = [model.get_submodule(conv) for conv, _ in group.producers]
     return torch.stack([layer.used_weight().detach().abs().flatten(1).sum(1) for layer in layers]).sum(0)
 
@@ -152,6 +153,21 @@ def score(model: SpikingModel, data: Iterable[Tensor] = (), criterion: str = "sv
     return Scores(criterion, values, ties, images, seed)
 
 
+@contextlib.contextmanager
+def spikes_of(model: nn.Module, paths: Iterable[str]) -> Iterator[dict[str, list[Tensor]]]:
+    """Collect what the modules at ``paths`` put out while the block runs, one entry a call."""
+    found: dict[str, list[Tensor]] = {path: [] for path in paths}
+    handles = [
+        model.get_submodule(path).register_forward_hook(lambda m, i, y, kept=kept: kept.append(y))
+        for path, kept in found.items()
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def _look(
     model: SpikingModel, data: Iterable[Tensor], groups: dict[str, ChannelGroup], look: Looker
 ) -> tuple[_Tally, int]:
@@ -163,19 +179,10 @@ def _look(
     try:
         with torch.inference_mode():
             for x in data:
-                spikes: dict[str, Tensor] = {}
-                handles = [
-                    model.get_submodule(path).register_forward_hook(lambda m, i, y, path=path: spikes.update({path: y}))
-                    for path in paths
-                ]
-                try:
-                    with recording(model) as potentials:
-                        model(x.to(device))
-                finally:
-                    for handle in handles:
-                        handle.remove()
+                with spikes_of(model, paths) as spikes, recording(model) as potentials:
+                    model(x.to(device))
                 for path in paths:
-                    look(tally, path, spikes[path], torch.cat(potentials[path]))
+                    look(tally, path, spikes[path][0], potentials[path][0])
                 images += x.shape[0] if x.dim() == 4 else x.shape[1]
     finally:
         model.train(was_training)

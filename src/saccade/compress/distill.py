@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from saccade.compress.criteria import spikes_of
 from saccade.models import SpikingModel
 from saccade.neurons import recording
 from saccade.train.losses import Autocast, ExtraLoss, read_out
@@ -131,16 +132,8 @@ def _spikes(model: SpikingModel) -> Iterator[Mapping[str, list[Tensor]]]:
     """As ``recording``, of spikes."""
     with recording(model) as layers:
         paths = list(layers)
-    spikes: dict[str, list[Tensor]] = {path: [] for path in paths}
-    handles = [
-        model.get_submodule(path).register_forward_hook(lambda m, i, y, kept=spikes[path]: kept.append(y))
-        for path in paths
-    ]
-    try:
-        yield spikes
-    finally:
-        for handle in handles:
-            handle.remove()
+    with spikes_of(model, paths) as found:
+        yield found
 
 
 @contextlib.contextmanager

@@ -1,9 +1,9 @@
 """The packed file: every number at the bits it needs, so that a size that is printed is a size on disk.
 
 safetensors with JSON metadata. Of a layer with a weight form: ``PATH.codes``, uint8, its codes as a stream of bits, least
-significant first, in the order of the weight; of a codebook also ``PATH.codebook``, a stream of one bit a sign; ``PATH.scale``, a
-float32 a channel, unless a norm that follows directly takes it up. Of a batch norm: ``PATH.scale`` and ``PATH.offset``, what it
-multiplies by and adds. Everything else as float32 under its own name.
+significant first, in the order of the weight; of a codebook also ``PATH.codebook``, a stream of one bit a sign; and
+``PATH.scale``, a float32 a channel, unless a norm that follows directly takes it up. Of a batch norm: ``PATH.scale`` and
+``PATH.offset``, what it multiplies by and adds. Everything else as float32 under its own name.
 """
 
 from __future__ import annotations
@@ -120,22 +120,32 @@ def _pack(model: SpikingModel, sample: Tensor | None) -> tuple[dict[str, Tensor]
     return tensors, layers
 
 
+def packed_info(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The metadata of a packed file, as of a model file, with the forms of its layers. Raises ValueError for anything else."""
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such packed file")
+    try:
+        with safe_open(path, "pt") as file:
+            meta = json.loads((file.metadata() or {}).get("saccade", "null"))
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not a readable packed file ({error})") from None
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise ValueError(f"{path}: a safetensors file, but not one that saccade packed ({FORMAT})")
+    return meta
+
+
 def load_packed(path: str | os.PathLike[str]) -> SpikingModel:
     """Build the model of a packed file, in eval mode, with the values of its codes as plain weights.
 
     Raises ValueError in one line for another kind of file, damaged metadata, streams of a wrong length, an index that its
     codebook does not have, or tensors that do not fit.
     """
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such packed file")
+    meta = packed_info(path)
     try:
         with safe_open(path, "pt") as file:
-            meta = json.loads((file.metadata() or {}).get("saccade", "null"))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: not a readable packed file ({error})") from None
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise ValueError(f"{path}: a safetensors file, but not one that saccade packed ({FORMAT})")
     try:
         model = create_model(meta["model"], **tuples(meta["kwargs"]))
         for transform in meta["transforms"]:

@@ -89,9 +89,9 @@ class SubBit(WeightForm):
     1e-3 on the other side. All codewords have one norm, so the nearest has the largest product with the kernel. Gradients
     reach the latent weights straight through where |W| <= 1 (by 1/Omega at an outlier), and the codebook every
     25th step, after which duplicate codewords are replaced by unused ones (``before_step``, ``after_step``).
-    os: search with OS-Quant, outliers by gamma and quantile. normalise: before the search, "channel" standardises by output channel,
-    "inliers" leaves the kernels and makes the division relative, "none" is the paper's letter, and where weights are small
-    it changes next to no selection.
+    os: search with OS-Quant, outliers by gamma and quantile. normalise: before the search, "channel" standardises by output
+    channel, "inliers" leaves the kernels and makes the division relative, "none" is the paper's letter, and where weights are
+    small it changes next to no selection.
 
     Raises ValueError for kernels of one weight or more than nine, or eta outside 1 to their number of weights.
     Source: Wei et al. (2025), S2NN, eq. 4-10; codebook updates from the released code of Wang et al. (2021).

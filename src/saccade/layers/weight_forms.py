@@ -63,7 +63,7 @@ class WeightForm(nn.Module):
         self.frozen = None
 
     def encoded(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes from 0 to 2^bits - 1 and a scale a channel ``[O]`` whose product with the codes' values is the weight in use."""
+        """Codes from 0 to 2^bits - 1, and a scale a channel ``[O]``: times the codes' values, the weight in use."""
         raise NotImplementedError
 
     def storage(self, weight: Tensor) -> list[Stored]:

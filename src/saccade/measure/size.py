@@ -1,8 +1,9 @@
 """How many bits the learnt numbers of a model take, by layer and kind, as the papers count them, and as a file has them.
 
-"paper_qp" (default): weights at the bits of their form (32 without one), codebooks and learnt steps as their form states; biases,
-gamma and beta of every norm and all other parameters at 32. Running statistics are not counted, nor are scales a channel that
-fold into a norm. Source: Wei et al. (2025), QP-SNN: all 39 sizes that it prints for CIFAR, TinyImageNet and DVS-CIFAR10 follow.
+"paper_qp" (default): weights at the bits of their form (32 without one), codebooks and learnt steps as their form states;
+biases, gamma and beta of every norm and all other parameters at 32. Running statistics are not counted, nor are scales a
+channel that fold into a norm. Source: Wei et al. (2025), QP-SNN: all 39 sizes that it prints for CIFAR, TinyImageNet and
+DVS-CIFAR10 follow.
 
 "paper_s2nn": as S2NN's tables are (Wei et al. 2025): eta/9 bits rounded to two digits (0.67, 0.56, 0.44), binary 1x1 kernels
 beside them charged alike, codebooks left out. By the paper's own formula, eta a kernel and the codebook, sizes are larger or

@@ -1,4 +1,4 @@
-"""What the commands of ``saccade compress`` and the recipe's stage "prune" do, step by step."""
+"""The steps of compression as one path: score, prune, estimate norms again, train on, with a record of what each cost."""
 
 from __future__ import annotations
 
@@ -11,20 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saccade.cli.common import image_batches
-from saccade.compress import (
+from saccade.compress.criteria import Scores, score
+from saccade.compress.export import save_packed
+from saccade.compress.prune import (
     ChannelPlan,
-    Scores,
+    check_scores,
     plan_by_budget,
     plan_by_ratio,
     prune_,
     recalibrate_,
-    save_packed,
-    score,
     thaw_,
 )
-from saccade.compress.prune import check_scores
-from saccade.data import ImageSet, Splits
+from saccade.data import ImageSet, Splits, image_batches
 from saccade.measure import exact_size, model_size
 from saccade.models import SpikingModel, load_model, save_model
 from saccade.train import Recipe, loss_function, train
@@ -54,7 +52,7 @@ def file_bytes(model: SpikingModel, sample: Tensor) -> int:
 
 
 def step_record(step: str, model: SpikingModel, splits: Splits) -> dict[str, Any]:
-    """What a step of compression left: parameters, bytes as QP-SNN counts and as a packed file, accuracy on validation images."""
+    """What a step left: parameters, bytes as QP-SNN counts and as a packed file, accuracy on the validation images."""
     model.eval()
     sample = _sample(splits).to(next(model.parameters()).device)
     return {
@@ -71,7 +69,7 @@ def make_plan(model: SpikingModel, scores: Scores, settings: PruneSettings) -> C
     check_scores(model, scores)
     if settings.budget_kb is not None:
         return plan_by_budget(model, scores, settings.budget_kb)
-    return plan_by_ratio(scores, settings.ratios if settings.ratio is None else settings.ratio)
+    return plan_by_ratio(scores, settings.ratio if settings.ratios is None else settings.ratios)  # type: ignore[arg-type]
 
 
 def score_channels(
@@ -119,7 +117,7 @@ def _sample(splits: Splits) -> Tensor:
 
 
 def finetune_recipe(recipe: Recipe, start: Path, changes: Mapping[str, Any], name: str | None = None) -> Recipe:
-    """The recipe that goes on from a model file with the data and settings of another recipe. ``changes``: of its train keys."""
+    """The recipe that goes on from a model file with another recipe's data and settings. ``changes``: of its train keys."""
     raw = recipe.model_dump(mode="json")
     raw |= {
         "name": name or f"{recipe.name}-finetune",
