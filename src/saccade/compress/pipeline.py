@@ -44,22 +44,23 @@ def accuracy(model: SpikingModel, images: ImageSet) -> float:
     return evaluate_on(model, images, loss=loss).accuracy
 
 
-def file_bytes(model: SpikingModel, sample: Tensor) -> int:
-    """The size of the packed file of a model."""
-    with tempfile.TemporaryDirectory() as folder:
-        save_packed(model, Path(folder) / "packed.safetensors", sample)
-        return exact_size(Path(folder) / "packed.safetensors").total
+def pack(model: SpikingModel, path: Path, splits: Splits) -> int:
+    """Write the packed file of a model of these images; returns its size in bytes."""
+    sample = next(iter(image_batches(splits.validation, 4, limit=4))).to(next(model.parameters()).device)
+    save_packed(model, path, sample, splits.test.classes, splits.test.shape)
+    return exact_size(path).total
 
 
 def step_record(step: str, model: SpikingModel, splits: Splits) -> dict[str, Any]:
     """What a step left: parameters, bytes as QP-SNN counts and as a packed file, accuracy on the validation images."""
     model.eval()
-    sample = _sample(splits).to(next(model.parameters()).device)
+    with tempfile.TemporaryDirectory() as folder:
+        size = pack(model, Path(folder) / "packed.safetensors", splits)
     return {
         "step": step,
         "parameters": sum(p.numel() for p in model.parameters()),
         "bytes_qp": model_size(model).bits / 8,
-        "bytes_file": file_bytes(model, sample),
+        "bytes_file": size,
         "validation_accuracy": accuracy(model, splits.validation),
     }
 
@@ -106,14 +107,10 @@ def prune_and_finetune(
     resume = (directory / "checkpoints" / "last").exists()
     summary = train(plan_on, directory, resume=resume, stages=stages, teach=teach, quiet=quiet)
     tuned = load_model(directory / "model.safetensors")
-    save_packed(tuned, directory / "packed.safetensors", _sample(splits), splits.test.classes, splits.test.shape)
+    pack(tuned, directory / "packed.safetensors", splits)
     scored = {key: summary[key] for key in ("test_accuracy", "profile") if key in summary}
     records.append(step_record("fine-tuned", tuned, splits) | scored)
     return records
-
-
-def _sample(splits: Splits) -> Tensor:
-    return next(iter(image_batches(splits.validation, 4, limit=4)))
 
 
 def finetune_recipe(recipe: Recipe, start: Path, changes: Mapping[str, Any], name: str | None = None) -> Recipe:

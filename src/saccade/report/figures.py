@@ -102,6 +102,37 @@ def bars(names: Sequence[str], parts: dict[str, Sequence[float]], label: str) ->
     return _svg(figure)
 
 
+def accuracy_over_bytes(
+    series: dict[str, Sequence[tuple[float, float]]], names: Sequence[str] = (), joined: bool = True
+) -> str:
+    """Accuracy in % over size in 10^3 bytes (log scale), a line a series of ``(bytes, accuracy)``.
+
+    ``names``: of the points of the only series, written beside them. ``joined``: lines between the points of a series.
+    """
+    from matplotlib.ticker import ScalarFormatter
+
+    figure, axes = _figure(7.6, 4.2)
+    for i, (legend, points) in enumerate(series.items()):
+        x, y = [size / 1e3 for size, _ in points], [100 * accuracy for _, accuracy in points]
+        line = "-" if joined else ""
+        marker = "os^Dv<>P"[i // len(CYCLE) % 8]
+        axes.plot(
+            x, y, marker=marker, linestyle=line, color=CYCLE[i % len(CYCLE)], linewidth=1.4, markersize=5, label=legend
+        )
+        for name, a, b in zip(names, x, y, strict=False):
+            axes.annotate(name, (a, b), textcoords="offset points", xytext=(6, 5), fontsize=8, color=INK)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(ScalarFormatter())
+    axes.tick_params(axis="x", which="both", labelsize=8)
+    axes.margins(x=0.12, y=0.12)
+    axes.set_xlabel("kB (10^3 bytes)", fontsize=9, color=INK)
+    axes.set_ylabel("accuracy, %", fontsize=9, color=INK)
+    if len(series) > 1:
+        axes.legend(fontsize=8, frameon=False)
+    return _svg(figure)
+
+
 def raster(steps: np.ndarray) -> str:
     """A dot for each spike of ``[T, neurons]`` zeros and ones: time to the right, neurons upwards."""
     T, count = steps.shape

@@ -36,7 +36,8 @@ th:first-child,td:first-child,.l{text-align:left!important} th{color:#616e7c;fon
 def write_report(directory: str | Path) -> Path:
     """Write ``report.html`` into a run directory from the files in it, and return its path.
 
-    Needs ``summary.json`` and ``metrics.csv``; ``profile.json``, ``pruning.json`` and ``samples.npz`` add their sections.
+    Needs ``summary.json`` and ``metrics.csv``; ``profile.json``, ``pruning.json``, ``compression.json`` and ``samples.npz`` add
+    their sections.
     Raises ValueError if the directory holds no finished run, or if one of its files cannot be read.
     """
     run = RunDirectory(Path(directory))
@@ -47,6 +48,8 @@ def write_report(directory: str | Path) -> Path:
     sections.append(_rates(rows))
     if (run.path / "pruning.json").exists():
         sections.append(_pruning(run.read_json("pruning.json")))
+    if (run.path / "compression.json").exists():
+        sections.append(_compression(run.read_json("compression.json")))
     sections += [_samples(run.path, summary), _details(run.path)]
     title = f"{_text(summary['recipe'])}, seed {summary['seed']}"
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
@@ -189,6 +192,27 @@ def _pruning(found: dict[str, Any]) -> str:
     count = found["parameters"]
     lines.append(f"<p>Parameters: {count['before']:,} before, {count['after']:,} after.</p>")
     return f'<h2>Natural pruning</h2><div class="panel"><table>{head}{body}</table>{"".join(lines)}</div>'
+
+
+def _compression(found: dict[str, Any]) -> str:
+    steps = found["steps"]
+    points = [(step["bytes_file"], step["validation_accuracy"]) for step in steps]
+    figure = figures.accuracy_over_bytes({"validation": points}, [step["step"] for step in steps])
+    head = "<tr><th>step</th><th>parameters</th><th>counted, B</th><th>packed file, B</th><th>validation</th><th>test</th></tr>"
+    body = ""
+    for step in steps:
+        test = f"{step['test_accuracy']:.2%}" if "test_accuracy" in step else ""
+        cells = (f"{step['parameters']:,}", f"{step['bytes_qp']:,.0f}", f"{step['bytes_file']:,}")
+        numbers = "".join(f"<td>{cell}</td>" for cell in (*cells, f"{step['validation_accuracy']:.2%}", test))
+        body += f"<tr><td>{_text(step['step'])}</td>{numbers}</tr>"
+    kept: dict[str, int] = next((step["kept"] for step in steps if "kept" in step), {})
+    channels = ", ".join(f"{_text(name)} {count}" for name, count in kept.items())
+    note = (
+        "Counted: weights at the bits of their form, biases, norms and the rest at 32 (QP-SNN). Packed: the size of the file, "
+        f"header included. Channels kept: {channels}. The last step is a run of its own, in finetune/."
+    )
+    table = f'<div class="panel"><table>{head}{body}</table></div>'
+    return f'<h2>Compression</h2><p class="muted">{note}</p><div class="panel">{figure}</div>{table}'
 
 
 def _samples(run: Path, summary: dict[str, Any]) -> str:

@@ -160,11 +160,19 @@ class Recipe(_Section):
     def _sections_are_used(self) -> Recipe:
         if ("prune" in self.stages) != (self.prune is not None):
             raise ValueError('the section prune and the stage "prune" go together: give both or neither')
+        if self.prune is not None:
+            self._check_finetune(self.prune.finetune)
         if self.prune is not None and self.train.devices > 1:
             raise ValueError("the stage prune runs in one process: train.devices must be 1 (or run the steps apart)")
         if self.teacher is not None and self.train.compile:
             raise ValueError("a teacher watches the layers of an eager model: train.compile must be false")
         return self
+
+    def _check_finetune(self, changes: dict[str, Any]) -> None:
+        try:
+            TrainSettings.model_validate(self.train.model_dump() | changes)
+        except ValidationError as error:
+            raise ValueError(f"prune.finetune: {_first(error)}") from None
 
 
 def load_recipe(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
@@ -187,13 +195,19 @@ def parse(raw: dict[str, Any], source: str = "recipe") -> Recipe:
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the recipe"
-        message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            message = "unknown key" + _suggest(first["loc"])
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise ValueError(f"{source}: {key}: {message}{more}") from None
+        raise ValueError(f"{source}: {_first(error)}") from None
+
+
+def _first(error: ValidationError) -> str:
+    """The first of what is wrong: its key's path and why."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "the recipe"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        location = first["loc"] if error.title != "TrainSettings" else ("train", *first["loc"])
+        message = "unknown key" + _suggest(location)
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{key}: {message}{more}"
 
 
 def _suggest(location: tuple[int | str, ...]) -> str:
