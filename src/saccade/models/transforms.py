@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from saccade.layers import QuantizeConfig, SpikingShortcut, attach_forms
+from saccade.layers import (
+    QuantizeConfig,
+    SpikingShortcut,
+    attach_forms,
+    attach_memory_free,
+    attach_quantized_membranes,
+)
 from saccade.models.base import SpikingModel
 from saccade.models.fuse import fold_norms
+from saccade.neurons import MembraneConfig, MemoryFreeConfig
+from saccade.neurons.surrogate import surrogate_from
 
 Transform = Callable[[SpikingModel, dict[str, Any]], None]
 
@@ -41,10 +49,33 @@ def quantize(model: SpikingModel, config: dict[str, Any]) -> None:
     attach_forms(model, settings)
 
 
+def memory_free(model: SpikingModel, config: dict[str, Any]) -> None:
+    """Make the neurons memory-free by a ``MemoryFreeConfig``. Raises ValueError for keys or values that it does not take."""
+    given = dict(config)
+    if given.get("surrogate") is not None:
+        given["surrogate"] = surrogate_from(given["surrogate"])
+    try:
+        settings = MemoryFreeConfig(**given)
+    except TypeError as error:
+        raise ValueError(f"memory_free: {error}") from None
+    attach_memory_free(model, settings)
+
+
+def quantize_membranes(model: SpikingModel, config: dict[str, Any]) -> None:
+    """Quantise the potentials by a ``MembraneConfig``. Raises ValueError for keys or values that it does not take."""
+    try:
+        settings = MembraneConfig(**config)
+    except TypeError as error:
+        raise ValueError(f"quantize_membranes: {error}") from None
+    attach_quantized_membranes(model, settings)
+
+
 TRANSFORMS: dict[str, Transform] = {
     "remove_shortcuts": remove_shortcuts,
     "fold_norms": fold_norms,
     "quantize": quantize,
+    "memory_free": memory_free,
+    "quantize_membranes": quantize_membranes,
 }
 
 
