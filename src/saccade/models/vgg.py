@@ -18,6 +18,7 @@ from saccade.neurons import neuron
 
 VGG16 = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
 VGGSNN = (64, 128, 256, 256, 512, 512, 512, 512)
+SMALL = (32, 64, 64, 96, 96, 128)
 
 
 class Vgg(SpikingModel):
@@ -81,6 +82,20 @@ def vggsnn(
     return Vgg(channels, (2, 4, 6), T, num_classes, 2, image_size // 16, preset, readout)
 
 
+def vgg_small(
+    T: int = 2,
+    num_classes: int = 10,
+    channels: Sequence[int] = SMALL,
+    image_size: int = 32,
+    preset: str = "qp",
+    readout: str = "mean",
+) -> SpikingModel:
+    if image_size % 16:
+        raise ValueError(f"vgg_small halves its maps four times: image_size must be a multiple of 16, got {image_size}")
+    return Vgg(channels, (1, 3, 5), T, num_classes, 3, image_size // 16, preset, readout)
+
+
 _SOURCE = "Wei et al. (2025), QP-SNN, arXiv 2502.05905"
 register(ModelCard("vgg16", "VGG-16 with max pooling", _SOURCE, (3, 32, 32), vgg16))
+register(ModelCard("vgg_small", "six convolutions, for two cores: 311,114 parameters", _SOURCE, (3, 32, 32), vgg_small))
 register(ModelCard("vggsnn", "VGGSNN for events of 48x48", _SOURCE, (2, 48, 48), vggsnn))
