@@ -154,6 +154,7 @@ def test_channels_last_and_expanded_input(name):
 
 @pytest.mark.parametrize("name", ["masked", "sliding", "leak"])
 def test_it_compiles_to_one_graph(name):
+    torch.compiler.reset()
     layer, x = make(name).float(), drive(9, dtype=torch.float32)
     assert torch.equal(torch.compile(layer, fullgraph=True, backend="eager")(x), layer(x))
 

@@ -70,4 +70,5 @@ def rows_mlp(
     return RowsMlp(T, num_classes, in_channels, columns, widths, preset, readout)
 
 
-register(ModelCard("rows_mlp", "MLP that reads an image a row a step", "ours", (1, 8, 8), rows_mlp))
+_SOURCE = "ours; the task after Le et al. (2015), arXiv 1504.00941"
+register(ModelCard("rows_mlp", "MLP that reads an image a row a step", _SOURCE, (1, 8, 8), rows_mlp))
