@@ -36,7 +36,7 @@ from saccade.train.rundir import RunDirectory, environment, write_text
 
 OUT = Path(__file__).parent.parent / "results" / "memory-free.json"
 RATES = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2)  # tried by `choose`
-RATE = 5e-3
+RATE = 5e-2
 PILOT = 100  # the seed of `choose`
 
 
