@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -41,7 +40,10 @@ def mix(
 
 
 class _Mix(torch.autograd.Function):
-    """Potentials are made again on the way back: a product with a [T, T] matrix costs less than the memory."""
+    """Potentials are made again on the way back: a product with a [T, T] matrix costs less than the memory.
+
+    Products go through ``out=`` or in place, where autocast leaves them alone.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weights: Tensor, v_th: Tensor, surrogate: Surrogate) -> Tensor:
@@ -50,10 +52,14 @@ class _Mix(torch.autograd.Function):
         ctx.surrogate, ctx.layout = surrogate, layout
         R = len(weights)
         spikes = torch.empty_strided((R, *layout.shape[1:]), layout.stride, dtype=x.dtype, device=x.device)
-        out = spikes.as_strided((R, layout.M), (layout.M, 1))
-        for part in _parts(layout.M, R):
-            d = _distance(x.as_strided((layout.T, layout.M), (layout.M, 1))[:, part], weights, v_th)
-            out[:, part] = (d >= 0).logical_and_(d < math.inf)
+        rows, out = _rows(x, layout.M), _rows(spikes, layout.M)
+        for part in _parts(x, layout.M, R):
+            d = out[:, part] if out.dtype == weights.dtype else _columns(R, part, weights)
+            torch.mm(weights, rows[:, part].to(weights.dtype), out=d)
+            d.sub_(v_th.unsqueeze(1))
+            d.add_(d, alpha=0).ge_(0)  # 0 * inf makes NaN of infinity, and NaN does not fire
+            if d.dtype != out.dtype:
+                out[:, part] = d
         return spikes
 
     @staticmethod
@@ -61,35 +67,38 @@ class _Mix(torch.autograd.Function):
         x, weights, v_th = ctx.saved_tensors
         layout, R = ctx.layout, len(weights)
         grad = like(grads[0], layout._replace(shape=(R, *layout.shape[1:])))
-        rows = x.as_strided((layout.T, layout.M), (layout.M, 1))
-        grad_rows = grad.as_strided((R, layout.M), (layout.M, 1))
+        rows, grad_rows = _rows(x, layout.M), _rows(grad, layout.M)
         wants_x, wants_weights, wants_v_th, _ = ctx.needs_input_grad
         grad_x = torch.empty_strided(layout.shape, layout.stride, dtype=x.dtype, device=x.device) if wants_x else None
         grad_weights = torch.zeros_like(weights) if wants_weights else None
         grad_v_th = torch.zeros_like(v_th) if wants_v_th else None
-        for part in _parts(layout.M, R):
+        for part in _parts(x, layout.M, R):
             inside = rows[:, part].to(weights.dtype)
-            slope = ctx.surrogate.derivative(_distance(inside, weights, v_th)).mul_(grad_rows[:, part])
+            d = torch.mm(weights, inside, out=_columns(R, part, weights)).sub_(v_th.unsqueeze(1))
+            slope = ctx.surrogate.derivative(d).mul_(grad_rows[:, part])
             if grad_x is not None:
-                into = grad_x.as_strided((layout.T, layout.M), (layout.M, 1))[:, part]
-                into.copy_(_product(weights.t(), slope))
+                into = _rows(grad_x, layout.M)[:, part]
+                there = into if into.dtype == weights.dtype else _columns(layout.T, part, weights)
+                torch.mm(weights.t(), slope, out=there)
+                if there is not into:
+                    into.copy_(there)
             if grad_weights is not None:
-                grad_weights += _product(slope, inside.t())
+                grad_weights.addmm_(slope, inside.t())
             if grad_v_th is not None:
                 grad_v_th -= slope.sum(1)
         return grad_x, grad_weights, grad_v_th, None
 
 
-def _parts(M: int, R: int, elements: int = 1 << 16) -> list[slice]:
-    """Columns in pieces that stay in a cache between one pass and the next (a GPU would only see more launches)."""
-    width = max(256, elements // R)
+def _rows(x: Tensor, M: int) -> Tensor:
+    """``[T, M]`` of a tensor whose steps are dense, in the order of memory."""
+    return x.as_strided((x.shape[0], M), (M, 1))
+
+
+def _parts(x: Tensor, M: int, R: int) -> list[slice]:
+    """Columns; on a CPU in pieces that stay in its cache from one pass to the next."""
+    width = max(256, (1 << 17) // R) if x.device.type == "cpu" else M
     return [slice(a, min(a + width, M)) for a in range(0, M, width)]
 
 
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    """``a @ b``, out of reach of autocast, which leaves ``out=`` alone."""
-    return torch.mm(a, b, out=torch.empty(a.shape[0], b.shape[1], dtype=a.dtype, device=a.device))
-
-
-def _distance(rows: Tensor, weights: Tensor, v_th: Tensor) -> Tensor:
-    return _product(weights, rows.to(weights.dtype)).sub_(v_th.unsqueeze(1))
+def _columns(rows: int, part: slice, like: Tensor) -> Tensor:
+    return like.new_empty(rows, part.stop - part.start)
