@@ -2,6 +2,7 @@
 
     python benchmarks/memory_free.py digits      the digits a row a step, every kind of neuron; about ten minutes
     python benchmarks/memory_free.py cifar10     a fixed subset of CIFAR-10 (SACCADE_DATA); about twenty minutes
+    python benchmarks/memory_free.py integers    the runs of digits with a fixed leak, in integers on the whole test set
     python benchmarks/memory_free.py time        forward and backward of a layer; about two minutes
 
 Each writes its part of results/memory-free.json. One thread. An interrupted series goes on where it stopped.
@@ -26,10 +27,19 @@ from torch import Tensor
 
 from saccade import kernels
 from saccade.cli.stages import STAGES
-from saccade.deploy import lower, state_bytes
-from saccade.models import create_model
+from saccade.data import batches, load
+from saccade.deploy import (
+    events_of,
+    lower,
+    run_async,
+    run_layer_serial,
+    run_parallel,
+    run_shift_register,
+    state_bytes,
+)
+from saccade.models import create_model, load_model
 from saccade.models.transforms import apply_transform
-from saccade.neurons import LIF, PRESETS, MembraneConfig, MemoryFree, MemoryFreeConfig, QuantizedMembraneLIF
+from saccade.neurons import LIF, PRESETS, MembraneConfig, MemoryFree, MemoryFreeConfig, QuantizedMembraneLIF, recording
 from saccade.train import train
 from saccade.train.recipe import parse
 from saccade.train.rundir import RunDirectory, environment, write_text
@@ -131,6 +141,38 @@ def accuracies(task: str, runs: Path, seeds: list[int]) -> dict[str, Any]:
     return {"protocol": recipe("LIF, hard reset", seeds[0]), "rows": rows}
 
 
+def integers(runs: Path, seeds: list[int]) -> dict[str, Any]:
+    """The trained networks as integer programs: spikes that differ from the model in float64, and the accuracy."""
+    images = load("digits", validation=150).test
+    x, labels = next(iter(batches(images, len(images), seed=None)))
+    rows = []
+    for seed in seeds:
+        run = RunDirectory(runs / f"digits-{slug('memory-free, leak fixed at 1/2')}-{seed}")
+        model = load_model(run.path / "model.safetensors").double()
+        program = lower(model, x)
+        first = program.first(x)
+        spikes = run_parallel(program, first)
+        with recording(model) as potentials, torch.no_grad():
+            logits = model(x.double())
+        thetas = {path: model.get_submodule(path).theta.detach() for path in spikes}
+        differing = sum(int((spikes[path] != (potentials[path][0] >= thetas[path])).sum()) for path in spikes)
+        others = [run_layer_serial(program, first), run_shift_register(program, first)]
+        order = torch.Generator().manual_seed(seed)
+        others.append(run_async(program, events_of(first), len(x), order))
+        agree = all(torch.equal(other[path], spikes[path]) for other in others for path in spikes)
+        found = program.logits(spikes)
+        row = {"seed": seed, "spikes_compared": sum(s.numel() for s in spikes.values()), "differing": differing}
+        row |= {
+            "schedules_agree": agree,
+            "rate": float(torch.cat([s.flatten() for s in spikes.values()]).float().mean()),
+        }
+        row |= {"test_accuracy": float((found.argmax(1) == labels).double().mean())}
+        row["model_accuracy"] = float((logits.argmax(1) == labels).double().mean())
+        print(row, flush=True)
+        rows.append(row)
+    return {"rows": rows}
+
+
 def choose(runs: Path) -> dict[str, float]:
     """Mean validation accuracy over all neurons at each learning rate; the test images (ten of them) are not looked at."""
     found = {}
@@ -225,7 +267,7 @@ def states() -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("choose", "digits", "cifar10", "time"))
+    parser.add_argument("part", choices=("choose", "digits", "integers", "cifar10", "time"))
     parser.add_argument("--runs", type=Path, default=Path("runs/memory-free"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
@@ -234,6 +276,8 @@ def main() -> None:
     found: Any
     if part == "choose":
         found = {"validation_accuracy": choose(arguments.runs), "seed": PILOT}
+    elif part == "integers":
+        found = integers(arguments.runs, arguments.seeds)
     elif part == "time":
         found = timings() | {"state": states()}
     else:
