@@ -42,7 +42,7 @@ def test_idempotent_once_gamma_is_frozen(bits):
     form.freeze(w)
     once = form(w)
     assert torch.equal(form(once), once)
-    assert form.gamma.shape == (6,)
+    assert form.frozen.shape == (6,)
     assert torch.equal(Uniform(bits)(w), once), "freezing changed the result"
 
 
@@ -70,7 +70,7 @@ def test_estimators():
     w = torch.tensor([[0.1, -0.5, 2.0]]).requires_grad_()
     for ste, expected in (("identity", [1.0, 1.0, 1.0]), ("clip", [1.0, 1.0, 0.0]), ("paper_code", [2.0, 2.0, 2.0])):
         form = Uniform(4, "one", ste=ste)
-        form.gamma = torch.tensor([0.5])
+        form.frozen = torch.tensor([0.5])
         w.grad = None
         form(w).sum().backward()
         assert w.grad.tolist() == [expected], ste

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from saccade.measure import ORRC, STANDARD, profile
 from saccade.models import create_model
+from saccade.verify import wake
 
 
 class Spike(nn.Module):
@@ -324,3 +325,15 @@ def test_models_agree_with_hooks_on_every_convolution(name):
     total = profiled.total()
     assert total.neurons == sum(row.neurons for row in profiled.layers if row.kind == "LIF")
     assert 0 < total.firing_rate < 1
+
+
+def test_memory_order_changes_nothing():
+    """A pooled map in channels-last order cannot be viewed as a list of planes; a copy would no longer be known as spikes."""
+    model = create_model("vgg_small", channels=(4, 4, 4, 4, 4, 4)).eval()
+    x = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    wake(model, x)
+    plain = profile(model, x)
+    other = profile(model.to(memory_format=torch.channels_last), x)
+    assert plain.total().spikes > 0
+    assert [row.name for row in other.layers] == [row.name for row in plain.layers]
+    assert other.total().spikes == pytest.approx(plain.total().spikes, rel=1e-2)

@@ -33,9 +33,10 @@ def profile(
     """
     import torch
 
+    from saccade.data import image_batches
     from saccade.measure import profile as measure
     from saccade.measure import training_memory
-    from saccade.models import create_model, list_models, load_model, model_card
+    from saccade.models import create_model, list_models, model_card
     from saccade.train import check_fits
 
     batches: Iterable[Tensor]
@@ -46,10 +47,10 @@ def profile(
         batches = [torch.rand(memory or 2, network.in_channels, height, width, generator=noise)]
     else:
         file, recipe = common.open_run(Path(model))
-        network = load_model(file)
+        network = common.load_network(file)
         splits = common.splits_for(recipe, set_name, data)
         check_fits(network, splits, str(file))
-        batches = common.image_batches(splits.test, batch_size=memory or 100, limit=memory or images)
+        batches = image_batches(splits.test, batch_size=memory or 100, limit=memory or images)
     if memory:
         found: Any = training_memory(network, next(iter(batches)))
     else:
@@ -120,6 +121,7 @@ def fuse(
     json: AsJson = False,
 ) -> None:
     """Write a copy for inference without batch norms, and say which share of its spikes differs from the model's."""
+    from saccade.data import image_batches
     from saccade.models import load_model, save_model
     from saccade.models.fuse import fuse as fold
     from saccade.train import check_fits
@@ -128,7 +130,7 @@ def fuse(
     network = load_model(file)
     splits = common.splits_for(recipe, set_name, data)
     check_fits(network, splits, str(file))
-    found = fold(network, next(iter(common.image_batches(splits.test, images, limit=images))), into)
+    found = fold(network, next(iter(image_batches(splits.test, images, limit=images))), into)
     target = out or file.with_name("fused.safetensors")
     save_model(found.model, target, splits.test.classes, splits.test.shape)
     if json:

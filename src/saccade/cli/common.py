@@ -6,14 +6,13 @@ import contextlib
 import importlib.resources
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from saccade.data import ImageSet, Splits
+    from saccade.data import Splits
+    from saccade.models import SpikingModel
     from saccade.train import Recipe
 
 
@@ -63,17 +62,41 @@ def splits_for(recipe: Recipe | None, name: str | None, root: Path | None) -> Sp
     return load(name, root, validation=100)
 
 
-def image_batches(data: ImageSet, batch_size: int = 100, limit: int | None = None) -> Iterable[Tensor]:
-    """Images ``[n, C, H, W]`` of a set in file order, without labels, at most ``limit``."""
-    from saccade.data import batches
+def is_packed(file: Path) -> bool:
+    """Whether a file is one that save_packed wrote. Raises ValueError if there is no such file."""
+    from safetensors import SafetensorError, safe_open
 
-    part = data if limit is None or limit >= len(data) else data.subset(range(limit))
-    for x, _ in batches(part, batch_size, seed=None):
-        yield x
+    if not file.is_file():
+        raise ValueError(f"{file}: no such model file")
+    try:
+        with safe_open(file, "pt") as opened:
+            return '"saccade-packed-1"' in (opened.metadata() or {}).get("saccade", "")
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file}: not a readable model file ({error})") from None
+
+
+def load_network(file: Path) -> SpikingModel:
+    """The model of a model file or a packed file, in eval mode."""
+    from saccade.compress import load_packed
+    from saccade.models import load_model
+
+    return load_packed(file) if is_packed(file) else load_model(file)
+
+
+def file_info(file: Path) -> dict[str, Any]:
+    """The metadata of a model file or a packed file."""
+    from saccade.compress import packed_info
+    from saccade.models import model_info
+
+    return packed_info(file) if is_packed(file) else model_info(file)
+
+
+def as_json(value: Any) -> str:
+    return json.dumps(value, indent=1)
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1))
+    print(as_json(value))
 
 
 def print_table(table: Any) -> None:

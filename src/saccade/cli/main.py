@@ -8,7 +8,7 @@ import sys
 import typer
 
 import saccade
-from saccade.cli import analysing, catalogues, demo, training
+from saccade.cli import analysing, catalogues, compress, demo, training
 
 app = typer.Typer(
     name="saccade",
@@ -29,6 +29,7 @@ app.command("predict")(training.predict)
 app.command("profile")(analysing.profile)
 app.command("prune")(analysing.prune)
 app.command("fuse")(analysing.fuse)
+app.add_typer(compress.compress_app, name="compress")
 app.command("verify")(analysing.verify)
 app.command("models")(catalogues.models)
 app.command("recipes")(catalogues.recipes)

@@ -9,14 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from saccade.cli.common import image_batches
+from saccade.compress import distill
 from saccade.compress import natural_pruning as prune
-from saccade.data import Splits, batches
+from saccade.compress.pipeline import prune_and_finetune
+from saccade.data import Splits, batches, image_batches
 from saccade.measure import profile
-from saccade.models import SpikingModel, save_model
+from saccade.models import SpikingModel, load_model, save_model
 from saccade.models.files import fit_weights
 from saccade.train import Recipe, build_model, checkpoint
 from saccade.train.engine import Finished
+from saccade.train.losses import ExtraLoss
+from saccade.train.recipe import TeacherSettings
 from saccade.train.rundir import RunDirectory
 
 PROFILED_IMAGES = 256
@@ -35,6 +38,8 @@ def profiled(finished: Finished) -> dict[str, Any]:
             "images": found.samples,
             "spikes_per_image": total.spikes / found.samples,
             "spikes_per_neuron": total.spikes_per_neuron,
+            "sops_per_image": total.sops / found.samples,
+            "macs_per_image": total.macs / found.samples,
             "energy_standard_uj": found.energy("standard").total_pj * 1e-6,
             "energy_orrc_uj": found.energy("orrc").total_pj * 1e-6,
             "silent_layers": [row.name for row in found.layers if row.silent],
@@ -117,4 +122,16 @@ def _occurrence(labels: Tensor) -> Tensor:
     return torch.tensor(result)
 
 
-STAGES = {"profile": profiled, "natural_pruning": natural_pruning, "samples": samples}
+def teach(settings: TeacherSettings, student: SpikingModel) -> ExtraLoss:
+    """The loss of a recipe's teacher."""
+    return distill(student, load_model(settings.model), **settings.model_dump(exclude={"model"}))
+
+
+def pruned(finished: Finished) -> dict[str, Any]:
+    """finetune/, the run that goes on from the pruned model, and compression.json: what each step cost and scored."""
+    steps = prune_and_finetune(finished, STAGES, teach)
+    finished.run.write_json("compression.json", {"format": "saccade-compression-1", "steps": steps})
+    return {"compression": steps}
+
+
+STAGES = {"profile": profiled, "natural_pruning": natural_pruning, "samples": samples, "prune": pruned}

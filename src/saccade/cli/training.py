@@ -32,7 +32,7 @@ def train(
 
     Ctrl-C saves and stops; --resume goes on to the same weights, also after a kill.
     """
-    from saccade.cli.stages import STAGES
+    from saccade.cli.stages import STAGES, teach
     from saccade.train import Interrupted, load_recipe
     from saccade.train import train as run_training
     from saccade.train.rundir import RunDirectory
@@ -50,7 +50,7 @@ def train(
         plan = load_recipe(common.recipe_path(recipe), changes)
         directory = out or Path("runs") / f"{plan.name.replace('/', '-')}-seed{plan.seed}"
     try:
-        summary = run_training(plan, directory, resume=resume is not None, stages=STAGES, quiet=quiet)
+        summary = run_training(plan, directory, resume=resume is not None, stages=STAGES, teach=teach, quiet=quiet)
     except Interrupted as stop:
         raise Interrupted(f"{stop}; go on with: saccade train --resume {directory}") from None
     page = _write_report(directory)
@@ -85,14 +85,13 @@ def evaluate(
     """Score a model: accuracy, loss and confusion matrix."""
     from rich.table import Table
 
-    from saccade.models import load_model
     from saccade.train import check_fits, loss_function
     from saccade.train import evaluate as score
 
     if split not in ("train", "validation", "test"):
         raise ValueError(f"--split {split!r}: choose train, validation or test")
     file, recipe = common.open_run(model)
-    network = load_model(file)
+    network = common.load_network(file)
     splits = common.splits_for(recipe, set_name, data)
     check_fits(network, splits, str(file))
     images = getattr(splits, split)
@@ -131,11 +130,10 @@ def predict(
     import torch
 
     from saccade.data import read_image
-    from saccade.models import load_model, model_info
 
     file, _ = common.open_run(model)
-    network = load_model(file)
-    info = model_info(file)
+    network = common.load_network(file)
+    info = common.file_info(file)
     if info.get("input") is None:
         raise ValueError(f"{file}: does not say what input it was trained on")
     channels, size, _ = info["input"]

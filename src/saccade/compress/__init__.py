@@ -1,5 +1,8 @@
-"""Making a trained network smaller."""
+"""Making a network smaller: fewer bits, fewer channels, no stored potentials, no silent shortcuts, and teachers to help."""
 
+from saccade.compress.criteria import CRITERIA, Scores, read_scores, score, spike_map_rank
+from saccade.compress.distill import distill, feature_distance, gram
+from saccade.compress.export import load_packed, packed_info, save_packed
 from saccade.compress.natural import (
     ShortcutRecord,
     compare_logits,
@@ -9,13 +12,37 @@ from saccade.compress.natural import (
     shortcuts,
     silent_shortcuts,
 )
+from saccade.compress.prune import ChannelPlan, plan_by_budget, plan_by_ratio, prune_, recalibrate_, thaw_
+from saccade.layers import QuantizeConfig, SubBitConfig, quantize_, subbit_, unquantize_
 
 __all__ = [
+    "CRITERIA",
+    "ChannelPlan",
+    "QuantizeConfig",
+    "Scores",
     "ShortcutRecord",
+    "SubBitConfig",
     "compare_logits",
+    "distill",
+    "feature_distance",
+    "gram",
+    "load_packed",
     "measure_shortcuts",
     "natural_pruning",
+    "packed_info",
+    "plan_by_budget",
+    "plan_by_ratio",
+    "prune_",
+    "quantize_",
+    "read_scores",
+    "recalibrate_",
     "remove_shortcuts",
+    "save_packed",
+    "score",
     "shortcuts",
     "silent_shortcuts",
+    "spike_map_rank",
+    "subbit_",
+    "thaw_",
+    "unquantize_",
 ]

@@ -5,7 +5,7 @@ transformations of training; `prepare` fetches a set from its canonical address.
 """
 
 from saccade.data.augment import Augmentation, build_augmentation
-from saccade.data.batching import batches, steps_per_epoch
+from saccade.data.batching import batches, image_batches, steps_per_epoch
 from saccade.data.catalogue import data_root, describe, load, names
 from saccade.data.folder import FolderSet, check_folder, read_image
 from saccade.data.imageset import ArraySet, ImageSet
@@ -23,6 +23,7 @@ __all__ = [
     "check_folder",
     "data_root",
     "describe",
+    "image_batches",
     "load",
     "names",
     "prepare",

@@ -53,6 +53,13 @@ def batches(
     return _fetch(data, [part for part in parts if len(part)], workers)
 
 
+def image_batches(data: ImageSet, batch_size: int = 100, limit: int | None = None) -> Iterator[Tensor]:
+    """Images [n, C, H, W] of a set in its order, without labels, at most `limit`."""
+    part = data if limit is None or limit >= len(data) else data.subset(range(limit))
+    for x, _ in batches(part, batch_size, seed=None):
+        yield x
+
+
 def steps_per_epoch(data: ImageSet, batch_size: int, drop_last: bool, world: int = 1) -> int:
     """The number of batches that `batches` yields with a seed, on every rank."""
     full, rest = divmod(len(data), batch_size)

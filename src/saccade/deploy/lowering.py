@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from saccade.deploy.program import ALWAYS, NEVER, IntegerLayer, Program
 from saccade.layers import AvgPool2d, BatchNorm1d, BatchNorm2d, Conv2d, Dropout, Linear, MaxPool2d, ThresholdBatchNorm2d
-from saccade.layers.weight_forms import BalancedBinary, Binary, Uniform, WeightForm, sign
+from saccade.layers.weight_forms import WeightForm
 from saccade.neurons import MemoryFree, Spiking
 
 NORMS = (BatchNorm1d, BatchNorm2d, ThresholdBatchNorm2d)
@@ -24,8 +24,7 @@ def lower(model: nn.Module, x: Tensor) -> Program:
     """Lower a trained chain of (convolution or linear layer, batch norm, memory-free neurons) to integers.
 
     ``x`` is a sample input, ``[N, C, H, W]`` or ``[T, N, C, H, W]``; it tells the order of the layers and their sizes. The
-    layers between the first neurons and the read-out need weights of few bits ("rescaw", "vanilla", "binary" or
-    "balanced_binary") and mixing by powers of two: "leak" with lambda = 1/2, or "sliding" with its first taps, both with
+    layers between the first neurons and the read-out need quantised weights (``quantize_``) and mixing by powers of two: "leak" with lambda = 1/2, or "sliding" with its first taps, both with
     ``learn=False`` in training. Max pooling becomes an OR. The first layer sees pixels and the read-out gives logits: both
     stay in float64. The integers reproduce the spikes of the model in float64; what is left is rounding within 1e-15 of a
     threshold.
@@ -163,16 +162,16 @@ def _pool(path: str, pool: MaxPool2d) -> int:
 
 
 def _integers(path: str, layer: Conv2d | Linear) -> tuple[Tensor, Tensor]:
-    """Odd integers m and a scale for each output, both of ``used weight = scale * m``."""
+    """Integers m and a scale for each output, of ``weight in use = scale * m``."""
     form, weight = layer.form, layer.weight.detach()
-    if isinstance(form, Uniform):
-        s = 2**form.bits - 1
-        return (2 * form.codes(weight) - s).long(), form.scales(weight).flatten().double() / s
-    if isinstance(form, Binary | BalancedBinary):
-        used = form(weight).detach()
-        return sign(used).long(), used.abs().flatten(1)[:, 0]
-    what = "full weights" if form is None else f"weights of the form {type(form).__name__}"
-    raise ValueError(f"{path} has {what}; lowering needs quantize_ with rescaw, vanilla, binary or balanced_binary")
+    if form is None or form.values not in ("odd", "signed"):
+        what = "full weights" if form is None else f"weights of the form {type(form).__name__}"
+        raise ValueError(f"{path} has {what}; lowering needs quantize_ first, e.g. with rescaw or balanced_binary")
+    codes, scale = form.encoded(weight)
+    if form.values == "signed":
+        return codes.long() - 2 ** (form.bits - 1), scale
+    top = 2**form.bits - 1
+    return 2 * codes.long() - top, scale / top
 
 
 def _thresholds(scale: Tensor, bias: Tensor, neuron: MemoryFree, order: int, T: int) -> Tensor:

@@ -18,7 +18,7 @@ class IntegerLayer:
     """One layer of one-bit inputs and its neurons: ``fires[t] iff sign * H[t] >= thresholds[t]``, all int64.
 
     ``H[t] = sum_j 2^(order-1-j) * (weight . s[t-j])`` over the lags j < order: the leaky sum with lambda = 1/2, times
-    2^(order-1), so that no bit is lost. weight: ``[O, I, kh, kw]`` or ``[O, I]``, odd integers; sign: ``[O]``, of the scale
+    2^(order-1), so that no bit is lost. weight: ``[O, I, kh, kw]`` or ``[O, I]``; sign: ``[O]``, of the scale
     between integers and potentials; thresholds: ``[T, O]``, where norm, biases and theta went.
     pool: side of the windows of its input that are joined by OR first (1: none). options: stride, padding, dilation, groups
     of a convolution. inputs, outputs: shapes of a sample, before pooling and after firing.

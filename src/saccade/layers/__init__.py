@@ -23,7 +23,16 @@ from saccade.layers.membranes import (
     restore_membranes_,
 )
 from saccade.layers.packed import set_spike_packing
-from saccade.layers.quantize import QuantizeConfig, Quantized, attach_forms, quantize_, unquantize_
+from saccade.layers.quantize import (
+    QuantizeConfig,
+    Quantized,
+    SubBitConfig,
+    attach_quantised,
+    attach_subbit,
+    quantize_,
+    subbit_,
+    unquantize_,
+)
 from saccade.layers.recompute import Blocks, recomputed, set_recompute
 from saccade.layers.residual import CONNECTIONS, SpikingShortcut, connect
 
@@ -43,13 +52,15 @@ __all__ = [
     "Quantized",
     "SpatialGate",
     "SpikingShortcut",
+    "SubBitConfig",
     "SynA",
     "SynAGate",
     "ThresholdBatchNorm2d",
     "TimeGate",
-    "attach_forms",
     "attach_memory_free",
+    "attach_quantised",
     "attach_quantized_membranes",
+    "attach_subbit",
     "connect",
     "direct",
     "fold_norm",
@@ -63,5 +74,6 @@ __all__ = [
     "restore_membranes_",
     "set_recompute",
     "set_spike_packing",
+    "subbit_",
     "unquantize_",
 ]

@@ -22,15 +22,48 @@ class Stored(NamedTuple):
 
     kind: str
     numbers: int
-    bits: int
+    bits: float
 
 
 class WeightForm(nn.Module):
-    """Base of the forms: ``forward(weight)`` of a convolution ``[O, I, kh, kw]`` or a linear layer ``[O, I]``."""
+    """Base of the forms: ``forward(weight)`` of a convolution ``[O, I, kh, kw]`` or a linear layer ``[O, I]``.
 
-    bits: int
+    A form that takes numbers from the weight (a mean, say) gives them by ``measured(weight)``, ``[O, ...]``. ``freeze(weight)``
+    keeps them as they are now: pruning input channels would otherwise change them; ``thaw()`` lets them move again.
+    """
+
+    bits: float  # a weight
+    values: str = "odd"  # of the codes k: "odd" (2k - s)/s with s = 2^bits - 1, "signed" k - 2^(bits - 1), "codebook"
+    frozen: Tensor | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("frozen", None)
 
     def forward(self, weight: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def measured(self, weight: Tensor) -> Tensor | None:
+        """What the form takes from the weight, ``[O, ...]``; None if nothing."""
+        return None
+
+    def taken(self, weight: Tensor) -> Tensor:
+        """``measured``, or what ``freeze`` kept of it."""
+        if self.frozen is not None:
+            return self.frozen
+        found = self.measured(weight.detach())
+        assert found is not None
+        return found
+
+    def freeze(self, weight: Tensor) -> None:
+        found = self.measured(weight.detach())
+        self.frozen = None if found is None else self.taken(weight).clone()
+
+    def thaw(self) -> None:
+        self.frozen = None
+
+    def encoded(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes from 0 to 2^bits - 1, and a scale a channel ``[O]``: times the codes' values, the weight in use."""
         raise NotImplementedError
 
     def storage(self, weight: Tensor) -> list[Stored]:
@@ -62,12 +95,11 @@ class Uniform(WeightForm):
     (ReScaW), "mean_x2" (the same times (2^b - 1) / 2^(b-1), for Spikingformer and detection), "max", or "percentile"
     (the larger magnitude of the 1st and 99th); of each output channel or of the layer. ste: "identity", "clip" (no gradient
     where |W| > gamma), or "paper_code" (the released 1/gamma factor, which multiplies gradients by tens).
-    ``freeze(weight)`` keeps gamma as it is now: pruning input channels would otherwise change it.
 
     Source: Wei et al. (2025), QP-SNN, eq. 6-9; granularity and estimator from the released code.
     """
 
-    gamma: Tensor | None
+    bits: int
 
     def __init__(self, bits: int, scale: str = "mean", granularity: str = "channel", ste: str = "identity") -> None:
         super().__init__()
@@ -77,16 +109,13 @@ class Uniform(WeightForm):
             if value not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
         self.scale, self.granularity, self.ste = scale, granularity, ste
-        self.register_buffer("gamma", None)
 
     def extra_repr(self) -> str:
         return f"bits={self.bits}, scale={self.scale!r}, granularity={self.granularity!r}, ste={self.ste!r}"
 
-    def scales(self, weight: Tensor) -> Tensor:
-        """gamma, shaped to broadcast against the weight."""
-        if self.gamma is not None:
-            return per_channel(self.gamma, weight)
-        rows = weight.detach().flatten(1) if self.granularity == "channel" else weight.detach().reshape(1, -1)
+    def measured(self, weight: Tensor) -> Tensor:
+        """gamma, ``[O]``."""
+        rows = weight.flatten(1) if self.granularity == "channel" else weight.reshape(1, -1)
         size = rows.abs()
         if self.scale == "one":
             gamma = torch.ones_like(rows[:, 0])
@@ -99,15 +128,19 @@ class Uniform(WeightForm):
         else:
             gamma = size.mean(1) * ((2**self.bits - 1) / 2 ** (self.bits - 1) if self.scale == "mean_x2" else 1.0)
         gamma = gamma.clamp(min=torch.finfo(weight.dtype).tiny)  # a channel of zeros stays a channel of (tiny) levels
-        return per_channel(gamma.expand(len(weight)), weight)
+        return gamma.expand(len(weight))
 
-    def freeze(self, weight: Tensor) -> None:
-        self.gamma = self.scales(weight).flatten().clone()
+    def scales(self, weight: Tensor) -> Tensor:
+        """gamma, shaped to broadcast against the weight."""
+        return per_channel(self.taken(weight), weight)
 
     def codes(self, weight: Tensor) -> Tensor:
         """Integers from 0 to 2^b - 1, as floats."""
         s = 2**self.bits - 1
         return torch.round(s / 2 * ((weight / self.scales(weight)).clamp(-1, 1) + 1))
+
+    def encoded(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        return self.codes(weight), self.taken(weight)
 
     def forward(self, weight: Tensor) -> Tensor:
         gamma = self.scales(weight)
@@ -139,18 +172,30 @@ class DoReFa(WeightForm):
 
     def __init__(self, bits: int) -> None:
         super().__init__()
-        self.bits = check_bits(bits)
+        self.bits: int = check_bits(bits)
 
     def extra_repr(self) -> str:
         return f"bits={self.bits}"
 
+    def measured(self, weight: Tensor) -> Tensor:
+        """mean|W| for one bit, else max|tanh W| of the layer, ``[O]``."""
+        one = weight.abs().mean() if self.bits == 1 else torch.tanh(weight).abs().max()
+        return one.clamp(min=torch.finfo(weight.dtype).tiny).expand(len(weight))
+
     def forward(self, weight: Tensor) -> Tensor:
+        scale = per_channel(self.taken(weight), weight)
         if self.bits == 1:
-            return straight_through(weight.detach().abs().mean() * sign(weight.detach()), weight)
+            return straight_through(scale * sign(weight.detach()), weight)
         s = 2**self.bits - 1
-        squashed = torch.tanh(weight)
-        unit = squashed / (2 * squashed.detach().abs().max().clamp(min=torch.finfo(weight.dtype).tiny)) + 0.5
+        unit = torch.tanh(weight) / (2 * scale) + 0.5
         return 2 * straight_through(torch.round(unit.detach() * s) / s, unit) - 1
+
+    def encoded(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        scale = self.taken(weight)
+        if self.bits == 1:
+            return (weight >= 0).to(weight.dtype), scale
+        unit = torch.tanh(weight) / (2 * per_channel(scale, weight)) + 0.5
+        return torch.round(unit * (2**self.bits - 1)), torch.ones_like(scale)
 
 
 class LSQ(WeightForm):
@@ -159,9 +204,11 @@ class LSQ(WeightForm):
     The step starts at ``2 mean|W| / sqrt(2^(b-1) - 1)`` of the weight it is made for.
     """
 
+    values = "signed"
+
     def __init__(self, bits: int, weight: Tensor) -> None:
         super().__init__()
-        self.bits = check_bits(bits, least=2)
+        self.bits: int = check_bits(bits, least=2)
         top = 2 ** (bits - 1) - 1
         self.step = nn.Parameter(2 * weight.detach().abs().mean() / math.sqrt(top))
 
@@ -174,6 +221,11 @@ class LSQ(WeightForm):
         step = (self.step * slope) + (self.step - self.step * slope).detach()
         inside = (weight / step).clamp(low, top)
         return step * (inside + (torch.round(inside) - inside).detach())
+
+    def encoded(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        low, top = -(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1
+        codes = torch.round((weight / self.step.detach()).clamp(low, top)) - low
+        return codes, self.step.detach().expand(len(weight))
 
     def storage(self, weight: Tensor) -> list[Stored]:
         return [*super().storage(weight), Stored("scale", 1, 32)]
@@ -189,10 +241,17 @@ class Binary(WeightForm):
 
     bits = 1
 
+    def measured(self, weight: Tensor) -> Tensor:
+        """mean|W|, ``[O]``."""
+        return weight.abs().flatten(1).mean(1)
+
     def forward(self, weight: Tensor) -> Tensor:
         fixed = weight.detach()
-        used = per_channel(fixed.abs().flatten(1).mean(1), weight) * sign(fixed)
+        used = per_channel(self.taken(weight), weight) * sign(fixed)
         return straight_through(used, weight, (fixed.abs() <= 1).to(weight.dtype))
+
+    def encoded(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        return (weight >= 0).to(weight.dtype), self.taken(weight)
 
 
 class BalancedBinary(WeightForm):
@@ -211,14 +270,28 @@ class BalancedBinary(WeightForm):
     def set_progress(self, fraction: float) -> None:
         self.t = 10 ** (-1 + 2 * fraction)
 
-    def forward(self, weight: Tensor) -> Tensor:
+    def measured(self, weight: Tensor) -> Tensor:
+        """Mean, deviation and scale of each channel, ``[O, 3]``."""
         rows = weight.flatten(1)
-        spread = per_channel(rows.std(1), weight).clamp(min=torch.finfo(weight.dtype).tiny)
-        w = (weight - per_channel(rows.mean(1), weight)) / spread
+        mean, spread = rows.mean(1), rows.std(1).clamp(min=torch.finfo(weight.dtype).tiny)
+        size = ((rows - mean[:, None]) / spread[:, None]).abs().mean(1)
+        return torch.stack([mean, spread, 2 ** torch.round(torch.log2(size))], 1)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        if self.frozen is None:
+            rows = weight.flatten(1)  # the gradient goes through mean and deviation
+            mean, spread = rows.mean(1), rows.std(1).clamp(min=torch.finfo(weight.dtype).tiny)
+        else:
+            mean, spread = self.frozen[:, 0], self.frozen[:, 1]
+        w = (weight - per_channel(mean, weight)) / per_channel(spread, weight)
         fixed = w.detach()
-        scale = per_channel(2 ** torch.round(torch.log2(fixed.abs().flatten(1).mean(1))), weight)
+        scale = per_channel(self.taken(weight)[:, 2], weight)
         slope = max(1 / self.t, 1) * self.t * (1 - torch.tanh(self.t * fixed).square())
         return straight_through(scale * sign(fixed), w, slope)
+
+    def encoded(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        mean, _, scale = self.taken(weight).unbind(1)
+        return (weight >= per_channel(mean, weight)).to(weight.dtype), scale
 
 
 def set_progress(model: nn.Module, fraction: float) -> None:

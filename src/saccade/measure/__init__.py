@@ -6,7 +6,7 @@ from saccade.measure.memory import TrainingMemory, training_memory
 from saccade.measure.orrc import DEFECTS, OrrcGate, OrrcNetwork, OrrcTotals, orrc_energy
 from saccade.measure.profiler import LayerRow, Profile, profile
 from saccade.measure.records import Counts, NeuronRecord, OpRecord
-from saccade.measure.size import ModelSize, model_size
+from saccade.measure.size import FileSize, ModelSize, exact_size, model_size
 
 __all__ = [
     "CONVENTIONS",
@@ -18,6 +18,7 @@ __all__ = [
     "Convention",
     "Counts",
     "Energy",
+    "FileSize",
     "LayerRow",
     "ModelSize",
     "NeuronRecord",
@@ -27,6 +28,7 @@ __all__ = [
     "OrrcTotals",
     "Profile",
     "TrainingMemory",
+    "exact_size",
     "model_size",
     "orrc_energy",
     "profile",

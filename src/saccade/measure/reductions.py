@@ -83,7 +83,7 @@ def avg_pool(call: Call) -> Alphabet | None:
     if alphabet is None:
         call.count(adds=prod(x.shape[:-axes]) * geo.all_reached(vectors), mults=call.out.numel())
         return None
-    events = call.event_sum(x.reshape(-1, *x.shape[-axes:]), (0,))
+    events = call.event_sum(x, tuple(range(x.dim() - axes)))
     call.count(adds=geo.reached(events, vectors))
     divisor = (call.arg(6, "divisor_override") or taps) if "adaptive" not in call.name else taps
     total = alphabet.summed(taps) if even else None

@@ -82,7 +82,7 @@ def load_model(path: str | os.PathLike[str]) -> SpikingModel:
     """
     meta = model_info(path)
     try:
-        model = create_model(meta["model"], **_tuples(meta["kwargs"]))
+        model = create_model(meta["model"], **tuples(meta["kwargs"]))
     except (TypeError, ValueError, KeyError) as error:
         raise ValueError(f"{path}: cannot build its model: {error}") from None
     for transform in meta["transforms"]:
@@ -113,8 +113,8 @@ def fit_weights(model: nn.Module, tensors: dict[str, Tensor], source: str) -> No
     model.load_state_dict(tensors)
 
 
-def _tuples(value: Any) -> Any:
+def tuples(value: Any) -> Any:
     """JSON has lists only; constructors take tuples."""
     if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+        return {key: tuples(item) for key, item in value.items()}
+    return tuple(tuples(item) for item in value) if isinstance(value, list) else value

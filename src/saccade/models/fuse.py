@@ -165,6 +165,11 @@ def _chains(model: nn.Module, x: Tensor, into: str) -> tuple[list[list[str]], di
     return chains, left
 
 
+def conv_norm_chains(model: nn.Module, x: Tensor) -> list[tuple[str, str]]:
+    """Paths of every convolution and the norm that takes its output as it is, found on a sample batch."""
+    return [(chain[0], chain[1]) for chain in _chains(model, x, "conv")[0]]
+
+
 def _neuron_after(model: nn.Module, norm: str, fires: dict[str | None, str]) -> str:
     if norm not in fires:
         raise ValueError(

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from saccade.layers import AvgPool2d, BatchNorm2d, Blocks, Conv2d, Dropout, Linear, SynA
 from saccade.models.base import SpikingModel
+from saccade.models.channels import ChannelGroup
 from saccade.models.registry import ModelCard, register
+from saccade.models.resnet20 import membrane_groups
 from saccade.models.sew_resnet import stem_normalise
 from saccade.neurons import neuron
 
@@ -102,6 +104,10 @@ class MsResNet(SpikingModel):
     def step_logits(self, x: Tensor) -> Tensor:
         x = self.head_neuron(self.blocks(self.in_time(self.stem(x))))
         return self.head(self.dropout(x.mean((-2, -1))))
+
+    def channel_groups(self) -> dict[str, ChannelGroup]:
+        """As ``membrane_groups``; raises ValueError for a network with attention gates."""
+        return membrane_groups(self)
 
 
 def _build(

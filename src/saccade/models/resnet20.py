@@ -6,13 +6,16 @@ Sources: Wei et al. (2025), QP-SNN, arXiv 2502.05905, and Wei et al. (2025), S2N
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.layers import BatchNorm2d, Blocks, Conv2d, Linear
 from saccade.layers.fold import folded
 from saccade.models.base import Normalise, SpikingModel
+from saccade.models.channels import ChannelGroup
 from saccade.models.registry import ModelCard, register
 from saccade.models.syna_resnet import CIFAR_MEAN, CIFAR_STD
 from saccade.neurons import neuron
@@ -21,19 +24,47 @@ WIDTHS = (128, 256, 512)
 
 
 class PadShortcut(nn.Module):
-    """Every ``stride``-th place, and channels of zeros half before and half after: no parameters."""
+    """Every ``stride``-th place, and channels of zeros half before and half after: no parameters.
+
+    Where channels were removed, ``source`` says which input channel each output channel takes, -1 for zeros.
+    """
+
+    source: Tensor | None
 
     def __init__(self, c_in: int, c_out: int, stride: int) -> None:
         super().__init__()
         if c_out < c_in:
             raise ValueError(f"a shortcut that pads cannot lose channels: {c_in} to {c_out}")
+        self.channels = c_in
         self.stride, self.before, self.after = stride, (c_out - c_in) // 2, c_out - c_in - (c_out - c_in) // 2
+        self.register_buffer("source", None)
+
+    def keep_sides(self, inside: Tensor | None, outside: Tensor | None) -> None:
+        """Keep these input and output channels (None: all)."""
+        source = self.source
+        if source is None:
+            source = torch.arange(-self.before, self.channels + self.after)
+            source = torch.where(source < self.channels, source, -1).clamp(min=-1)
+        if outside is not None:
+            source = source[outside.to(source.device)]
+        if inside is not None:
+            place = torch.full((self.channels + 1,), -1, device=source.device)  # the last stands for zeros
+            place[inside.to(source.device)] = torch.arange(len(inside), device=source.device)
+            source, self.channels = place[source], len(inside)
+        self.source = source
 
     def forward(self, x: Tensor) -> Tensor:
-        def shorten(x: Tensor) -> Tensor:
-            return F.pad(x[..., :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
+        if self.source is None:
+            return folded(self._pad, x) if self.stride > 1 or self.before or self.after else x
+        return folded(self._gather, x)
 
-        return folded(shorten, x) if self.stride > 1 or self.before or self.after else x
+    def _pad(self, x: Tensor) -> Tensor:
+        return F.pad(x[..., :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
+
+    def _gather(self, x: Tensor) -> Tensor:
+        assert self.source is not None
+        x = F.pad(x[..., :: self.stride, :: self.stride], (0, 0, 0, 0, 0, 1))  # a channel of zeros for index -1
+        return x[:, self.source]
 
 
 class WideBlock(nn.Module):
@@ -86,6 +117,26 @@ class ResNet20(SpikingModel):
         x = self.blocks(self.stem_neuron(self.in_time(self.stem(x))))
         return self.head(x.mean((-2, -1)))
 
+    def channel_groups(self) -> dict[str, ChannelGroup]:
+        """The stem, the middle of each block, and the outputs of each stage but the last, which its shortcuts tie together."""
+        count = len(self.blocks)
+
+        def reads(i: int) -> tuple[tuple[str, int], ...]:
+            return ((f"blocks.{i}.conv1", 1), (f"blocks.{i}.shortcut", 1))
+
+        groups = {"stem": ChannelGroup((("stem.0", "stem.1"),), ("stem_neuron",), reads(0))}
+        for stage in range(count // 3 - 1):
+            blocks = range(3 * stage, 3 * stage + 3)
+            groups[f"stage{stage + 1}"] = ChannelGroup(
+                tuple((f"blocks.{i}.conv2", f"blocks.{i}.norm2") for i in blocks),
+                tuple(f"blocks.{i}.neuron2" for i in blocks),
+                tuple(reader for i in blocks for reader in reads(i + 1)),
+            )
+        for i in range(count):
+            producer = (f"blocks.{i}.conv1", f"blocks.{i}.norm1")
+            groups[f"middle{i + 1}"] = ChannelGroup((producer,), (f"blocks.{i}.neuron1",), ((f"blocks.{i}.conv2", 1),))
+        return groups
+
 
 class MembraneBlock(nn.Module):
     """``F(x) + shortcut(x)`` on currents, F = twice (neuron - conv3x3 - BN); conv1x1 - BN where a stage starts."""
@@ -105,6 +156,43 @@ class MembraneBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.residual(x) + self.shortcut(x)
         return y
+
+
+def membrane_groups(model: SpikingModel) -> dict[str, ChannelGroup]:
+    """Groups of a network of membrane-shortcut blocks (``residual`` of neuron - conv - BN twice, and ``shortcut``).
+
+    Currents run from block to block, so a group starts at the stem or at a projection, and ends at the next; the middle of
+    each block is one of its own. The last one, which the head reads, is left out.
+    """
+    blocks: Any = model.blocks
+    middles: dict[str, ChannelGroup] = {}
+    streams: dict[str, list[list[Any]]] = {"stem": [[_last(model.stem, "stem")], [], []]}
+    current = streams["stem"]
+    for i, block in enumerate(blocks):
+        kinds = [type(layer) for layer in block.residual]
+        if len(kinds) != 6 or kinds[:3] != kinds[3:]:
+            raise ValueError(
+                f"blocks.{i}: has more than neurons, convolutions and norms, so its channels cannot be removed"
+            )
+        path = f"blocks.{i}"
+        current[1].append(f"{path}.residual.0")
+        current[2].append((f"{path}.residual.1", 1))
+        middle = ((f"{path}.residual.1", f"{path}.residual.2"),), (f"{path}.residual.3",), ((f"{path}.residual.4", 1),)
+        middles[f"middle{i + 1}"] = ChannelGroup(*middle)
+        projection = [j for j, layer in block.shortcut.named_children() if isinstance(layer, Conv2d)]
+        if projection:
+            current[2].append((f"{path}.shortcut.{projection[0]}", 1))
+            current = streams.setdefault(f"stage{len(streams)}", [[_last(block.shortcut, f"{path}.shortcut")], [], []])
+        current[0].append((f"{path}.residual.4", f"{path}.residual.5"))
+    done = {name: ChannelGroup(*map(tuple, parts)) for name, parts in list(streams.items())[:-1]}  # type: ignore[arg-type]
+    return done | middles
+
+
+def _last(layers: Any, path: str) -> tuple[str, str]:
+    """Paths of the last convolution and norm of a sequence."""
+    convs = [name for name, layer in layers.named_children() if isinstance(layer, Conv2d)]
+    norms = [name for name, layer in layers.named_children() if isinstance(layer, BatchNorm2d)]
+    return f"{path}.{convs[-1]}", f"{path}.{norms[-1]}"
 
 
 class ResNet19(SpikingModel):
@@ -135,6 +223,9 @@ class ResNet19(SpikingModel):
     def step_logits(self, x: Tensor) -> Tensor:
         x = self.head_neuron(self.blocks(self.in_time(self.stem(x))))
         return self.head(x.mean((-2, -1)))
+
+    def channel_groups(self) -> dict[str, ChannelGroup]:
+        return membrane_groups(self)
 
 
 register(

@@ -8,11 +8,14 @@ from typing import Any
 from saccade.layers import (
     QuantizeConfig,
     SpikingShortcut,
-    attach_forms,
+    SubBitConfig,
     attach_memory_free,
+    attach_quantised,
     attach_quantized_membranes,
+    attach_subbit,
 )
 from saccade.models.base import SpikingModel
+from saccade.models.channels import channel_groups, freeze_scales, narrow, thaw_scales
 from saccade.models.fuse import fold_norms
 from saccade.neurons import MembraneConfig, MemoryFreeConfig
 from saccade.neurons.surrogate import surrogate_from
@@ -41,33 +44,50 @@ def remove_shortcuts(model: SpikingModel, config: dict[str, Any]) -> None:
 
 def quantize(model: SpikingModel, config: dict[str, Any]) -> None:
     """Give the layers the weight forms of a ``QuantizeConfig``. Raises ValueError for keys or values that it does not take."""
-    skip = config.get("skip")
+    attach_quantised(model, settings(QuantizeConfig, "quantize", config))
+
+
+def subbit(model: SpikingModel, config: dict[str, Any]) -> None:
+    """Give the layers the codebooks of a ``SubBitConfig``. Raises ValueError for keys or values that it does not take."""
+    attach_subbit(model, settings(SubBitConfig, "subbit", config))
+
+
+def settings(kind: Any, name: str, config: dict[str, Any]) -> Any:
+    """A config dataclass from a recipe's mapping; lists become tuples. Raises ValueError for an unknown key."""
     try:
-        settings = QuantizeConfig(**config | {"skip": None if skip is None else tuple(skip)})
+        return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in config.items()})
     except TypeError as error:
-        raise ValueError(f"quantize: {error}") from None
-    attach_forms(model, settings)
+        raise ValueError(f"{name}: {error}") from None
+
+
+def prune(model: SpikingModel, config: dict[str, Any]) -> None:
+    """Keep the first ``config["kept"][group]`` channels of each group; the weights of those that were kept come from the file.
+
+    Scales of weight forms are frozen, as ``compress.prune_`` does. Raises ValueError for counts that a group does not have.
+    """
+    groups = channel_groups(model)
+    for name, count in config["kept"].items():
+        if name not in groups or not isinstance(count, int):
+            raise ValueError(f"prune: {name!r}: {count!r} is no number of channels of {', '.join(groups)}")
+    freeze_scales(model)
+    narrow(model, {name: range(count) for name, count in config["kept"].items()})
+
+
+def thaw(model: SpikingModel, config: dict[str, Any]) -> None:
+    """Let frozen scales of weight forms follow their weights again."""
+    thaw_scales(model)
 
 
 def memory_free(model: SpikingModel, config: dict[str, Any]) -> None:
     """Make the neurons memory-free by a ``MemoryFreeConfig``. Raises ValueError for keys or values that it does not take."""
-    given = dict(config)
-    if given.get("surrogate") is not None:
-        given["surrogate"] = surrogate_from(given["surrogate"])
-    try:
-        settings = MemoryFreeConfig(**given)
-    except TypeError as error:
-        raise ValueError(f"memory_free: {error}") from None
-    attach_memory_free(model, settings)
+    named = config.get("surrogate")
+    given = {**config, "surrogate": None if named is None else surrogate_from(named)}
+    attach_memory_free(model, settings(MemoryFreeConfig, "memory_free", given))
 
 
 def quantize_membranes(model: SpikingModel, config: dict[str, Any]) -> None:
     """Quantise the potentials by a ``MembraneConfig``. Raises ValueError for keys or values that it does not take."""
-    try:
-        settings = MembraneConfig(**config)
-    except TypeError as error:
-        raise ValueError(f"quantize_membranes: {error}") from None
-    attach_quantized_membranes(model, settings)
+    attach_quantized_membranes(model, settings(MembraneConfig, "quantize_membranes", config))
 
 
 TRANSFORMS: dict[str, Transform] = {
@@ -76,6 +96,9 @@ TRANSFORMS: dict[str, Transform] = {
     "quantize": quantize,
     "memory_free": memory_free,
     "quantize_membranes": quantize_membranes,
+    "subbit": subbit,
+    "prune": prune,
+    "thaw_scales": thaw,
 }
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from saccade.layers import AvgPool2d, BatchNorm2d, Conv2d, Linear, MaxPool2d
 from saccade.models.base import Normalise, SpikingModel
+from saccade.models.channels import ChannelGroup
 from saccade.models.registry import ModelCard, register
 from saccade.models.syna_resnet import CIFAR_MEAN, CIFAR_STD
 from saccade.neurons import neuron
@@ -54,6 +55,15 @@ class Vgg(SpikingModel):
     def step_logits(self, x: Tensor) -> Tensor:
         x = self.stem_neuron(self.in_time(self.stem(x)))
         return self.head(self.layers(x).flatten(-3))
+
+    def channel_groups(self) -> dict[str, ChannelGroup]:
+        """One for every convolution but the last."""
+        convs = [i for i, layer in enumerate(self.layers) if isinstance(layer, Conv2d)]
+        groups = {"stem": ChannelGroup((("stem.0", "stem.1"),), ("stem_neuron",), ((f"layers.{convs[0]}", 1),))}
+        for number, (i, following) in enumerate(pairwise(convs), start=1):
+            producer = (f"layers.{i}", f"layers.{i + 1}")
+            groups[f"conv{number}"] = ChannelGroup((producer,), (f"layers.{i + 2}",), ((f"layers.{following}", 1),))
+        return groups
 
 
 def vgg16(

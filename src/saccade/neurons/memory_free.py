@@ -96,6 +96,13 @@ class MemoryFree(Spiking):
         """lambda of "leak": a number, or a tensor ``[]`` or ``[C]``."""
         return torch.sigmoid(self.rho) if self.config.learn else self.config.decay
 
+    def keep_channels(self, keep: Tensor) -> None:
+        """Follow a layer that loses channels: of leaks for each channel those of ``keep`` stay."""
+        if self.channels is not None:
+            self.channels = len(keep)
+            if self.config.learn:
+                self.rho = nn.Parameter(self.rho.detach()[keep.to(self.rho.device)].clone())
+
     def mixing(self, T: int) -> Tensor:
         """A, lower-triangular: ``[T, T]``, or ``[C, T, T]`` with a lambda for each channel."""
         c = self.config

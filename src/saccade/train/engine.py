@@ -13,12 +13,13 @@ from torch.optim import Optimizer
 from saccade.data import Splits, load
 from saccade.kernels import keep_memory
 from saccade.layers import set_recompute, set_spike_packing
-from saccade.models import SpikingModel, create_model
+from saccade.models import SpikingModel, create_model, load_model
 from saccade.models.transforms import apply_transform
 from saccade.train import checkpoint
 from saccade.train.checkpoint import Progress
 from saccade.train.loop import Job
-from saccade.train.recipe import DataSettings, ModelSettings, Recipe, TrainSettings
+from saccade.train.losses import ExtraLoss
+from saccade.train.recipe import DataSettings, ModelSettings, Recipe, TeacherSettings, TrainSettings
 from saccade.train.rundir import RunDirectory
 
 
@@ -34,6 +35,7 @@ class Finished:
 
 
 Stage = Callable[[Finished], dict[str, Any]]
+Teaching = Callable[[TeacherSettings, SpikingModel], ExtraLoss]
 
 
 def train(
@@ -42,13 +44,15 @@ def train(
     *,
     resume: bool = False,
     stages: Mapping[str, Stage] | None = None,
+    teach: Teaching | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Run a recipe in a run directory and return its summary (also written there as summary.json).
 
     The weights after a kill and ``resume=True`` equal those of an undisturbed run bit for bit on the same machine:
     randomness derives from (seed, epoch, step). The epoch is chosen on the validation split; the test set is scored
-    once, at the end. ``stages`` maps the names in ``recipe.stages`` to functions that run afterwards, in order.
+    once, at the end. ``stages`` maps the names in ``recipe.stages`` to functions that run afterwards, in order;
+    ``teach`` makes the loss of a recipe's teacher.
 
     Raises ValueError for a directory in use or of another recipe, TrainingError if the loss stops being finite (the
     last good checkpoint stays), Interrupted after Ctrl-C, OSError if the disk is full.
@@ -59,6 +63,8 @@ def train(
     for name in recipe.stages:
         if name not in known:
             raise ValueError(f"unknown stage {name!r}; known: {', '.join(sorted(known)) or 'none'}")
+    if recipe.teacher is not None and teach is None:
+        raise ValueError("the recipe has a teacher, but nothing was given that makes its loss (teach=)")
     settings = recipe.train
     strategy = "ddp" if settings.strategy == "auto" and settings.devices > 1 else settings.strategy
     fabric = Fabric(
@@ -69,19 +75,26 @@ def train(
     )
     chosen = [known[name] for name in recipe.stages]
     function: Any = _train
-    result: dict[str, Any] = fabric.launch(function, recipe, Path(directory), resume, chosen, quiet)
+    result: dict[str, Any] = fabric.launch(function, recipe, Path(directory), resume, chosen, teach, quiet)
     return result
 
 
 def _train(
-    fabric: Any, recipe: Recipe, directory: Path, resume: bool, stages: list[Stage], quiet: bool
+    fabric: Any,
+    recipe: Recipe,
+    directory: Path,
+    resume: bool,
+    stages: list[Stage],
+    teach: Teaching | None,
+    quiet: bool,
 ) -> dict[str, Any]:
     settings = recipe.train
     keep_memory()
     splits = load_splits(recipe.data)
     torch.manual_seed(recipe.seed)
     model = build_model(recipe.model)
-    check_fits(model, splits, "model.kwargs")
+    check_fits(model, splits, "model.start" if recipe.model.start else "model.kwargs")
+    extra = teach(recipe.teacher, model) if recipe.teacher is not None and teach is not None else None
     set_spike_packing(model, settings.pack_spikes)
     if settings.recompute:
         set_recompute(model, True)
@@ -95,7 +108,7 @@ def _train(
     progress = Progress()
 
     with run.reporter(recipe, quiet or fabric.global_rank != 0) as report:
-        job = Job(fabric, recipe, run, splits, model, wrapped, optimizer, ema, progress, report)
+        job = Job(fabric, recipe, run, splits, model, wrapped, optimizer, ema, progress, report, extra)
         if resume and run.has_checkpoint():
             job.restore()
         elif fabric.is_global_zero:
@@ -112,8 +125,8 @@ def _train(
 
 
 def build_model(settings: ModelSettings) -> SpikingModel:
-    """The untrained model of a recipe, transforms applied. Raises ValueError for unknown names and settings."""
-    model = create_model(settings.name, **settings.kwargs)
+    """The model that a recipe starts from, transforms applied. Raises ValueError for unknown names, files and settings."""
+    model = load_model(settings.start) if settings.start else create_model(settings.name, **settings.kwargs)
     for transform in settings.transforms:
         apply_transform(model, transform.name, dict(transform.config))
     return model
@@ -142,9 +155,10 @@ def check_fits(model: SpikingModel, splits: Splits, source: str) -> None:
 
 
 def build_optimizer(model: torch.nn.Module, settings: TrainSettings) -> Optimizer:
-    """Adam, AdamW or SGD; weight decay acts on weights of two or more axes only, not on norms, biases and taus."""
-    decayed = [p for p in model.parameters() if p.dim() > 1]
-    plain = [p for p in model.parameters() if p.dim() <= 1]
+    """Adam, AdamW or SGD; weight decay acts on weights of two or more axes only, not on norms, biases, taus and codebooks."""
+    named = list(model.named_parameters())
+    decayed = [p for name, p in named if p.dim() > 1 and ".form." not in name]
+    plain = [p for name, p in named if p.dim() <= 1 or ".form." in name]
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, settings.lr, momentum=settings.momentum)

@@ -14,13 +14,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from saccade.data import Splits, batches, build_augmentation, steps_per_epoch
+from saccade.layers.subbit import after_step, before_step
 from saccade.layers.weight_forms import set_progress
 from saccade.models import SpikingModel, save_model
 from saccade.models.files import fit_weights
 from saccade.train import checkpoint
 from saccade.train.checkpoint import Progress
 from saccade.train.evaluate import Evaluation, evaluate
-from saccade.train.losses import accuracy_count, loss_function
+from saccade.train.losses import ExtraLoss, accuracy_count, loss_function
 from saccade.train.recipe import Recipe
 from saccade.train.rundir import RunDirectory
 from saccade.train.schedule import learning_rate
@@ -53,6 +54,7 @@ class Job:
     ema: dict[str, Tensor] | None
     progress: Progress
     report: Any
+    extra: ExtraLoss | None = None
 
     def __post_init__(self) -> None:
         settings, data = self.recipe.train, self.recipe.data
@@ -180,12 +182,19 @@ class Job:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        logits = self.wrapped(x, steps=True)
-        loss = self.loss(logits, y)
+        before_step(self.model, epoch * self.steps + step)
+        if self.extra is None:
+            logits = self.wrapped(x, steps=True)
+            loss = self.loss(logits, y)
+        else:
+            with self.extra(x, fabric.autocast) as more:
+                logits = self.wrapped(x, steps=True)
+                loss = self.loss(logits, y) + more(logits)
         fabric.backward(loss)
         if settings.clip_norm:
             fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False)
         self.optimizer.step()
+        after_step(self.model)
         self.optimizer.zero_grad()
         if self.ema is not None:
             self._update_ema(settings.ema)
@@ -282,7 +291,7 @@ class Job:
             "format": "saccade-summary-1",
             "recipe": self.recipe.name,
             "seed": self.recipe.seed,
-            "model": self.recipe.model.name,
+            "model": self.model.created_as[0],  # type: ignore[index, union-attr]
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "T": self.model.T,
             "classes": list(self.splits.test.classes),

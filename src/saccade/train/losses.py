@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+# extra(images, autocast) watches the forward pass inside it and gives what to add to the loss, from the logits [T, N, K]
+Autocast = Callable[[], AbstractContextManager[None]]
+ExtraLoss = Callable[[Tensor, Autocast], AbstractContextManager[Callable[[Tensor], Tensor]]]
 
 
 def soft_targets(target: Tensor, classes: int, smoothing: float = 0.0) -> Tensor:

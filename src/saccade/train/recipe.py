@@ -23,11 +23,57 @@ class TransformSettings(_Section):
 
 
 class ModelSettings(_Section):
-    """A registered model, the arguments of its constructor, and what is done to it before it is trained, in order."""
+    """A registered model and the arguments of its constructor, or ``start``, a model file to go on from (with what was done
+    to it); then what is done to it before it is trained, in order.
+    """
 
-    name: str
+    name: str = ""
     kwargs: dict[str, Any] = {}
+    start: str | None = None
     transforms: tuple[TransformSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ModelSettings:
+        if bool(self.name) == bool(self.start):
+            raise ValueError("give either name (a registered model) or start (a model file)")
+        if self.start and self.kwargs:
+            raise ValueError("kwargs belong to name; the file that start names says how its model is built")
+        return self
+
+
+class TeacherSettings(_Section):
+    """A trained network to learn from as well: ``model``, its file; ``method`` and its options: see ``compress.distill``."""
+
+    model: str
+    method: Literal["mpfd", "rates", "logits"] = "mpfd"
+    weight: float = Field(default=1.0, gt=0)
+    gram: bool = True
+    norm: Literal["frobenius", "rows", "spectral"] = "frobenius"
+    temperature: float = Field(default=1.0, gt=0)
+
+
+class PruneSettings(_Section):
+    """What the stage "prune" does: score the channels by ``criterion`` on ``batches`` x ``batch_size`` training images, keep a
+    share of them, re-estimate the norms, go on training.
+
+    Exactly one of ``ratio`` (share removed of every group), ``ratios`` (by group) and ``budget_kb`` (of the whole model,
+    10^3 bytes as QP-SNN counts, one ratio for all groups).
+    ``finetune``: keys of the train section that differ when training goes on.
+    """
+
+    criterion: str = "svs"
+    ratio: float | None = Field(default=None, ge=0, lt=1)
+    ratios: dict[str, float] | None = None
+    budget_kb: float | None = Field(default=None, gt=0)
+    batches: int = Field(default=5, ge=1)
+    batch_size: int = Field(default=128, ge=1)
+    finetune: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _one_plan(self) -> PruneSettings:
+        if sum(value is not None for value in (self.ratio, self.ratios, self.budget_kb)) != 1:
+            raise ValueError("give exactly one of ratio, ratios and budget_kb")
+        return self
 
 
 class DataSettings(_Section):
@@ -105,8 +151,20 @@ class Recipe(_Section):
     model: ModelSettings
     data: DataSettings
     train: TrainSettings
+    teacher: TeacherSettings | None = None
+    prune: PruneSettings | None = None
     stages: tuple[str, ...] = ()
     notes: str = ""
+
+    @model_validator(mode="after")
+    def _sections_are_used(self) -> Recipe:
+        if ("prune" in self.stages) != (self.prune is not None):
+            raise ValueError('the section prune and the stage "prune" go together: give both or neither')
+        if self.prune is not None and self.train.devices > 1:
+            raise ValueError("the stage prune runs in one process: train.devices must be 1 (or run the steps apart)")
+        if self.teacher is not None and self.train.compile:
+            raise ValueError("a teacher watches the layers of an eager model: train.compile must be false")
+        return self
 
 
 def load_recipe(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
@@ -139,7 +197,13 @@ def parse(raw: dict[str, Any], source: str = "recipe") -> Recipe:
 
 
 def _suggest(location: tuple[int | str, ...]) -> str:
-    sections: dict[str, type[_Section]] = {"model": ModelSettings, "data": DataSettings, "train": TrainSettings}
+    sections: dict[str, type[_Section]] = {
+        "model": ModelSettings,
+        "data": DataSettings,
+        "train": TrainSettings,
+        "teacher": TeacherSettings,
+        "prune": PruneSettings,
+    }
     section = sections.get(str(location[0]), Recipe) if len(location) > 1 else Recipe
     near = difflib.get_close_matches(str(location[-1]), section.model_fields, 1)
     return f", did you mean {near[0]!r}?" if near else f"; known: {', '.join(section.model_fields)}"

@@ -1,0 +1,314 @@
+"""``saccade compress``: fewer bits, fewer channels, and what a model then weighs."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from saccade.cli import common
+from saccade.cli.training import AsJson, DataRoot, ModelPath
+
+if TYPE_CHECKING:
+    from saccade.models import SpikingModel
+
+compress_app = typer.Typer(
+    help="Make a network smaller, step by step: quantize or subbit, score, prune, finetune, size. A recipe does it in one go.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+Out = Annotated[Path | None, typer.Option(help="The file to write (default: beside the model).")]
+Skip = Annotated[
+    list[str] | None,
+    typer.Option(help="Layer that keeps its weights (default: first convolution, last linear layer). Repeatable."),
+]
+Calibrate = Annotated[
+    int,
+    typer.Option(min=0, metavar="N", help="Estimate the norms again on N training images of the run (0: leave them)."),
+]
+
+
+@compress_app.command("quantize")
+def quantize(
+    model: ModelPath,
+    method: Annotated[str, typer.Option(help="rescaw, vanilla, lsq, dorefa, binary or balanced_binary.")] = "rescaw",
+    bits: Annotated[int, typer.Option(help="Of each weight, 1 to 8.")] = 4,
+    scale: Annotated[str, typer.Option(help="gamma of rescaw: mean, mean_x2, max, percentile or one.")] = "mean",
+    granularity: Annotated[str, typer.Option(help="One gamma a channel or a layer.")] = "channel",
+    skip: Skip = None,
+    calibrate: Calibrate = 1280,
+    out: Out = None,
+    data: DataRoot = None,
+    json: AsJson = False,
+) -> None:
+    """Give the weights of a trained model a few bits. They go on learning: see finetune."""
+    from saccade.compress import QuantizeConfig, quantize_
+
+    config = QuantizeConfig(method, bits, scale, granularity, skip=tuple(skip) if skip else None)
+    _convert(model, "quantized", lambda network: quantize_(network, config), calibrate, out, data, json)
+
+
+@compress_app.command("subbit")
+def subbit(
+    model: ModelPath,
+    eta: Annotated[
+        int, typer.Option(help="Bits of a 3x3 kernel's index: 4, 5, 6 give 0.44, 0.56, 0.67 bits a weight.")
+    ] = 6,
+    os: Annotated[bool, typer.Option(help="Search codewords with OS-Quant.")] = True,
+    skip: Skip = None,
+    calibrate: Calibrate = 1280,
+    out: Out = None,
+    data: DataRoot = None,
+    json: AsJson = False,
+) -> None:
+    """Take a trained model's kernels from learnt codebooks: less than a bit a weight. They go on learning: see finetune."""
+    from saccade.compress import SubBitConfig, subbit_
+
+    config = SubBitConfig(eta, os, skip=tuple(skip) if skip else None)
+    _convert(model, "subbit", lambda network: subbit_(network, config), calibrate, out, data, json)
+
+
+def _convert(
+    path: Path,
+    name: str,
+    change: Callable[[SpikingModel], Any],
+    calibrate: int,
+    out: Path | None,
+    data: Path | None,
+    as_json: bool,
+) -> None:
+    """Load, change, save; sizes before and after, and the accuracy on validation images where the run says which."""
+    from saccade.compress import recalibrate_
+    from saccade.compress.pipeline import accuracy, training_images
+    from saccade.measure import model_size
+    from saccade.models import load_model, model_info, save_model
+
+    file, recipe = common.open_run(path)
+    network, info = load_model(file), model_info(file)
+    splits = common.splits_for(recipe, None, data) if recipe is not None else None
+    found: dict[str, Any] = {"model": str(file), "bytes_before": model_size(network).bits / 8}
+    if splits is not None:
+        found["validation_before"] = accuracy(network, splits.validation)
+    done = change(network)
+    if splits is not None and calibrate:
+        recalibrate_(network, training_images(splits, calibrate, recipe.seed if recipe else 0))
+    found |= {"bytes_after": model_size(network).bits / 8, **asdict(done)}
+    if splits is not None:
+        found["validation_after"] = accuracy(network, splits.validation)
+    target = out or file.with_name(f"{name}.safetensors")
+    save_model(network, target, info["classes"], info["input"])
+    found["file"] = str(target)
+    if as_json:
+        common.print_json(found)
+        return
+    print(f"{len(done.layers)} layers changed, kept whole: {', '.join(done.skipped) or 'none'}")
+    _say_change(found)
+    print(f"wrote {target}")
+
+
+def _say_change(found: dict[str, Any]) -> None:
+    before, after = found["bytes_before"], found["bytes_after"]
+    print(f"learnt numbers {before / 1e3:,.1f} kB -> {after / 1e3:,.1f} kB ({before / after:.1f} times smaller)")
+    if "validation_before" in found:
+        print(f"validation accuracy {found['validation_before']:.2%} -> {found['validation_after']:.2%}")
+
+
+@compress_app.command("score")
+def score(
+    run: ModelPath,
+    criterion: Annotated[str, typer.Option(help="svs, sca, rate, l1, bn_gamma or random.")] = "svs",
+    batches: Annotated[int, typer.Option(min=1, help="How many batches of training images to look at.")] = 5,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images a batch.")] = 128,
+    seed: Annotated[int, typer.Option(help="Of the choice of images (and of random).")] = 0,
+    out: Out = None,
+    data: DataRoot = None,
+    json: AsJson = False,
+) -> None:
+    """Score the channels that could be removed."""
+    from rich.table import Table
+
+    from saccade.compress.pipeline import score_channels
+    from saccade.models import load_model
+    from saccade.train.rundir import write_text
+
+    file, recipe = common.open_run(run)
+    if recipe is None:
+        raise ValueError(f"{run}: scoring needs a run directory, for its training images")
+    network = load_model(file)
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        found = score_channels(network, common.splits_for(recipe, None, data), criterion, batches, batch_size, seed)
+    target = out or file.with_name("scores.json")
+    write_text(target, common.as_json(found.to_json()) + "\n")
+    if json:
+        common.print_json(found.to_json())
+        return
+    for one in notes:
+        print(f"note: {one.message}")
+    table = Table("group", "channels", "least", "median", "most", "distinct")
+    for name, values in found.values.items():
+        ordered = sorted(values)
+        middle = ordered[len(ordered) // 2]
+        table.add_row(
+            name, str(len(values)), *(f"{v:.4g}" for v in (ordered[0], middle, ordered[-1])), str(len(set(values)))
+        )
+    common.print_table(table)
+    looked = f"on {found.images} training images" if found.images else "by its weights alone"
+    print(f"{criterion} {looked}; wrote {target}")
+
+
+@compress_app.command("prune")
+def prune(
+    run: ModelPath,
+    scores: Annotated[
+        Path | None, typer.Option(help="A file of scores (default: scores.json beside the model).")
+    ] = None,
+    ratio: Annotated[float | None, typer.Option(help="Share of every group's channels to remove.")] = None,
+    ratios: Annotated[list[str] | None, typer.Option(help="GROUP=SHARE, other groups stay whole. Repeatable.")] = None,
+    budget_kb: Annotated[float | None, typer.Option(help="What the whole model may take, in 10^3 bytes.")] = None,
+    calibrate: Calibrate = 1280,
+    out: Out = None,
+    data: DataRoot = None,
+    json: AsJson = False,
+) -> None:
+    """Remove the channels with the lowest scores, with norms, statistics and what reads them; estimate the norms again."""
+    from saccade.compress import prune_, read_scores, recalibrate_, thaw_
+    from saccade.compress.pipeline import accuracy, make_plan, training_images
+    from saccade.measure import model_size
+    from saccade.models import load_model, model_info, save_model
+    from saccade.train.recipe import PruneSettings
+
+    if sum(value is not None for value in (ratio, ratios, budget_kb)) != 1:
+        raise ValueError("how much? give one of --ratio, --ratios and --budget-kb")
+    settings = PruneSettings(ratio=ratio, ratios=_shares(ratios) if ratios else None, budget_kb=budget_kb)
+    file, recipe = common.open_run(run)
+    if recipe is None:
+        raise ValueError(f"{run}: pruning needs a run directory, for its images")
+    network, info = load_model(file), model_info(file)
+    splits = common.splits_for(recipe, None, data)
+    plan = make_plan(network, read_scores(scores or file.with_name("scores.json")), settings)
+    found: dict[str, Any] = {"model": str(file), "bytes_before": model_size(network).bits / 8}
+    found["validation_before"] = accuracy(network, splits.validation)
+    found["kept"] = prune_(network, plan)
+    thaw_(network)
+    if calibrate:
+        recalibrate_(network, training_images(splits, calibrate, recipe.seed))
+    found |= {"bytes_after": model_size(network).bits / 8, "validation_after": accuracy(network, splits.validation)}
+    target = out or file.with_name("pruned.safetensors")
+    save_model(network, target, info["classes"], info["input"])
+    found["file"] = str(target)
+    if json:
+        common.print_json(found)
+        return
+    print(f"channels kept: {plan}")
+    _say_change(found)
+    print(f"wrote {target}; go on with: saccade compress finetune {target}")
+
+
+def _shares(ratios: list[str]) -> dict[str, float]:
+    shares: dict[str, float] = {}
+    for one in ratios:
+        name, equals, value = one.rpartition("=")
+        try:
+            shares[name] = float(value)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise ValueError(f"--ratios {one!r}: write GROUP=SHARE, e.g. stem=0.3")
+    return shares
+
+
+@compress_app.command("finetune")
+def finetune(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file: quantised, pruned, ...")],
+    like: Annotated[
+        Path | None,
+        typer.Option(help="Run whose data and training settings are used (default: the one that MODEL lies in)."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory (default: finetune beside the model).")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a key: train.epochs=5, train.lr=1e-3. Repeatable.")
+    ] = None,
+    teacher: Annotated[Path | None, typer.Option(help="A model file to learn from as well.")] = None,
+    method: Annotated[str, typer.Option(help="What to learn from the teacher: mpfd, rates or logits.")] = "mpfd",
+    data: DataRoot = None,
+    json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Train a changed model on, score it once on the test set, write its report. Interrupted, the same command goes on."""
+    from saccade.cli.stages import STAGES, teach
+    from saccade.compress.pipeline import finetune_recipe
+    from saccade.report import write_report
+    from saccade.train import Interrupted, override, train
+    from saccade.train.recipe import parse
+
+    _, recipe = common.open_run(like or model)
+    if recipe is None:
+        raise ValueError(f"{model}: lies in no run directory; name one with --like, for its images and settings")
+    raw = finetune_recipe(recipe, model, {}).model_dump(mode="json")
+    if teacher is not None:
+        raw["teacher"] = {"model": str(teacher), "method": method}
+    changes = [*(settings or []), *([f"data.root={data}"] if data is not None else [])]
+    plan = parse(override(raw, changes), "finetune")
+    directory = out or model.with_name("finetune")
+    try:
+        resume = (directory / "checkpoints" / "last").exists() and not (directory / "summary.json").exists()
+        summary = train(plan, directory, resume=resume, stages=STAGES, teach=teach, quiet=quiet)
+    except Interrupted as stop:
+        raise Interrupted(f"{stop}; give the same command again to go on") from None
+    page = write_report(directory)
+    if json:
+        common.print_json(summary)
+        return
+    print(f"test accuracy {summary['test_accuracy']:.2%} ({summary['test_correct']} of {summary['test_total']})")
+    print(f"report {page}")
+
+
+@compress_app.command("size")
+def size(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file, a packed file, or a run directory.")],
+    preset: Annotated[str, typer.Option(help="paper_qp, paper_s2nn, or exact (the file alone).")] = "paper_qp",
+    export: Annotated[Path | None, typer.Option(help="Write the packed file here.")] = None,
+    json: AsJson = False,
+) -> None:
+    """What the learnt numbers of a model take, by kind, and what its packed file weighs to the byte."""
+    import tempfile
+
+    import torch
+
+    from saccade.compress import save_packed
+    from saccade.measure import exact_size, model_size
+    from saccade.models import load_model, model_info
+
+    file = model / "model.safetensors" if model.is_dir() else model
+    if common.is_packed(file):
+        if export is not None:
+            raise ValueError(f"{file}: is a packed file already")
+        found: dict[str, Any] = {"file": str(file), "exact": asdict(exact_size(file))}
+    else:
+        network, info = load_model(file), model_info(file)
+        sample = torch.rand(2, *info["input"], generator=torch.Generator().manual_seed(0)) if info["input"] else None
+        with tempfile.TemporaryDirectory() as folder:
+            target = export or Path(folder) / "packed.safetensors"
+            save_packed(network, target, sample, info["classes"], info["input"])
+            found = {"file": str(export) if export else None, "exact": asdict(exact_size(target))}
+        if preset != "exact":
+            counted = model_size(network, preset)
+            found["counted"] = {"preset": preset, "bits": counted.bits, "by_kind": counted.by_kind()}
+        found["parameters"] = sum(p.numel() for p in network.parameters())
+    if json:
+        common.print_json(found)
+        return
+    if "counted" in found:
+        for kind, bits in found["counted"]["by_kind"].items():
+            print(f"{kind:<9} {bits / 8:>14,.1f} bytes")
+        total = found["counted"]["bits"]
+        print(f"{preset:<9} {total / 8:>14,.1f} bytes ({total / 8e6:.2f} MB, {total / 1e6:.2f} Mbit)")
+    exact = found["exact"]
+    print(f"packed    {exact['total']:>14,} bytes: {exact['payload']:,} of numbers, {exact['header']:,} of header")
+    if found["file"]:
+        print(f"{'is' if 'counted' not in found and 'parameters' not in found else 'wrote'} {found['file']}")
