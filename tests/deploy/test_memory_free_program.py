@@ -18,9 +18,12 @@ from saccade.layers import (
     BatchNorm2d,
     Conv2d,
     QuantizeConfig,
+    SubBitConfig,
     memory_free_,
     quantize_,
     quantize_membranes_,
+    subbit_,
+    unquantize_,
 )
 from saccade.models import create_model
 from saccade.neurons import MembraneConfig, MemoryFree, MemoryFreeConfig, neuron
@@ -81,6 +84,7 @@ CASES = {
         MemoryFreeConfig("sliding", order=20, learn=False),
         QuantizeConfig("vanilla", 2, skip=("layers.0", "head")),
     ),
+    "rows, learned step": ("rows_mlp", LEAK, QuantizeConfig("lsq", 3, skip=("layers.0", "head"))),
     "images, 1 bit": ("vgg_small", LEAK, QuantizeConfig("binary", 1)),
     "images, 2 bits, sliding": (
         "vgg_small",
@@ -224,10 +228,13 @@ def test_what_cannot_be_lowered_is_named():
     ):
         with pytest.raises(ValueError, match=message):
             lower(*build(free=free))
-    with pytest.raises(ValueError, match="layers.3 has full weights; lowering needs quantize_ with rescaw"):
+    with pytest.raises(ValueError, match="layers.3 has full weights; lowering needs quantize_ first, e.g. with rescaw"):
         lower(*build(quantize=QuantizeConfig("rescaw", 1, skip=("layers.0", "layers.3", "head"))))
-    with pytest.raises(ValueError, match="layers.3 has weights of the form LSQ"):
-        lower(*build(quantize=QuantizeConfig("lsq", 3, skip=("layers.0", "head"))))
+    codebook, y = build("vgg_small", quantize=QuantizeConfig("rescaw", 2))
+    unquantize_(codebook)
+    subbit_(codebook, SubBitConfig(eta=4))
+    with pytest.raises(ValueError, match=r"layers.1 has weights of the form \w+; lowering needs quantize_ first"):
+        lower(codebook.eval(), y)
     lif = create_model("rows_mlp").eval()
     with pytest.raises(ValueError, match=r"layers.2 is a LIF; memory_free_\(model, ...\) makes it memory-free"):
         lower(lif, torch.rand(2, 1, 8, 8))

@@ -16,6 +16,7 @@ from saccade.layers import (
 )
 from saccade.measure import profile
 from saccade.models import create_model, fuse, load_model, save_model
+from saccade.models.channels import channel_groups, narrow
 from saccade.models.transforms import apply_transform
 from saccade.neurons import LIF, MembraneConfig, MemoryFree, MemoryFreeConfig, QuantizedMembraneLIF, Spiking, Triangle
 from saccade.verify import verify, wake
@@ -195,6 +196,20 @@ def test_norms_fold_before_memory_free_neurons_but_into_no_threshold_of_theirs()
         assert fuse(model.eval(), x).total_mismatch < 1e-3
         with pytest.raises(ValueError, match="stem_neuron: no threshold of a .* can hold a norm; fold into 'conv'"):
             fuse(model, x, into="threshold")
+
+
+def test_leaks_follow_the_channels_that_pruning_keeps():
+    model, x = create_model("vgg_small", T=3, channels=(4, 5, 6, 5, 4, 6), image_size=16), torch.rand(3, 2, 3, 16, 16)
+    memory_free_(model, MemoryFreeConfig(per="channel"))
+    group, description = next((name, g) for name, g in channel_groups(model).items() if "layers.6" in g.neurons)
+    leaks = model.layers[6].rho
+    with torch.no_grad():
+        leaks.copy_(torch.linspace(-1, 1, len(leaks)))
+    assert description.neurons == ("layers.6",)
+    narrow(model, {group: [0, 2, 3]})
+    assert torch.equal(model.layers[6].rho, leaks[[0, 2, 3]])
+    wake(model, x)
+    assert all(0.02 < rate < 0.6 for rate in rates(model.eval(), x).values())
 
 
 def test_rows_are_shown_one_a_step():

@@ -24,10 +24,10 @@ def lower(model: nn.Module, x: Tensor) -> Program:
     """Lower a trained chain of (convolution or linear layer, batch norm, memory-free neurons) to integers.
 
     ``x`` is a sample input, ``[N, C, H, W]`` or ``[T, N, C, H, W]``; it tells the order of the layers and their sizes. The
-    layers between the first neurons and the read-out need quantised weights (``quantize_``) and mixing by powers of two: "leak" with lambda = 1/2, or "sliding" with its first taps, both with
-    ``learn=False`` in training. Max pooling becomes an OR. The first layer sees pixels and the read-out gives logits: both
-    stay in float64. The integers reproduce the spikes of the model in float64; what is left is rounding within 1e-15 of a
-    threshold.
+    layers between the first neurons and the read-out need quantised weights (``quantize_``) and mixing by powers of two:
+    "leak" with lambda = 1/2, or "sliding" with its first taps, both with ``learn=False`` in training. Max pooling becomes an
+    OR. The first layer sees pixels and the read-out gives logits: both stay in float64. The integers reproduce the spikes
+    of the model in float64; what is left is rounding within 1e-15 of a threshold.
 
     Raises ValueError naming the layer that stands in the way and what to do about it. The model is left as it is.
     """
