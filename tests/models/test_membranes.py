@@ -143,6 +143,8 @@ def test_nonsense_is_refused_and_leaves_the_model_alone():
         apply_transform(model, "memory_free", {"lambda": 0.5})
     with pytest.raises(ValueError, match="unknown surrogate 'Atan'; known: ATan, Sigmoid"):
         apply_transform(model, "memory_free", {"surrogate": {"name": "Atan"}})
+    with pytest.raises(ValueError, match="a surrogate is a mapping such as {name: ATan, alpha: 2.0}, got 'atan'"):
+        apply_transform(model, "memory_free", {"surrogate": "atan"})
     with pytest.raises(ValueError, match="quantize_membranes: .*unexpected keyword argument 'bit'"):
         apply_transform(model, "quantize_membranes", {"bit": 4})
     with pytest.raises(ValueError, match="membrane bits must be 2 to 8, got 9"):
@@ -161,6 +163,8 @@ def test_nonsense_is_refused_and_leaves_the_model_alone():
         quantize_membranes_(LIF())
     with pytest.raises(ValueError, match="give T"):
         memory_free_(nn.Sequential(LIF()), MemoryFreeConfig("masked"))
+    with pytest.raises(ValueError, match="1 has a threshold for each channel, which may hold a folded norm"):
+        memory_free_(nn.Sequential(Linear(2, 2), LIF(v_th=(0.5, 1.0))))
     with pytest.raises(ValueError, match="0: no layer lies before it to tell its channels"):
         memory_free_(nn.Sequential(LIF(), Linear(2, 2)), MemoryFreeConfig(per="channel"))
     with pytest.raises(ValueError, match=r"gate.*masked mixing does not fit; use leak or sliding"):

@@ -189,8 +189,9 @@ def test_the_kernel_says_what_does_not_fit():
         ({"mode": "full"}, "mode must be one of leak, masked, sliding, got 'full'"),
         ({"mode": "masked", "per": "channel"}, "per='channel' is for mode='leak'"),
         ({"decay": 1.0}, "inside it to be learned, got 1"),
-        ({"order": 0}, "order must be at least 1 step"),
-        ({"T": 0}, "T must be at least 1"),
+        ({"order": 0}, "order must be a whole number of steps, at least 1, got 0"),
+        ({"order": 2.5}, "order must be a whole number"),
+        ({"T": 0}, "T must be a whole number of steps, at least 1, got 0"),
         ({"v_th": float("nan")}, "v_th must be finite"),
     ],
 )

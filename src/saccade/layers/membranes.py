@@ -20,7 +20,8 @@ def memory_free_(model: nn.Module, config: MemoryFreeConfig | None = None) -> tu
     ``restore_membranes_``. Noted in ``model.transforms``, so that model files replay it.
 
     Raises ValueError, with the model untouched, for a model whose neurons are memory-free or quantised already, without
-    LIF neurons or with others, that is a neuron itself, of another T, or (masked) with gates that fire in a single step.
+    LIF neurons or with others, that is a neuron itself, of another T, with thresholds that hold folded norms, or (masked)
+    with gates that fire in a single step.
     """
     config = config or MemoryFreeConfig()
     surrogate = None if config.surrogate is None else surrogate_to(config.surrogate)
@@ -33,6 +34,11 @@ def memory_free_(model: nn.Module, config: MemoryFreeConfig | None = None) -> tu
 def attach_memory_free(model: nn.Module, config: MemoryFreeConfig) -> tuple[str, ...]:
     """``memory_free_`` without the note."""
     neurons = _plain_neurons(model)
+    folded = next((path for path, lif in neurons.items() if isinstance(lif.config.v_th, tuple)), None)
+    if folded is not None:
+        raise ValueError(
+            f"{folded} has a threshold for each channel, which may hold a folded norm; make it memory-free before folding"
+        )
     if config.mode == "masked":
         T = getattr(model, "T", None)
         if config.T is None and T is None:

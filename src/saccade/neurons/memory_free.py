@@ -46,10 +46,10 @@ class MemoryFreeConfig:
             raise ValueError(f"per='channel' is for mode='leak'; {self.mode} mixes a whole layer alike")
         if not 0 <= self.decay <= 1 or (self.learn and self.mode == "leak" and not 0 < self.decay < 1):
             raise ValueError(f"decay must be in [0, 1], and inside it to be learned, got {self.decay}")
-        if self.order < 1:
-            raise ValueError(f"order must be at least 1 step, got {self.order}")
-        if self.T is not None and self.T < 1:
-            raise ValueError(f"T must be at least 1, got {self.T}")
+        if not isinstance(self.order, int) or self.order < 1:
+            raise ValueError(f"order must be a whole number of steps, at least 1, got {self.order}")
+        if self.T is not None and (not isinstance(self.T, int) or self.T < 1):
+            raise ValueError(f"T must be a whole number of steps, at least 1, got {self.T}")
         if not math.isfinite(self.v_th):
             raise ValueError(f"v_th must be finite, got {self.v_th}")
 

@@ -136,6 +136,8 @@ SURROGATES = {kind.__name__: kind for kind in (ATan, Sigmoid, Triangle, Rectangl
 
 def surrogate_from(found: Mapping[str, Any]) -> Surrogate:
     """A surrogate from ``{"name": "ATan", "alpha": 2.0}``, as model files and recipes hold it. Raises ValueError."""
+    if not isinstance(found, Mapping):
+        raise ValueError(f"a surrogate is a mapping such as {{name: ATan, alpha: 2.0}}, got {found!r}")
     fields = dict(found)
     name = fields.pop("name", None)
     if name not in SURROGATES:
