@@ -71,7 +71,7 @@ NEURONS: dict[str, tuple[str, list[dict[str, Any]]]] = {  # a preset, and what i
     "memory-free, masked": free(mode="masked"),
     "memory-free, sliding, order 4": free(mode="sliding", order=4),
 }
-PICTURES = ("LIF, hard reset", "Q-SNN membrane, 8 bits", "Q-SNN membrane, 2 bits", "memory-free, masked")
+PICTURES = ("LIF, hard reset", "Q-SNN membrane, 2 bits", "memory-free, masked")
 
 
 def digits_recipe(neuron: str, seed: int, lr: float = RATE) -> dict[str, Any]:
