@@ -98,8 +98,8 @@ def times(part: dict[str, Any], name: str) -> str:
         rows.append([neuron, *cells])
     shape = ", ".join(map(str, part["shape"]))
     text = (
-        f"**Time of a training step** of one layer, forward and backward, [T, {shape}] float32, in milliseconds: median "
-        f"[quartiles] of {part['repeats']} turns taken in one process, and the ratio to the plain loop over time."
+        f"**Time of a training step** of one layer, forward and backward, [T, {shape}] float32, in milliseconds of "
+        f"processor time: median [quartiles] of {part['repeats']} turns taken in one process, and the ratio to the plain loop."
     )
     return "\n\n".join([text, table(["neuron", *(f"T = {T}" for T in steps)], rows), source(part, name)])
 
