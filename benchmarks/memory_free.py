@@ -3,7 +3,8 @@
     python benchmarks/memory_free.py digits      the digits a row a step, every kind of neuron; about ten minutes
     python benchmarks/memory_free.py cifar10     a fixed subset of CIFAR-10 (SACCADE_DATA); about twenty minutes
     python benchmarks/memory_free.py integers    the runs of digits with a fixed leak, in integers on the whole test set
-    python benchmarks/memory_free.py time        forward and backward of a layer; about two minutes
+    python benchmarks/memory_free.py time        forward and backward of a layer; a minute
+    python benchmarks/memory_free.py state       bytes kept between steps
 
 Each writes its part of results/memory-free.json. One thread. An interrupted series goes on where it stopped.
 
@@ -270,7 +271,7 @@ def states() -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("choose", "digits", "integers", "cifar10", "time"))
+    parser.add_argument("part", choices=("choose", "digits", "integers", "cifar10", "time", "state"))
     parser.add_argument("--runs", type=Path, default=Path("runs/memory-free"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
@@ -282,7 +283,9 @@ def main() -> None:
     elif part == "integers":
         found = integers(arguments.runs, arguments.seeds)
     elif part == "time":
-        found = timings() | {"state": states()}
+        found = timings()
+    elif part == "state":
+        found = {"rows": states()}
     else:
         found = accuracies(part, arguments.runs, arguments.seeds)
     env = environment()

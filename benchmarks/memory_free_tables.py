@@ -28,7 +28,9 @@ def section(name: str, found: dict[str, Any]) -> str:
     if "integers" in found:
         parts.append(integers(found["integers"]))
     if "time" in found:
-        parts += [times(found["time"], name), state(found["time"]["state"])]
+        parts.append(times(found["time"], name))
+    if "state" in found:
+        parts.append(state(found["state"]["rows"]))
     return "\n\n".join(parts)
 
 
@@ -119,6 +121,6 @@ def state(rows: list[dict[str, Any]]) -> str:
     head = ["stored between steps", *(f"{n}, T = {next(r['T'] for r in rows if r['network'] == n)}" for n in networks)]
     text = (
         "**State** of the two networks above, bytes a sample. In flight: spike bits on their way from a layer to the next. "
-        "Event-driven: T bits for each input of a layer, and a 32-bit potential for each of the first neurons, fed by pixels."
+        "Event-driven: T bits for each input of a layer, and 32-bit potentials of the first neurons unless the picture stands still."
     )
     return "\n\n".join([text, table(head, made)])

@@ -119,6 +119,9 @@ def test_a_still_picture_is_lowered_too():
     model, x = build("vgg_small", quantize=QuantizeConfig("rescaw", 1))
     wake(model, x[:1].expand(4, -1, -1, -1, -1))
     program = lower(model, x[0])
+    assert program.still
+    assert not lower(model, x).still
+    assert state_bytes(program, "async").layers["stem_neuron"].persistent_bits == 0
     expected, logits = spikes_of(model, x[0])
     found = run_parallel(program, program.first(x[0]))
     assert same(found, expected)

@@ -50,14 +50,15 @@ def lower(model: nn.Module, x: Tensor) -> Program:
             f"{first.path} is a {type(first.module).__name__}; memory_free_(model, ...) makes it memory-free"
         )
     layers = [_layer(steps[a + 1 : b + 1], steps[a].output, T) for a, b in pairwise(places)]
-    return Program(
-        T, _Front(own, first.module), first.path, tuple(layers), _Readout(head), getattr(model, "readout", "") == "last"
-    )
+    still = first.source.stride(0) == 0  # one picture, shown T times
+    last = getattr(model, "readout", "") == "last"
+    return Program(T, _Front(own, first.module), first.path, still, tuple(layers), _Readout(head), last)
 
 
 class _Step(NamedTuple):
     path: str
     module: Any
+    source: Tensor
     output: Tensor
 
 
@@ -72,13 +73,13 @@ def _chain(model: nn.Module, x: Tensor) -> list[_Step]:
 
     def hook(path: str) -> Any:
         def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            source = steps[-1].output if steps else x
-            if inputs[0].untyped_storage().data_ptr() != source.untyped_storage().data_ptr():
-                before = f"not the output of {steps[-1].path}" if steps else "not the input of the model"
-                raise ValueError(f"{path}: its input is {before} as it is: only chains of layers can be lowered")
+            before = steps[-1].output if steps else x
+            if inputs[0].untyped_storage().data_ptr() != before.untyped_storage().data_ptr():
+                other = f"not the output of {steps[-1].path}" if steps else "not the input of the model"
+                raise ValueError(f"{path}: its input is {other} as it is: only chains of layers can be lowered")
             if isinstance(module, MemoryFree | nn.Conv2d | nn.Linear) and any(step.path == path for step in steps):
                 raise ValueError(f"{path} is called more than once: only chains of layers can be lowered")
-            steps.append(_Step(path, module, output))
+            steps.append(_Step(path, module, inputs[0], output))
 
         return note
 
@@ -94,12 +95,12 @@ def _chain(model: nn.Module, x: Tensor) -> list[_Step]:
 
 def _layer(steps: list[_Step], before: Tensor, T: int) -> IntegerLayer:
     """[max pool] - convolution or linear - [norm] - neuron, after the spikes ``before``."""
-    path, neuron, fired = steps[-1]
+    path, neuron, _, fired = steps[-1]
     if not isinstance(neuron, MemoryFree):
         raise ValueError(f"{path} is a {type(neuron).__name__}; memory_free_(model, ...) makes it memory-free")
     order = _order(path, neuron, T)
     pool, weighted, norm = 1, None, None
-    for where, module, _ in steps[:-1]:
+    for where, module, _, _ in steps[:-1]:
         if isinstance(module, MaxPool2d) and weighted is None and pool == 1:
             pool = _pool(where, module)
         elif isinstance(module, Conv2d | Linear) and weighted is None:
@@ -216,10 +217,10 @@ class _Readout:
     """What comes after the last neurons, in float64."""
 
     def __init__(self, steps: list[_Step]) -> None:
-        for path, module, _ in steps:
+        for path, module, _, _ in steps:
             if not isinstance(module, AvgPool2d | MaxPool2d | Linear | Dropout | nn.Identity | nn.Flatten):
                 raise ValueError(f"{path}: a {type(module).__name__} after the last neurons cannot be lowered")
-        self.modules = [module for _, module, _ in steps]
+        self.modules = [step.module for step in steps]
 
     def __call__(self, s: Tensor) -> Tensor:
         with torch.no_grad():

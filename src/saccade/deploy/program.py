@@ -82,7 +82,8 @@ class IntegerLayer:
 class Program:
     """A lowered network: a float64 front that makes the first spikes, integer layers, a float64 read-out.
 
-    ``first(x)``: spikes uint8 ``[T, N, ...]`` of the first neurons, whose inputs are pixels; they are called ``first_name``.
+    ``first(x)``: spikes uint8 ``[T, N, ...]`` of the first neurons, whose inputs are pixels; they are called ``first_name``;
+    ``still``: their input is the same at every step.
     ``readout(s)``: logits ``[T, N, K]`` from the spikes of the last layer; ``last``: whether the network's answer is the
     last step or the mean. The schedules of ``saccade.deploy`` map the first spikes to those of every layer, by name.
     """
@@ -90,6 +91,7 @@ class Program:
     T: int
     first: Callable[[Tensor], Tensor]
     first_name: str
+    still: bool
     layers: tuple[IntegerLayer, ...]
     readout: Callable[[Tensor], Tensor]
     last: bool

@@ -46,7 +46,7 @@ def state_bytes(
     "sequential": every neuron stores a potential: of ``bits`` bits, by default 32, or those of a quantised membrane.
     "layer_serial": nothing is kept; T bits a neuron are in flight from a layer to the next.
     "async": ``order`` bits of history for each input of a layer. The first neurons, whose inputs are pixels, keep a potential
-    of 32 bits there (and none if the picture stands still).
+    of 32 bits there, unless the picture stands still: then their potentials are known beforehand.
 
     So "async" saves memory over potentials of b bits only where ``order * inputs < b * outputs``; with 2-bit membranes and
     four steps it does not. Raises ValueError for an unknown schedule or a model without ``x``.
@@ -88,7 +88,7 @@ def _of_program(program: Program, schedule: str, bits: int | None) -> StateBytes
         return StateBytes({name: LayerState((bits or 32) * n, n) for name, n in outputs.items()})
     if schedule == "layer_serial":
         return StateBytes({name: LayerState(0, program.T * n) for name, n in outputs.items()})
-    found = {program.first_name: LayerState(32 * first, first)}
+    found = {program.first_name: LayerState(0 if program.still else 32 * first, first)}
     for layer in program.layers:
         inputs = math.prod(layer.pooled(torch.zeros(layer.inputs)).shape)
         found[layer.name] = LayerState(layer.order * inputs, outputs[layer.name])
