@@ -121,6 +121,6 @@ def state(rows: list[dict[str, Any]]) -> str:
     head = ["stored between steps", *(f"{n}, T = {next(r['T'] for r in rows if r['network'] == n)}" for n in networks)]
     text = (
         "**State** of the two networks above, bytes a sample. In flight: spike bits on their way from a layer to the next. "
-        "Event-driven: T bits for each input of a layer, and 32-bit potentials of the first neurons unless the picture stands still."
+        "Event-driven: T bits for each input of a layer, and 32-bit potentials of the first neurons (not for a still picture)."
     )
     return "\n\n".join([text, table(head, made)])
