@@ -84,6 +84,7 @@ CASES = {
         MemoryFreeConfig("sliding", order=20, learn=False),
         QuantizeConfig("vanilla", 2, skip=("layers.0", "head")),
     ),
+    "rows, DoReFa": ("rows_mlp", LEAK, QuantizeConfig("dorefa", 3, skip=("layers.0", "head"))),
     "rows, learned step": ("rows_mlp", LEAK, QuantizeConfig("lsq", 3, skip=("layers.0", "head"))),
     "images, 1 bit": ("vgg_small", LEAK, QuantizeConfig("binary", 1)),
     "images, 2 bits, sliding": (
