@@ -33,7 +33,7 @@ ROWS = QuantizeConfig("balanced_binary", 1, skip=("layers.0", "head"))
 LEAK = MemoryFreeConfig(learn=False)
 
 
-def build(name="rows_mlp", free=LEAK, quantize=ROWS, negative=True, **kwargs):
+def build(name="rows_mlp", free=LEAK, quantize=ROWS, **kwargs):
     """A woken network, some of whose norms have a negative scale, and frames for it."""
     torch.manual_seed(0)
     sizes = {
@@ -46,14 +46,15 @@ def build(name="rows_mlp", free=LEAK, quantize=ROWS, negative=True, **kwargs):
     x = torch.rand(model.T, 3, model.in_channels, size, size, generator=generator)
     quantize_(model, quantize)
     memory_free_(model, free)
-    norms = [m for m in model.modules() if isinstance(m, BatchNorm1d | BatchNorm2d)]
     with torch.no_grad():
-        for norm in norms if negative else ():
-            norm.weight[::3] *= -1
+        for module in model.modules():
+            if isinstance(module, BatchNorm1d | BatchNorm2d):
+                module.weight[::3] *= -1
     wake(model, x)
     with torch.no_grad():
-        for p in (p for m in model.modules() if isinstance(m, MemoryFree) for p in [m.theta]):
-            p.add_(0.03)
+        for module in model.modules():
+            if isinstance(module, MemoryFree):
+                module.theta.add_(0.03)
     return model.eval(), x
 
 
