@@ -2,12 +2,12 @@
 
     python benchmarks/compression.py --runs runs/compression --out results/compression.json [--seeds 0 1 2]
 
-Protocol: 8,000 training and 2,000 validation images (fixed, class by class), the whole test set scored once a trained network;
-``vgg_small`` with widths 16 to 64, T = 2; 8 epochs of AdamW, crop and flip; after pruning 3 more with half the learning rate.
-Not every combination: with SVS, weights of 32, 8, 4 and 2 bits by the vanilla quantiser and ReScaW, at two shares of removed
-channels; with ReScaW at 4 bits, SVS, SCA, L1 and random; without pruning also LSQ, DoReFa, binary weights and the sub-bit
-ones, those of 0.67 and 0.44 bits with and without OS-Quant and MPFD (teacher: the 32-bit network of the same seed). An interrupted series goes on
-where it stopped. Needs CIFAR-10 (SACCADE_DATA).
+Protocol: 8,000 training and 2,000 validation images (fixed, class by class), the whole test set scored once a trained
+network; ``vgg_small`` with widths 16 to 64, T = 2; 8 epochs of AdamW, crop and flip; after pruning 3 more with half the
+learning rate. Not every combination: with SVS, weights of 32, 8, 4 and 2 bits by the vanilla quantiser and ReScaW, at two
+shares of removed channels; with ReScaW at 4 bits, SVS, SCA, L1 and random; without pruning also LSQ, DoReFa, binary weights
+and the sub-bit ones, those of 0.67 and 0.44 bits with and without OS-Quant and MPFD (teacher: the 32-bit network of the
+same seed). An interrupted series goes on where it stopped. Needs CIFAR-10 (SACCADE_DATA).
 """
 
 from __future__ import annotations

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from saccade.layers import Conv2d, Linear, QuantizeConfig, quantize_, unquantize_
-from saccade.measure import model_size
+from saccade.layers import Conv2d, Linear, QuantizeConfig, SubBitConfig, quantize_, subbit_, unquantize_
+from saccade.measure import bit_operations, model_size, profile, shared_operations
 from saccade.models import create_model
 from saccade.models.vgg import VGG16, VGGSNN
+from saccade.verify import wake
 
 
 def built(name, **options):
@@ -105,3 +106,91 @@ def test_size_by_kind():
         "bias": 32 * 10,
     }
     assert model_size(model).bits == sum(found.values())
+
+
+S2NN_SIZES = {  # Mbit at 0.67, 0.56, 0.44 bits a weight; then binary and full, as printed
+    ("resnet19", 10): (8.92, 7.55, 6.05, 13.04, 400.07),
+    ("resnet19", 100): (10.40, 9.03, 7.53, 14.52, 401.55),
+    ("vggsnn", 10): (7.86, 6.85, 5.74, 10.91, 296.60),
+}
+
+
+@pytest.mark.parametrize(("name", "classes"), S2NN_SIZES)
+def test_published_sizes_of_s2nn(name, classes):
+    """All nine, the binary rows and the full ones (5.745 prints as 5.74, and 401.544 as 401.55)."""
+    *below, one, whole = S2NN_SIZES[name, classes]
+    for eta, printed in zip((6, 5, 4), below, strict=True):
+        model = create_model(name, num_classes=classes)
+        subbit_(model, SubBitConfig(eta))
+        assert model_size(model, "paper_s2nn").bits / 1e6 == pytest.approx(printed, abs=0.0075)
+    model = built(name, num_classes=classes)
+    quantize_(model, QuantizeConfig("binary", 1))
+    for preset in ("paper_qp", "paper_s2nn"):
+        assert model_size(model, preset).bits / 1e6 == pytest.approx(one, abs=0.0051)
+    unquantize_(model)
+    assert model_size(model).bits / 1e6 == pytest.approx(whole, abs=0.0065)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "exact"),
+    [
+        ("resnet19", 10, (8.949, 7.576, 6.206)),
+        ("resnet19", 100, (10.426, 9.054, 7.683)),
+        ("vggsnn", 10, (7.838, 6.812, 5.787)),
+    ],
+)
+def test_s2nn_by_its_own_formula(name, classes, exact):
+    """eta a kernel, the codebooks, 1x1 kernels at a bit: what a file holds."""
+    for eta, megabits in zip((6, 5, 4), exact, strict=True):
+        model = create_model(name, num_classes=classes)
+        subbit_(model, SubBitConfig(eta))
+        assert model_size(model).bits / 1e6 == pytest.approx(megabits, abs=0.0006)
+
+
+RESNET18 = [(64, 64, 56)] * 4 + [(64, 128, 28), *[(128, 128, 28)] * 3] + [(128, 256, 14), *[(256, 256, 14)] * 3]
+RESNET18 += [(256, 512, 7), *[(512, 512, 7)] * 3]
+
+
+def test_published_rows_of_the_parent():
+    """Sub-bit ResNet-18 on ImageNet: BOPs 1.677, 0.883, 0.501, 0.297 G and 10.99, 7.324, 6.103, 4.882 Mbit of 3x3 kernels."""
+    kernels = sum(a * b for a, b, _ in RESNET18)
+    assert kernels * 9 / 1e6 == pytest.approx(10.99, abs=0.0051)
+    for eta, giga, megabits in ((6, 0.883, 7.324), (5, 0.501, 6.103), (4, 0.297, 4.882)):
+        found = sum(shared_operations(a, b, 9, side**2, eta) for a, b, side in RESNET18) / 1e9
+        assert found == pytest.approx(giga, abs=0.001)
+        assert kernels * eta / 1e6 == pytest.approx(megabits, abs=0.0011)
+    assert sum(shared_operations(a, b, 9, side**2, 9) for a, b, side in RESNET18) / 1e9 == pytest.approx(
+        1.677, abs=0.001
+    )
+
+
+def test_presets_are_named():
+    with pytest.raises(
+        ValueError, match="unknown preset 'mine'; known: paper_qp, paper_s2nn; exact sizes are of packed files"
+    ):
+        model_size(built("vggsnn"), "mine")
+
+
+def test_bit_operations_by_hand():
+    """One layer of 4 bits after the stem: multiply-accumulates times bits, words of 64 channels, exact and approximate sums."""
+    torch.manual_seed(0)
+    model = create_model("vgg_small", channels=(6, 70, 8, 8, 8, 8), T=3).eval()
+    quantize_(model, QuantizeConfig("rescaw", 4))
+    subbit_sized = create_model("vgg_small", channels=(6, 70, 8, 8, 8, 8), T=3).eval()
+    subbit_(subbit_sized, SubBitConfig(4))
+    x = torch.rand(2, 3, 32, 32)
+    wake(model, x)
+    found = bit_operations(model, profile(model, x))
+    assert "stem.0" not in found  # fed by pixels
+    first, second = found["layers.1"], found["layers.4"]
+    assert first.ace == 3 * 16**2 * 6 * 70 * 9 * 4
+    assert first.words == 3 * 16**2 * 70 * 9 * 1 * 4
+    assert second.words == 3 * 16**2 * 8 * 9 * 2 * 4  # 70 channels are two words
+    assert second.patch_words == 3 * 16**2 * 9 * 2
+    assert 0 < first.sops < first.approximate_sops < first.ace / 4  # borders have a smaller fan-out
+    assert first.sops == pytest.approx(first.approximate_sops, rel=0.15)
+    assert first.shared is None
+    wake(subbit_sized, x)
+    shared = bit_operations(subbit_sized, profile(subbit_sized, x))["layers.1"]
+    assert shared.shared == 3 * 16**2 * (6 * 16 * 9 + 6 * 70 / 2)
+    assert shared.ace == pytest.approx(3 * 16**2 * 6 * 70 * 9 * 4 / 9)

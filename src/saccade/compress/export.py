@@ -102,7 +102,7 @@ def _pack(model: SpikingModel, sample: Tensor | None) -> tuple[dict[str, Tensor]
         if path in follows and module.bias is None:
             taken_up[follows[path]] = scale.double()
         else:
-            tensors[f"{path}.scale"] = scale.float().cpu()
+            tensors[f"{path}.scale"] = scale.float().cpu().contiguous()
         covered |= {f"{path}.weight", *(f"{path}.form.{key}" for key in form.state_dict())}
     for path, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_var is not None:

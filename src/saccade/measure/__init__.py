@@ -1,6 +1,7 @@
 """Spikes, synaptic operations, energy and memory of a model, counted from the tensors that flow through it."""
 
 from saccade.measure.alphabet import Alphabet
+from saccade.measure.bit_operations import BitOperations, bit_operations, shared_operations
 from saccade.measure.energy import CONVENTIONS, ORRC, STANDARD, Bill, Convention, Energy
 from saccade.measure.memory import TrainingMemory, training_memory
 from saccade.measure.orrc import DEFECTS, OrrcGate, OrrcNetwork, OrrcTotals, orrc_energy
@@ -15,6 +16,7 @@ __all__ = [
     "STANDARD",
     "Alphabet",
     "Bill",
+    "BitOperations",
     "Convention",
     "Counts",
     "Energy",
@@ -28,9 +30,11 @@ __all__ = [
     "OrrcTotals",
     "Profile",
     "TrainingMemory",
+    "bit_operations",
     "exact_size",
     "model_size",
     "orrc_energy",
     "profile",
+    "shared_operations",
     "training_memory",
 ]
