@@ -8,6 +8,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from memory_free_tables import section as memory_free
+
 from saccade.train.rundir import write_text
 
 ROOT = Path(__file__).parent.parent
@@ -122,8 +124,9 @@ def run(name: str, found: dict[str, Any]) -> str:
 
 def main() -> None:
     parts = [HEAD.strip()]
+    sections = {"saccade-results-1": residuals, "saccade-run-1": run, "saccade-memory-free-1": memory_free}
     for name, found in load():
-        parts.append({"saccade-results-1": residuals, "saccade-run-1": run}[found["format"]](name, found))
+        parts.append(sections[found["format"]](name, found))
     write_text(ROOT / "docs" / "results.md", "\n\n".join(parts) + "\n")
 
 

@@ -20,8 +20,8 @@ def narrow(name, **kwargs):
     """A registered model with few channels and steps, and frames for it that fit its stem."""
     torch.manual_seed(0)
     accepted = inspect.signature(model_card(name).build).parameters
-    channels = {"vgg16": (4,) * 13, "vggsnn": (4,) * 8}.get(name)
-    small = {"widths": (4, 6, 8, 10), "T": T, "channels": channels, "image_size": 32} | kwargs
+    channels = {"vgg16": (4,) * 13, "vggsnn": (4,) * 8, "vgg_small": (4,) * 6}.get(name)
+    small = {"widths": (4, 6, 8, 10), "T": T, "channels": channels, "image_size": 32, "columns": 16} | kwargs
     model = create_model(name, **{key: value for key, value in small.items() if key in accepted})
     size = 16 if model_card(name).input[1] <= 32 and not channels else 32
     x = torch.rand(model.T, SAMPLES, model.in_channels, size, size, generator=torch.Generator().manual_seed(1))

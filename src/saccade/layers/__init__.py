@@ -5,6 +5,7 @@ from saccade.layers.encode import direct, latency, rate
 from saccade.layers.fold import (
     AdaptiveAvgPool2d,
     AvgPool2d,
+    BatchNorm1d,
     BatchNorm2d,
     Conv2d,
     Dropout,
@@ -13,6 +14,13 @@ from saccade.layers.fold import (
     ThresholdBatchNorm2d,
     fold_norm,
     folded,
+)
+from saccade.layers.membranes import (
+    attach_memory_free,
+    attach_quantized_membranes,
+    memory_free_,
+    quantize_membranes_,
+    restore_membranes_,
 )
 from saccade.layers.packed import set_spike_packing
 from saccade.layers.quantize import (
@@ -32,6 +40,7 @@ __all__ = [
     "CONNECTIONS",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
+    "BatchNorm1d",
     "BatchNorm2d",
     "Blocks",
     "ChannelGate",
@@ -48,16 +57,21 @@ __all__ = [
     "SynAGate",
     "ThresholdBatchNorm2d",
     "TimeGate",
+    "attach_memory_free",
     "attach_quantised",
+    "attach_quantized_membranes",
     "attach_subbit",
     "connect",
     "direct",
     "fold_norm",
     "folded",
     "latency",
+    "memory_free_",
     "quantize_",
+    "quantize_membranes_",
     "rate",
     "recomputed",
+    "restore_membranes_",
     "set_recompute",
     "set_spike_packing",
     "subbit_",

@@ -69,6 +69,20 @@ class BatchNorm2d(nn.BatchNorm2d):
         return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
 
 
+class BatchNorm1d(nn.BatchNorm1d):
+    """``nn.BatchNorm1d`` over ``[T, N, D]``, T folded into the batch."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.dim() != 3:
+            raise ValueError(f"expected [T, N, D], got {list(input.shape)}")
+        x = input.flatten(0, 1)
+        if self.training and running_again():
+            y = F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
+        else:
+            y = super().forward(x)
+        return y.unflatten(0, input.shape[:2])
+
+
 class ThresholdBatchNorm2d(BatchNorm2d):
     """Threshold-dependent batch norm: ``gamma * (alpha * V_th * (x - mean) / sqrt(var + eps)) + beta``.
 

@@ -1,6 +1,6 @@
 """Models by name, and the files they live in."""
 
-from saccade.models import ms_resnet, resnet20, sew_resnet, syna_resnet, vgg  # noqa: F401  (registers the models)
+from saccade.models import ms_resnet, resnet20, rows_mlp, sew_resnet, syna_resnet, vgg  # noqa: F401  (registers the models)
 from saccade.models.base import Normalise, SpikingModel
 from saccade.models.files import load_model, model_info, save_model
 from saccade.models.fuse import Fused, fuse

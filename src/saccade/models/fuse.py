@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from saccade.layers.fold import Conv2d, fold_norm
-from saccade.neurons import LIF
+from saccade.neurons import LIF, Spiking
 
 INTO = ("conv", "threshold")
 
@@ -119,7 +119,7 @@ def _chains(model: nn.Module, x: Tensor, into: str) -> tuple[list[list[str]], di
             made.append((output, path, module))
         fed[path] = inputs[0]
 
-    kinds = (nn.Conv2d, nn.BatchNorm2d, LIF)
+    kinds = (nn.Conv2d, nn.BatchNorm2d, Spiking)
     hooks = [module.register_forward_hook(note) for module in paths if isinstance(module, kinds)]
     try:
         with torch.no_grad():
@@ -144,7 +144,7 @@ def _chains(model: nn.Module, x: Tensor, into: str) -> tuple[list[list[str]], di
     chains: list[list[str]] = []
     left: dict[str, str] = {}
     fires = {
-        maker(path, nn.BatchNorm2d): path for path, m in model.named_modules() if isinstance(m, LIF) and path in fed
+        maker(path, nn.BatchNorm2d): path for path, m in model.named_modules() if isinstance(m, Spiking) and path in fed
     }
     for path, norm in model.named_modules():
         if not isinstance(norm, nn.BatchNorm2d):
@@ -175,7 +175,10 @@ def _neuron_after(model: nn.Module, norm: str, fires: dict[str | None, str]) -> 
         raise ValueError(
             f"{norm}: something lies between the norm and a neuron (a gate, a sum), so no threshold can hold it"
         )
-    config: Any = model.get_submodule(fires[norm]).config  # type: ignore[union-attr]
+    neuron = model.get_submodule(fires[norm])
+    if type(neuron) is not LIF:
+        raise ValueError(f"{fires[norm]}: no threshold of a {type(neuron).__name__} can hold a norm; fold into 'conv'")
+    config: Any = neuron.config
     if config.v_rest != 0 or (config.reset == "hard" and config.v_reset != 0):
         raise ValueError(f"{fires[norm]}: a threshold can hold a norm only where the potential rests and resets at 0")
     return fires[norm]
@@ -187,7 +190,7 @@ def _outputs(model: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     hooks = [
         module.register_forward_hook(lambda m, i, y, path=path: spikes.update({path: y}))
         for path, module in model.named_modules()
-        if isinstance(module, LIF)
+        if isinstance(module, Spiking)
     ]
     try:
         with torch.no_grad():

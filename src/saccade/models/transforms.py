@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from saccade.layers import QuantizeConfig, SpikingShortcut, SubBitConfig, attach_quantised, attach_subbit
+from saccade.layers import (
+    QuantizeConfig,
+    SpikingShortcut,
+    SubBitConfig,
+    attach_memory_free,
+    attach_quantised,
+    attach_quantized_membranes,
+    attach_subbit,
+)
 from saccade.models.base import SpikingModel
 from saccade.models.channels import channel_groups, freeze_scales, narrow, thaw_scales
 from saccade.models.fuse import fold_norms
+from saccade.neurons import MembraneConfig, MemoryFreeConfig
+from saccade.neurons.surrogate import surrogate_from
 
 Transform = Callable[[SpikingModel, dict[str, Any]], None]
 
@@ -68,10 +78,24 @@ def thaw(model: SpikingModel, config: dict[str, Any]) -> None:
     thaw_scales(model)
 
 
+def memory_free(model: SpikingModel, config: dict[str, Any]) -> None:
+    """Make the neurons memory-free by a ``MemoryFreeConfig``. Raises ValueError for keys or values that it does not take."""
+    named = config.get("surrogate")
+    given = {**config, "surrogate": None if named is None else surrogate_from(named)}
+    attach_memory_free(model, settings(MemoryFreeConfig, "memory_free", given))
+
+
+def quantize_membranes(model: SpikingModel, config: dict[str, Any]) -> None:
+    """Quantise the potentials by a ``MembraneConfig``. Raises ValueError for keys or values that it does not take."""
+    attach_quantized_membranes(model, settings(MembraneConfig, "quantize_membranes", config))
+
+
 TRANSFORMS: dict[str, Transform] = {
     "remove_shortcuts": remove_shortcuts,
     "fold_norms": fold_norms,
     "quantize": quantize,
+    "memory_free": memory_free,
+    "quantize_membranes": quantize_membranes,
     "subbit": subbit,
     "prune": prune,
     "thaw_scales": thaw,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -12,8 +10,8 @@ from torch import Tensor, nn
 
 from saccade import kernels
 from saccade.kernels.lif import RESETS
+from saccade.neurons.spiking import Spiking
 from saccade.neurons.surrogate import ATan, Surrogate
-from saccade.neurons.temporal import Temporal
 
 
 @dataclass(frozen=True)
@@ -50,26 +48,22 @@ class LIFConfig:
             raise ValueError(f"reset must be one of {', '.join(RESETS)}, got {self.reset!r}")
 
 
-class LIF(Temporal):
+class LIF(Spiking):
     """Leaky integrate-and-fire neurons, ``[T, N, ...] -> [T, N, ...]`` of zeros and ones.
 
     ``LIF(tau=2.0, v_th=1.0, ...)`` takes the fields of ``LIFConfig``, or a whole one as ``config``. ``role`` marks a
     neuron as a "gate" or a "shortcut" for reports. ``run`` gives everything; ``forward`` and ``step`` just the spikes.
     """
 
-    levels: tuple[float, ...] = (0.0, 1.0)
-
     def __init__(self, config: LIFConfig | None = None, *, role: str = "", **fields: object) -> None:
-        super().__init__()
+        super().__init__(role)
         if config is not None and fields:
             raise ValueError("give either a config or its fields")
         self.config = config or LIFConfig(**fields)  # type: ignore[arg-type]
-        self.role = role
         if self.config.learn_tau:
             self.w = nn.Parameter(torch.tensor(-math.log(self.config.tau - 1)))
         if isinstance(self.config.v_th, tuple):
             self.register_buffer("v_th", torch.tensor(self.config.v_th))
-        self._recorder: list[Tensor] | None = None
 
     def extra_repr(self) -> str:
         return repr(self.config) + (f", role={self.role!r}" if self.role else "")
@@ -107,10 +101,8 @@ class LIF(Temporal):
         return self._run(x, None, last=False)[0]
 
     def _run(self, x: Tensor, state: Tensor | None, last: bool) -> tuple[Tensor, Tensor | None]:
-        recorder = self._recorder
-        spikes, state, potentials = self.run(x, state, last=last, record=recorder is not None)
-        if recorder is not None and potentials is not None:
-            recorder.append(potentials)
+        spikes, state, potentials = self.run(x, state, last=last, record=self.recorded)
+        self.note(potentials)
         return spikes, state
 
     def _channel_thresholds(self, x: Tensor) -> Tensor:
@@ -119,21 +111,3 @@ class LIF(Temporal):
         if x.dim() <= axis or x.shape[axis] != len(v_th):
             raise ValueError(f"{len(v_th)} thresholds do not fit axis {axis} of an input {list(x.shape)}")
         return v_th.view([-1] + [1] * (x.dim() - axis - 1)).to(x.dtype if x.dtype == torch.float64 else torch.float32)
-
-
-@contextlib.contextmanager
-def recording(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
-    """Collect the pre-reset potentials ``[T, N, ...]`` of every LIF of ``model`` by module path, one entry a call.
-
-    >>> with recording(model) as potentials:
-    ...     model(x)
-    """
-    layers = {path: module for path, module in model.named_modules() if isinstance(module, LIF)}
-    potentials: dict[str, list[Tensor]] = {path: [] for path in layers}
-    try:
-        for path, layer in layers.items():
-            layer._recorder = potentials[path]
-        yield potentials
-    finally:
-        for layer in layers.values():
-            layer._recorder = None

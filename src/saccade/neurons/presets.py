@@ -34,6 +34,10 @@ PRESETS: dict[str, LIFConfig] = {
     "tet": LIFConfig(tau=2.0, decay_input=False, v_th=strict(1.0), detach_reset=False, surrogate=Triangle(1.0)),
     # Wei et al. (2025), QP-SNN and S2NN, and (2024), Q-SNN without membrane quantisation: strict threshold, reset not detached.
     "qp": LIFConfig(tau=2.0, decay_input=False, v_th=strict(1.0), detach_reset=False, surrogate=Triangle(1.0)),
+    # The same without its reset: how much of what MFP-QSNN gains comes from dropping it.
+    "qp_no_reset": LIFConfig(
+        tau=2.0, decay_input=False, v_th=strict(1.0), reset="none", detach_reset=False, surrogate=Triangle(1.0)
+    ),
     # MFP-QSNN (2025) in its "leak" form: no reset, the leak learnable from 1/2.
     "memory_free_leak": LIFConfig(tau=2.0, decay_input=False, learn_tau=True, reset="none", surrogate=ATan(2.0)),
 }

@@ -8,8 +8,9 @@ replaced by it has exactly these gradients; tests use that.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -128,3 +129,28 @@ class StraightThrough(Surrogate):
 
     def primitive(self, distance: Tensor) -> Tensor:
         return distance
+
+
+SURROGATES = {kind.__name__: kind for kind in (ATan, Sigmoid, Triangle, Rectangle, Gaussian, StraightThrough)}
+
+
+def surrogate_from(found: Mapping[str, Any]) -> Surrogate:
+    """A surrogate from ``{"name": "ATan", "alpha": 2.0}``, as model files and recipes hold it. Raises ValueError."""
+    if not isinstance(found, Mapping):
+        raise ValueError(f"a surrogate is a mapping such as {{name: ATan, alpha: 2.0}}, got {found!r}")
+    fields = dict(found)
+    name = fields.pop("name", None)
+    if name not in SURROGATES:
+        raise ValueError(f"unknown surrogate {name!r}; known: {', '.join(SURROGATES)}")
+    try:
+        return SURROGATES[name](**fields)
+    except TypeError:
+        raise ValueError(f"the surrogate {name} takes no {', '.join(fields)}") from None
+
+
+def surrogate_to(surrogate: Surrogate) -> dict[str, Any]:
+    """The inverse of ``surrogate_from``. Raises ValueError for a surrogate of one's own, which a file cannot name."""
+    name = type(surrogate).__name__
+    if SURROGATES.get(name) is not type(surrogate):
+        raise ValueError(f"{name} is none of the surrogates that a model file can name: {', '.join(SURROGATES)}")
+    return {"name": name, **vars(surrogate)}
