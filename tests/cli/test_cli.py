@@ -215,6 +215,8 @@ def test_every_packaged_recipe_is_valid_and_its_model_builds():
         recipe = load_recipe(recipe_path(name))
         assert recipe.name == name
         assert recipe.notes
+        if recipe.model.start:  # goes on from another recipe's model file
+            continue
         with torch.device("meta"):
             create_model(recipe.model.name, **recipe.model.kwargs)
 

@@ -108,6 +108,15 @@ def test_sub_bit_with_a_teacher(full, capsys):
     assert len(taught.layers[1].used_weight().sign().flatten(0, 1).flatten(1).unique(dim=0)) <= 16
 
 
+def test_memory_free(full, capsys):
+    out = answer(capsys, "compress", "memory-free", full, "--mode", "masked", "--calibrate", "100")
+    assert out.startswith("6 layers changed\n")
+    network = load_model(full / "memory-free.safetensors")
+    assert network.layers[3].config.T == 2
+    found = json.loads(answer(capsys, "evaluate", full / "memory-free.safetensors", "--json"))
+    assert found["total"] == 100
+
+
 def test_an_interrupted_finetuning_goes_on_to_the_same_weights(full, tmp_path, capsys, monkeypatch):
     from saccade.train.loop import Interrupted, Job
 
@@ -136,6 +145,7 @@ def test_bad_input_is_one_line(full, tmp_path, capsys):
         ("quantize", full, "--method", "ternary"): "unknown quantiser 'ternary'",
         ("quantize", tmp_path): "neither a model file nor a run directory",
         ("subbit", full, "--eta", "10"): "eta must be 1 to 9 bits",
+        ("memory-free", full, "--mode", "both"): "mode must be one of leak, masked, sliding, got 'both'",
         ("score", full, "--criterion", "best"): "unknown criterion 'best'",
         ("score", full / "recipe.yaml"): "not a readable model file",
         ("prune", full): "give one of --ratio, --ratios and --budget-kb",

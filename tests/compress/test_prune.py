@@ -11,9 +11,11 @@ import torch
 from saccade.compress import (
     CRITERIA,
     ChannelPlan,
+    MemoryFreeConfig,
     QuantizeConfig,
     Scores,
     SubBitConfig,
+    memory_free_,
     plan_by_budget,
     plan_by_ratio,
     prune_,
@@ -25,11 +27,11 @@ from saccade.compress import (
     subbit_,
     thaw_,
 )
-from saccade.layers import BatchNorm2d, Conv2d
+from saccade.layers import BatchNorm2d, Conv2d, Linear
 from saccade.measure import model_size
 from saccade.models import create_model, fuse, load_model, save_model
 from saccade.models.channels import ChannelGroup, channel_groups, width
-from saccade.neurons import LIF
+from saccade.neurons import LIF, MemoryFree
 from saccade.verify import wake
 
 MODELS = {
@@ -61,7 +63,8 @@ def silenced(model, kept):
         mask = torch.zeros(width(model, group))
         mask[list(kept.get(name, range(len(mask))))] = 1
         for path, block in group.consumers:
-            shape = mask.repeat_interleave(block).view(-1, 1, 1)
+            flat = isinstance(model.get_submodule(path), Linear)
+            shape = mask.repeat_interleave(block).view(-1, *[1] * (0 if flat else 2))
             model.get_submodule(path).register_forward_pre_hook(lambda m, x, mask=shape: (x[0] * mask,))
     return model
 
@@ -82,6 +85,30 @@ FORMS = {
 def test_a_pruned_network_is_the_silenced_one(name, form):
     model, x = woken(name, FORMS[form]), images(4, seed=1)
     check_pruned(model, x)
+
+
+def test_memory_free_networks_lose_channels_with_their_leaks():
+    x = images(4, seed=1)
+    model = woken("vgg_small", lambda m: memory_free_(m, MemoryFreeConfig("leak", per="channel")))
+    for module in model.modules():
+        if isinstance(module, MemoryFree):
+            torch.nn.init.uniform_(module.rho, -2, 2)
+    check_pruned(model, x)
+    assert model.stem_neuron.rho.shape == (3,)
+
+
+def test_rows_mlp():
+    torch.manual_seed(0)
+    model = create_model("rows_mlp", widths=(12, 10, 8)).eval()
+    x = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    wake(model, x)
+    assert list(channel_groups(model)) == ["layer1", "layer2"]
+    check_pruned(model, x)
+    assert model.layers[3].weight.shape == (6, 7)
+    model = create_model("rows_mlp", widths=(12, 10, 8)).eval()
+    wake(model, x)
+    with pytest.warns(UserWarning, match="one pixel wide"):
+        score(model, [x], "svs")
 
 
 @pytest.mark.parametrize("name", ["resnet19", "ms_resnet18"])

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from saccade.models import SpikingModel
 
 compress_app = typer.Typer(
-    help="Make a network smaller, step by step: quantize or subbit, score, prune, finetune, size. A recipe does it in one go.",
+    help="Make a network smaller, step by step: quantize, subbit or memory-free; score, prune; finetune; size. "
+    "A recipe does it in one go.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -72,6 +73,24 @@ def subbit(
     _convert(model, "subbit", lambda network: subbit_(network, config), calibrate, out, data, json)
 
 
+@compress_app.command("memory-free")
+def memory_free(
+    model: ModelPath,
+    mode: Annotated[str, typer.Option(help="How steps mix: leak, masked (one T only) or sliding.")] = "leak",
+    order: Annotated[int, typer.Option(help="Steps that sliding looks back on, this one included.")] = 4,
+    learn: Annotated[bool, typer.Option(help="Mixing may leave powers of two (which run in integers).")] = True,
+    calibrate: Calibrate = 1280,
+    out: Out = None,
+    data: DataRoot = None,
+    json: AsJson = False,
+) -> None:
+    """Take resets and stored potentials from a trained model's neurons. It is another function then: see finetune."""
+    from saccade.compress import MemoryFreeConfig, memory_free_
+
+    config = MemoryFreeConfig(mode, learn=learn, order=order)
+    _convert(model, "memory-free", lambda network: memory_free_(network, config), calibrate, out, data, json)
+
+
 def _convert(
     path: Path,
     name: str,
@@ -94,9 +113,10 @@ def _convert(
     if splits is not None:
         found["validation_before"] = accuracy(network, splits.validation)
     done = change(network)
+    layers = done if isinstance(done, tuple) else done.layers
     if splits is not None and calibrate:
         recalibrate_(network, training_images(splits, calibrate, recipe.seed if recipe else 0))
-    found |= {"bytes_after": model_size(network).bits / 8, **asdict(done)}
+    found |= {"bytes_after": model_size(network).bits / 8, "layers": layers}
     if splits is not None:
         found["validation_after"] = accuracy(network, splits.validation)
     target = out or file.with_name(f"{name}.safetensors")
@@ -105,7 +125,8 @@ def _convert(
     if as_json:
         common.print_json(found)
         return
-    print(f"{len(done.layers)} layers changed, kept whole: {', '.join(done.skipped) or 'none'}")
+    whole = "" if isinstance(done, tuple) else f", kept whole: {', '.join(done.skipped) or 'none'}"
+    print(f"{len(layers)} layers changed{whole}")
     _say_change(found)
     print(f"wrote {target}")
 

@@ -13,11 +13,23 @@ from saccade.compress.natural import (
     silent_shortcuts,
 )
 from saccade.compress.prune import ChannelPlan, plan_by_budget, plan_by_ratio, prune_, recalibrate_, thaw_
-from saccade.layers import QuantizeConfig, SubBitConfig, quantize_, subbit_, unquantize_
+from saccade.layers import (
+    QuantizeConfig,
+    SubBitConfig,
+    memory_free_,
+    quantize_,
+    quantize_membranes_,
+    restore_membranes_,
+    subbit_,
+    unquantize_,
+)
+from saccade.neurons import MembraneConfig, MemoryFreeConfig
 
 __all__ = [
     "CRITERIA",
     "ChannelPlan",
+    "MembraneConfig",
+    "MemoryFreeConfig",
     "QuantizeConfig",
     "Scores",
     "ShortcutRecord",
@@ -28,15 +40,18 @@ __all__ = [
     "gram",
     "load_packed",
     "measure_shortcuts",
+    "memory_free_",
     "natural_pruning",
     "packed_info",
     "plan_by_budget",
     "plan_by_ratio",
     "prune_",
     "quantize_",
+    "quantize_membranes_",
     "read_scores",
     "recalibrate_",
     "remove_shortcuts",
+    "restore_membranes_",
     "save_packed",
     "score",
     "shortcuts",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saccade.layers import BatchNorm2d, Conv2d, Linear
+from saccade.layers import BatchNorm1d, BatchNorm2d, Conv2d, Linear
 from saccade.layers.quantize import refuse_folded
 
 
@@ -107,7 +107,7 @@ def _keep_outputs(conv: Any, keep: Tensor) -> None:
 
 
 def _keep_norm(norm: Any, keep: Tensor) -> None:
-    assert isinstance(norm, BatchNorm2d)
+    assert isinstance(norm, BatchNorm1d | BatchNorm2d)
     keep = keep.to(norm.weight.device)
     norm.weight = _like(norm.weight, norm.weight.detach()[keep])
     norm.bias = _like(norm.bias, norm.bias.detach()[keep])

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from saccade.layers import BatchNorm1d, Linear
 from saccade.models.base import Normalise, SpikingModel
+from saccade.models.channels import ChannelGroup
 from saccade.models.registry import ModelCard, register
 from saccade.neurons import Temporal, neuron
 
@@ -54,6 +55,15 @@ class RowsMlp(SpikingModel):
         if x.shape[-1] != self.columns:
             raise ValueError(f"rows of {self.columns} pixels were asked for, the images have {x.shape[-1]}")
         return self.head(self.layers(self.scan(self.in_time(x))))
+
+    def channel_groups(self) -> dict[str, ChannelGroup]:
+        """One for every layer of neurons but the last."""
+        return {
+            f"layer{i // 3 + 1}": ChannelGroup(
+                ((f"layers.{i}", f"layers.{i + 1}"),), (f"layers.{i + 2}",), ((f"layers.{i + 3}", 1),)
+            )
+            for i in range(0, len(self.layers) - 3, 3)
+        }
 
 
 def rows_mlp(
