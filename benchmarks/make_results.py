@@ -8,6 +8,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from compression_tables import compact, compression
+from markdown import table
 from memory_free_tables import section as memory_free
 
 from saccade.train.rundir import write_text
@@ -26,11 +28,6 @@ addition; norms folded, membrane updates not counted), measured on the first 256
 
 def load() -> list[tuple[str, dict[str, Any]]]:
     return [(path.name, json.loads(path.read_text())) for path in sorted((ROOT / "results").glob("*.json"))]
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
 def spread(values: list[float], scale: float = 1.0, digits: int = 2) -> str:
@@ -124,7 +121,13 @@ def run(name: str, found: dict[str, Any]) -> str:
 
 def main() -> None:
     parts = [HEAD.strip()]
-    sections = {"saccade-results-1": residuals, "saccade-run-1": run, "saccade-memory-free-1": memory_free}
+    sections = {
+        "saccade-results-1": residuals,
+        "saccade-run-1": run,
+        "saccade-memory-free-1": memory_free,
+        "saccade-compression-1": compression,
+        "saccade-compact-1": compact,
+    }
     for name, found in load():
         parts.append(sections[found["format"]](name, found))
     write_text(ROOT / "docs" / "results.md", "\n\n".join(parts) + "\n")

@@ -6,12 +6,9 @@ from collections import defaultdict
 from statistics import mean
 from typing import Any
 
+from markdown import table
+
 SCHEDULES = {"layer_serial": "memory-free, layer-serial", "async": "memory-free, event-driven"}
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
 def section(name: str, found: dict[str, Any]) -> str:
