@@ -75,6 +75,7 @@ def test_steps_and_sizes(full, capsys):
     out = answer(capsys, "compress", "quantize", full, "--bits", "2", "--calibrate", "200")
     assert "5 layers changed, kept whole: stem.0, head" in out
     assert "times smaller" in out
+    assert "levels used by the central 99 % of weights: 100% to 100%" in out
     quantised = full / "quantized.safetensors"
     assert model_info(quantised)["transforms"][0]["config"]["bits"] == 2
     scored = json.loads(answer(capsys, "compress", "score", quantised, "--batches", "1", "--json"))
@@ -120,7 +121,18 @@ def test_memory_free(full, capsys):
 def test_an_interrupted_finetuning_goes_on_to_the_same_weights(full, tmp_path, capsys, monkeypatch):
     from saccade.train.loop import Interrupted, Job
 
-    base = ["compress", "finetune", full / "model.safetensors", "--set", "train.epochs=2", "-q", "--out"]
+    subbit = "model.transforms=[{name: subbit, config: {eta: 4}}]"  # whose codebooks draw new codewords on the way
+    base = [
+        "compress",
+        "finetune",
+        full / "model.safetensors",
+        "--set",
+        "train.epochs=2",
+        "--set",
+        subbit,
+        "-q",
+        "--out",
+    ]
     answer(capsys, *base, tmp_path / "undisturbed")
     fit = Job._epoch
 

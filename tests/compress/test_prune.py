@@ -329,6 +329,8 @@ def test_orders_that_make_no_sense():
     plan = plan_by_ratio(score(model, criterion="random"), 0.3)
     with pytest.raises(ValueError, match="pruning comes before fusing"):
         prune_(fused, plan)
+    with pytest.raises(ValueError, match="changing membranes comes before fusing"):
+        memory_free_(fused)
     for change in (FORMS["rescaw"], FORMS["subbit"]):
         with pytest.raises(ValueError, match="giving weights a form comes before fusing"):
             change(fused)

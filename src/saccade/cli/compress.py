@@ -101,7 +101,7 @@ def _convert(
     as_json: bool,
 ) -> None:
     """Load, change, save; sizes before and after, and the accuracy on validation images where the run says which."""
-    from saccade.compress import recalibrate_
+    from saccade.compress import recalibrate_, utilisation
     from saccade.compress.pipeline import accuracy, training_images
     from saccade.measure import model_size
     from saccade.models import load_model, model_info, save_model
@@ -119,6 +119,9 @@ def _convert(
     found |= {"bytes_after": model_size(network).bits / 8, "layers": layers}
     if splits is not None:
         found["validation_after"] = accuracy(network, splits.validation)
+    used = utilisation(network)
+    if used:
+        found["levels_used"] = used
     target = out or file.with_name(f"{name}.safetensors")
     save_model(network, target, info["classes"], info["input"])
     found["file"] = str(target)
@@ -127,6 +130,11 @@ def _convert(
         return
     whole = "" if isinstance(done, tuple) else f", kept whole: {', '.join(done.skipped) or 'none'}"
     print(f"{len(layers)} layers changed{whole}")
+    if used:
+        least = min(used, key=lambda path: used[path])
+        print(
+            f"levels used by the central 99 % of weights: {used[least]:.0%} to {max(used.values()):.0%}, least in {least}"
+        )
     _say_change(found)
     print(f"wrote {target}")
 

@@ -22,6 +22,7 @@ from saccade.layers import (
     restore_membranes_,
     subbit_,
     unquantize_,
+    utilisation,
 )
 from saccade.neurons import MembraneConfig, MemoryFreeConfig
 
@@ -60,4 +61,5 @@ __all__ = [
     "subbit_",
     "thaw_",
     "unquantize_",
+    "utilisation",
 ]

@@ -113,11 +113,11 @@ def prune_and_finetune(
     return records
 
 
-def finetune_recipe(recipe: Recipe, start: Path, changes: Mapping[str, Any], name: str | None = None) -> Recipe:
+def finetune_recipe(recipe: Recipe, start: Path, changes: Mapping[str, Any]) -> Recipe:
     """The recipe that goes on from a model file with another recipe's data and settings. ``changes``: of its train keys."""
     raw = recipe.model_dump(mode="json")
     raw |= {
-        "name": name or f"{recipe.name}-finetune",
+        "name": f"{recipe.name}-finetune",
         "model": {"start": str(start)},
         "prune": None,
         "stages": [stage for stage in recipe.stages if stage not in ("prune", "natural_pruning")],

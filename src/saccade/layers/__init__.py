@@ -32,6 +32,7 @@ from saccade.layers.quantize import (
     quantize_,
     subbit_,
     unquantize_,
+    utilisation,
 )
 from saccade.layers.recompute import Blocks, recomputed, set_recompute
 from saccade.layers.residual import CONNECTIONS, SpikingShortcut, connect
@@ -76,4 +77,5 @@ __all__ = [
     "set_spike_packing",
     "subbit_",
     "unquantize_",
+    "utilisation",
 ]

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from saccade.layers.packed import Weighted
+from saccade.layers.quantize import note, refuse_folded
 from saccade.neurons import LIF, MembraneConfig, MemoryFree, MemoryFreeConfig, QuantizedMembraneLIF, Spiking
 from saccade.neurons.surrogate import surrogate_to
 
@@ -27,7 +28,7 @@ def memory_free_(model: nn.Module, config: MemoryFreeConfig | None = None) -> tu
     surrogate = None if config.surrogate is None else surrogate_to(config.surrogate)
     paths = attach_memory_free(model, config)
     plain = {key: value for key, value in vars(config).items() if key != "surrogate"}
-    _note(model, "memory_free", plain | {"surrogate": surrogate})
+    note(model, "memory_free", plain | {"surrogate": surrogate})
     return paths
 
 
@@ -71,7 +72,7 @@ def quantize_membranes_(model: nn.Module, config: MembraneConfig | None = None) 
     """
     config = config or MembraneConfig()
     paths = attach_quantized_membranes(model, config)
-    _note(model, "quantize_membranes", asdict(config))
+    note(model, "quantize_membranes", asdict(config))
     return paths
 
 
@@ -107,6 +108,7 @@ def restore_membranes_(model: nn.Module) -> None:
 
 def _plain_neurons(model: nn.Module) -> dict[str, LIF]:
     """The neurons of a model by path, if all are LIF and none has been given another membrane."""
+    refuse_folded(model, "changing membranes")
     if isinstance(model, Spiking):
         raise ValueError(f"{type(model).__name__} is itself a neuron: nothing can be replaced in it; make another one")
     found: dict[str, LIF] = {}
@@ -145,9 +147,3 @@ def _exchange(model: nn.Module, old: dict[str, Any], new: dict[str, nn.Module]) 
             if id(child) in by_identity:
                 module = by_identity[id(child)].train(child.training)  # type: ignore[union-attr]
                 parent._modules[name] = module.to(like.device, like.dtype) if like is not None else module
-
-
-def _note(model: nn.Module, name: str, config: dict[str, Any]) -> None:
-    transforms: Any = getattr(model, "transforms", None)
-    if transforms is not None:
-        transforms.append({"name": name, "config": config})

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from saccade.layers.fold import Conv2d, Linear
 from saccade.layers.subbit import SubBit
-from saccade.layers.weight_forms import LSQ, BalancedBinary, Binary, DoReFa, Uniform, WeightForm
+from saccade.layers.weight_forms import LSQ, BalancedBinary, Binary, DoReFa, Uniform, WeightForm, bit_utilisation
 
 METHODS = ("rescaw", "vanilla", "lsq", "dorefa", "binary", "balanced_binary")
 
@@ -146,6 +146,15 @@ def unquantize_(model: nn.Module) -> None:
         layer.form = None
     transforms: Any = getattr(model, "transforms", [])
     transforms[:] = [one for one in transforms if one["name"] not in ("quantize", "subbit")]
+
+
+def utilisation(model: nn.Module) -> dict[str, float]:
+    """Share of the levels that the weights of each uniformly quantised layer use, by path (see ``bit_utilisation``)."""
+    return {
+        path: bit_utilisation(m.weight, m.form)
+        for path, m in model.named_modules()
+        if isinstance(m, Conv2d | Linear) and isinstance(m.form, Uniform)
+    }
 
 
 def default_skip(layers: Mapping[str, nn.Module]) -> tuple[str, ...]:

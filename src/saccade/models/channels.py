@@ -19,11 +19,13 @@ class ChannelGroup:
 
     producers: paths of the convolutions that make them, each with its norm's. neurons: paths of the neuron layers whose maps
     they are. consumers: paths of what reads them, with the number of inputs a channel has there (H * W after flattening).
+    shortcuts: paths of what brings them other channels to add, without weights of its own.
     """
 
     producers: tuple[tuple[str, str], ...]
     neurons: tuple[str, ...]
     consumers: tuple[tuple[str, int], ...]
+    shortcuts: tuple[str, ...] = ()
 
 
 def channel_groups(model: nn.Module) -> dict[str, ChannelGroup]:
@@ -63,6 +65,7 @@ def narrow(model: nn.Module, kept: Mapping[str, Sequence[int]]) -> None:
         if ordered != sorted(set(ordered)) or ordered[0] < 0 or ordered[-1] >= have:
             raise ValueError(f"{name}: channels to keep must be ascending and between 0 and {have - 1}")
         index[name] = torch.tensor(ordered)
+    sides: dict[str, list[Tensor | None]] = {}  # of parameter-free shortcuts: what they keep of input and output
     for name, keep in index.items():
         group = groups[name]
         for conv_path, norm_path in group.producers:
@@ -73,14 +76,16 @@ def narrow(model: nn.Module, kept: Mapping[str, Sequence[int]]) -> None:
             if keep_channels is not None:
                 keep_channels(keep)
         for path, block in group.consumers:
-            consumer: Any = model.get_submodule(path)
+            consumer = model.get_submodule(path)
             if isinstance(consumer, Conv2d | Linear):
                 _keep_inputs(consumer, keep, block)
-    for path, shortcut in model.named_modules():
-        if hasattr(shortcut, "keep_sides"):
-            inside, outside = _sides(path, groups, index)
-            if inside is not None or outside is not None:
-                shortcut.keep_sides(inside, outside)
+            else:
+                sides.setdefault(path, [None, None])[0] = keep
+        for path in group.shortcuts:
+            sides.setdefault(path, [None, None])[1] = keep
+    for path, (inside, outside) in sides.items():
+        shortcut: Any = model.get_submodule(path)
+        shortcut.keep_sides(inside, outside)
 
 
 def _hint(name: str, groups: Mapping[str, ChannelGroup]) -> str:
@@ -127,19 +132,6 @@ def _keep_inputs(layer: Conv2d | Linear, keep: Tensor, block: int) -> None:
 
 def _like(old: Any, values: Tensor) -> nn.Parameter:
     return nn.Parameter(values.clone(), requires_grad=old.requires_grad)
-
-
-def _sides(
-    path: str, groups: Mapping[str, ChannelGroup], index: Mapping[str, Tensor]
-) -> tuple[Tensor | None, Tensor | None]:
-    """What a parameter-free shortcut keeps of its input (the group it consumes) and output (the group of its block's sum)."""
-    block = path.rpartition(".")[0]
-    inside = next((index.get(name) for name, g in groups.items() if any(c == path for c, _ in g.consumers)), None)
-    outside = next(
-        (index.get(name) for name, g in groups.items() if any(conv == f"{block}.conv2" for conv, _ in g.producers)),
-        None,
-    )
-    return inside, outside
 
 
 def freeze_scales(model: nn.Module) -> None:

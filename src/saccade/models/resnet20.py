@@ -131,6 +131,7 @@ class ResNet20(SpikingModel):
                 tuple((f"blocks.{i}.conv2", f"blocks.{i}.norm2") for i in blocks),
                 tuple(f"blocks.{i}.neuron2" for i in blocks),
                 tuple(reader for i in blocks for reader in reads(i + 1)),
+                tuple(f"blocks.{i}.shortcut" for i in blocks),
             )
         for i in range(count):
             producer = (f"blocks.{i}.conv1", f"blocks.{i}.norm1")
