@@ -169,16 +169,6 @@ void root(ROW x, int64_t n) {
   for (int64_t i = 0; i < n; ++i) x[i] = Max::pick(std::sqrt(x[i]), SMALLEST);
 }
 
-void range(CROW x, int64_t n, float* extremes) {
-  float low = extremes[0], high = extremes[1];
-  for (int64_t i = 0; i < n; ++i) {
-    low = Min::pick(low, x[i]);
-    high = Max::pick(high, x[i]);
-  }
-  extremes[0] = low;
-  extremes[1] = high;
-}
-
 void farthest(const Frame& f, int64_t window, int64_t first, int64_t last, float* scratch, float* extremes) {
   const int64_t n = last - first;
   constexpr int64_t LANES = 16;
@@ -193,10 +183,15 @@ void farthest(const Frame& f, int64_t window, int64_t first, int64_t last, float
         low[k] = Min::pick(low[k], row[i + k]);
         high[k] = Max::pick(high[k], row[i + k]);
       }
-    range(row + i, n - i, extremes);
+    for (; i < n; ++i) {
+      low[0] = Min::pick(low[0], row[i]);
+      high[0] = Max::pick(high[0], row[i]);
+    }
   });
-  range(low, LANES, extremes);
-  range(high, LANES, extremes);
+  for (int64_t k = 0; k < LANES; ++k) {
+    extremes[0] = Min::pick(extremes[0], low[k]);
+    extremes[1] = Max::pick(extremes[1], high[k]);
+  }
 }
 
 // The largest Theta that keeps each pixel inside the colour cube, in units of max theta.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.dehaze import native
 from saccade.dehaze.baselines import BASELINES
 from saccade.dehaze.dehazer import Dehazer, Parts
 from saccade.dehaze.pictures import Picture, is_picture, read_picture, write_picture
@@ -52,6 +53,8 @@ def jobs(source: Path, out: Path) -> list[Job]:
 def make(method: str, dehazer: Dehazer) -> Callable[[NDArray], tuple[NDArray, Parts | None]]:
     """A function from pixels to dehazed pixels of the same type by the name of a method. Raises ValueError for another."""
     if method == "sdo":
+        if native.available():
+            native.threads()  # loads torch now, not within the first picture's time
         return lambda pixels: dehazer(pixels, return_parts=True)
     if method not in BASELINES:
         raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")

@@ -54,7 +54,7 @@ def ciede2000(image: NDArray, reference: NDArray) -> float:
 
 
 def order_spearman(hazy: NDArray, dehazed: NDArray, A: Array, window: int = 35) -> float:
-    """Rank correlation between the depth orders of both pictures under one airlight ``[3]``: 1 where dehazing kept the order."""
+    """Rank correlation of the depth orders of both pictures under one airlight ``[3]``: 1 where dehazing kept the order."""
     stats = need("scipy.stats")
     before = depth_order(_unit(hazy), A, window).order.ravel()
     after = depth_order(_unit(dehazed), A, window).order.ravel()
