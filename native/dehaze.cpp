@@ -160,7 +160,7 @@ class Dehazing {
   }
 
   // Writes uint8 [H, W, 3]; returns the share of pixels that left the colour cube before they were clipped.
-  double render(uintptr_t out, double farthest, double nearest, double theta, int64_t radius, double eps, double least, bool keep) {
+  double render(uintptr_t out, double farthest, double nearest, double theta, int64_t radius, double eps, double least, int64_t by, bool keep) {
     nb::gil_scoped_release release;
     f_.out = reinterpret_cast<uint8_t*>(out);
     Map m;
@@ -169,21 +169,18 @@ class Dehazing {
     m.theta = static_cast<float>(theta);
     m.eps = static_cast<float>(eps);
     m.least = static_cast<float>(least);
-    m.radius = radius;
+    m.radius = by > 1 ? std::max<int64_t>(1, (2 * radius + by) / (2 * by)) : radius;
     shared(f_.H, rows(), threads_, 0, [&](int64_t first, int64_t last, int64_t, float*) { k_.prepare(f_, m, first, last); });
-    int64_t strips = (f_.W + STRIP - 1) / STRIP;
-    if (strips > 1) strips = (strips + 1) / 2 * 2;  // even: two threads share them alike
-    const int64_t width = ((f_.W + strips - 1) / strips + 63) / 64 * 64;
+    if (by > 1) return coarse(m, by, keep);
+    const int64_t width = strip(f_.W);
     shared(f_.W, width, threads_, box_scratch(width, radius), [&](int64_t first, int64_t last, int64_t, float* scratch) {
       k_.fit(f_, m, first, last, scratch);
     });
-    std::vector<int64_t> outside(strips);
+    std::vector<int64_t> outside((f_.W + width - 1) / width);
     shared(f_.W, width, threads_, box_scratch(width, radius), [&](int64_t first, int64_t last, int64_t i, float* scratch) {
       outside[i] = k_.recover(f_, m, first, last, scratch, keep);
     });
-    int64_t sum = 0;
-    for (int64_t o : outside) sum += o;
-    return static_cast<double>(sum) / static_cast<double>(f_.H * f_.W);
+    return share(outside);
   }
 
   // A plane as it stands: the order before render, the transmission after it (where it was kept). float32 [H, W].
@@ -193,6 +190,48 @@ class Dehazing {
   }
 
  private:
+  // The guided filter's lines fitted on means over blocks, grown again row by row.
+  double coarse(const Map& m, int64_t by, bool keep) {
+    Frame s;
+    s.H = (f_.H + by - 1) / by;
+    s.W = (f_.W + by - 1) / by;
+    s.stride = (s.W + 63) / 64 * 64;
+    const int64_t plane = s.H * s.stride;
+    small_.resize(4 * plane);
+    s.grey = small_.data();
+    s.order = s.grey + plane;
+    s.slope = s.order + plane;
+    s.offset = s.slope + plane;
+    shared(s.H, std::max<int64_t>(16, (s.H + PARTS - 1) / PARTS), threads_, s.W * by, [&](int64_t first, int64_t last, int64_t, float* scratch) {
+      k_.shrink(f_, s, by, first, last, scratch);
+    });
+    const int64_t width = strip(s.W);
+    shared(s.W, width, threads_, box_scratch(width, m.radius), [&](int64_t first, int64_t last, int64_t, float* scratch) {
+      k_.fit(s, m, first, last, scratch);
+    });
+    shared(s.W, width, threads_, box_scratch(width, m.radius), [&](int64_t first, int64_t last, int64_t, float* scratch) {
+      k_.smooth(s, m, first, last, scratch);
+    });
+    std::vector<int64_t> outside(parts());
+    shared(f_.H, rows(), threads_, 2 * s.stride + 6 * f_.stride, [&](int64_t first, int64_t last, int64_t i, float* scratch) {
+      outside[i] = k_.regrow(f_, s, m, by, first, last, scratch, keep);
+    });
+    return share(outside);
+  }
+
+  double share(const std::vector<int64_t>& counts) const {
+    int64_t sum = 0;
+    for (int64_t count : counts) sum += count;
+    return static_cast<double>(sum) / static_cast<double>(f_.H * f_.W);
+  }
+
+  // Columns of a strip: an even number of strips where there are several, so that two threads share them alike.
+  static int64_t strip(int64_t W) {
+    int64_t strips = (W + STRIP - 1) / STRIP;
+    if (strips > 1) strips = (strips + 1) / 2 * 2;
+    return ((W + strips - 1) / strips + 63) / 64 * 64;
+  }
+
   int64_t rows() const { return std::max<int64_t>(16, (f_.H + PARTS - 1) / PARTS); }
   int64_t parts() const { return (f_.H + rows() - 1) / rows(); }
   static int64_t rank(const std::array<int64_t, LEVELS>& counts, int64_t place) {
@@ -206,6 +245,7 @@ class Dehazing {
   int threads_;
   int64_t bytes_ = 0;
   std::unique_ptr<void, Free> memory_;
+  std::vector<float> small_;  // of the subsampled filter
 };
 
 Axis axis(int64_t size) {

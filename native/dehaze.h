@@ -53,6 +53,12 @@ struct DehazeKernels {
   void (*fit)(const Frame&, const Map&, int64_t first, int64_t last, float* scratch);
   // Columns: t (kept in order if `keep`) and the recovered picture; returns the pixels that left the colour cube.
   int64_t (*recover)(const Frame&, const Map&, int64_t first, int64_t last, float* scratch, bool keep);
+  // The same with lines fitted on a smaller picture of `by` x `by` means. Rows of it: grey and t0 (in order).
+  void (*shrink)(const Frame&, const Frame& small, int64_t by, int64_t first, int64_t last, float* scratch);
+  // Its columns: box means of slope and offset, into its grey and order.
+  void (*smooth)(const Frame& small, const Map&, int64_t first, int64_t last, float* scratch);
+  // Rows of the picture: as recover, from the means grown linearly.
+  int64_t (*regrow)(const Frame&, const Frame& small, const Map&, int64_t by, int64_t first, int64_t last, float* scratch, bool keep);
   // One row of tiles: histograms [8, 3, 256].
   void (*tile_counts)(const uint8_t* image, Axis rows, Axis columns, int64_t tile_row, uint32_t* counts);
   // One row of pixels, in place, from maps [8, 8, 3, 256] into [0, 255].

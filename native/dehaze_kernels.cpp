@@ -273,6 +273,10 @@ void prepare(const Frame& f, const Map& m, int64_t first, int64_t last) {
   }
 }
 
+void blend(CROW upper, CROW lower, float weight, ROW to, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) to[i] = upper[i] + (lower[i] - upper[i]) * weight;
+}
+
 void add_to(ROW to, CROW with, int64_t n) {
   for (int64_t i = 0; i < n; ++i) to[i] += with[i];
 }
@@ -448,6 +452,103 @@ int64_t recover(const Frame& f, const Map& m, int64_t first, int64_t last, float
   return outside;
 }
 
+template <int BY> void block_sums(CROW line, ROW to, int64_t by, float share, int64_t n) {
+  const int64_t side = BY ? BY : by;
+  for (int64_t x = 0; x < n; ++x) {
+    float sum = 0;
+    for (int64_t j = 0; j < side; ++j) sum += line[x * side + j];
+    to[x] = sum * share;
+  }
+}
+
+void shrink(const Frame& f, const Frame& small, int64_t by, int64_t first, int64_t last, float* scratch) {
+  const float share = 1.f / static_cast<float>(by * by);
+  for (int64_t y = first; y < last; ++y)
+    for (int q = 0; q < 2; ++q) {
+      const float* plane = q ? f.order : f.grey;
+      std::memcpy(scratch, plane + y * by * f.stride, f.W * sizeof(float));
+      for (int64_t i = 1; i < by; ++i) add_to(scratch, plane + least(y * by + i, f.H - 1) * f.stride, f.W);
+      set(scratch + f.W, small.W * by - f.W, scratch[f.W - 1]);
+      float* to = (q ? small.order : small.grey) + y * small.stride;
+      by == 2 ? block_sums<2>(scratch, to, by, share, small.W) : block_sums<0>(scratch, to, by, share, small.W);
+    }
+}
+
+void smooth(const Frame& small, const Map& m, int64_t first, int64_t last, float* scratch) {
+  const Strip s(small, first, last, m.radius);
+  const int64_t line = s.line();
+  float *sum = scratch, *one = sum + line, *two = one + line, *total = two + line, *inverse = total + line;
+  s.columns(inverse, small.W);
+  for (int q = 0; q < 2; ++q) {
+    const float* plane = (q ? small.offset : small.slope) + s.left;
+    float* to = q ? small.order : small.grey;
+    float* at = sum + s.shift();
+    set(sum, line, 0.f);
+    for (int64_t y = -m.radius; y < small.H; ++y) {
+      const int64_t in = y + m.radius, out = y - m.radius - 1;
+      if (in < small.H)
+        for (int64_t k = 0; k < s.reach(); ++k) at[k] += plane[in * small.stride + k];
+      if (out >= 0)
+        for (int64_t k = 0; k < s.reach(); ++k) at[k] -= plane[out * small.stride + k];
+      if (y < 0) continue;
+      sum_along(sum, one, two, total, s.n, m.radius);
+      const float rows = s.rows(y);
+      for (int64_t k = 0; k < s.n; ++k) to[y * small.stride + first + k] = total[k] * inverse[k] * rows;
+    }
+  }
+}
+
+// Where the full pixel i lies between the centres of blocks: the first of two blocks, and the weight of the second.
+struct Place {
+  int64_t first, second;
+  float weight;
+  Place(int64_t i, int64_t by, int64_t blocks) {
+    float at = (static_cast<float>(i) + 0.5f) / static_cast<float>(by) - 0.5f;
+    at = Min::pick(Max::pick(at, 0.f), static_cast<float>(blocks - 1));
+    first = least(static_cast<int64_t>(at), most(blocks - 2, 0));
+    second = least(first + 1, blocks - 1);
+    weight = at - static_cast<float>(first);
+  }
+};
+
+// A row of block means grown to n pixels, linearly between the centres of the blocks.
+template <int BY> void grow_row(CROW row, ROW to, int64_t by, int64_t n, int64_t blocks) {
+  const int64_t side = BY ? BY : by, head = side / 2;  // the first pixel at or after the first centre
+  const float step = 1.f / static_cast<float>(side), start = side % 2 ? 0.f : 0.5f * step;
+  const int64_t whole = most(0, least(blocks - 1, (n - head) / side));
+  set(to, least(head, n), row[0]);
+  float* __restrict inner = to + head;
+  for (int64_t b = 0; b < whole; ++b)
+    for (int64_t j = 0; j < side; ++j) inner[b * side + j] = row[b] + (row[b + 1] - row[b]) * (start + static_cast<float>(j) * step);
+  for (int64_t x = head + whole * side; x < n; ++x) {
+    const Place place(x, side, blocks);
+    to[x] = row[place.first] + (row[place.second] - row[place.first]) * place.weight;
+  }
+}
+
+int64_t regrow(const Frame& f, const Frame& small, const Map& m, int64_t by, int64_t first, int64_t last, float* scratch, bool keep) {
+  float *thin[2] = {scratch, scratch + small.stride}, *wide[2] = {scratch + 2 * small.stride, scratch + 2 * small.stride + f.stride};
+  float *ones = wide[1] + f.stride, *t = ones + f.stride;
+  uint8_t* bytes = reinterpret_cast<uint8_t*>(t + f.stride);
+  uint8_t* to[3] = {bytes, bytes + f.stride, bytes + 2 * f.stride};
+  set(ones, f.W, 1.f);
+  int64_t outside = 0;
+  for (int64_t y = first; y < last; ++y) {
+    const Place place(y, by, small.H);
+    for (int q = 0; q < 2; ++q) {
+      const float* plane = q ? small.order : small.grey;
+      blend(plane + place.first * small.stride, plane + place.second * small.stride, place.weight, thin[q], small.W);
+      by == 2 ? grow_row<2>(thin[q], wide[q], by, f.W, small.W) : grow_row<0>(thin[q], wide[q], by, f.W, small.W);
+    }
+    const int64_t o = y * f.stride;
+    const uint8_t* colour[3] = {f.colour[0] + o, f.colour[1] + o, f.colour[2] + o};
+    outside += recover_row(wide[0], wide[1], ones, 1.f, f.grey + o, colour, f.A, m.least, t, to, f.W);
+    put_together(to[0], to[1], to[2], f.out + y * f.W * 3, f.W);
+    if (keep) std::memcpy(f.order + o, t, f.W * sizeof(float));
+  }
+  return outside;
+}
+
 // Where a padded pixel comes from: the image mirrored at its edges, edges included.
 int64_t mirrored(int64_t i, int64_t size) {
   i %= 2 * size;
@@ -472,10 +573,6 @@ void tile_counts(const uint8_t* image, Axis rows, Axis columns, int64_t tile_row
     }
     for (int64_t k = 0; k < 3 * LEVELS; ++k) counts[tile * 3 * LEVELS + k] = (&banks[0][0][0])[k] + (&banks[1][0][0])[k];
   }
-}
-
-void blend(CROW upper, CROW lower, float weight, ROW to, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) to[i] = upper[i] + (lower[i] - upper[i]) * weight;
 }
 
 // The tiles before and after a place, counted from the first tile's centre.
@@ -514,7 +611,7 @@ void equalise(uint8_t* image, Axis rows, Axis columns, const float* maps, int64_
 }  // namespace
 
 extern const DehazeKernels dehaze;
-const DehazeKernels dehaze = {split, darkest, brightest, distance, farthest, bounds, collect, prepare, fit, recover, tile_counts, equalise};
+const DehazeKernels dehaze = {split, darkest, brightest, distance, farthest, bounds, collect, prepare, fit, recover, shrink, smooth, regrow, tile_counts, equalise};
 
 }  // namespace SACCADE_ISA
 }  // namespace saccade

@@ -76,6 +76,7 @@ class Dehazing:
         radius: int,
         eps: float,
         least: float,
+        by: int,
         keep: bool,
         /,
     ) -> float: ...

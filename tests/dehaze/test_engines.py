@@ -28,10 +28,10 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
 def check_equal(image: np.ndarray, change: Settings) -> None:
     """One level apart at most, where float32 and float64 round to different sides."""
     plain, parts = Dehazer(change, "numpy")(image, return_parts=True)
-    for found, own in (
-        Dehazer(change, "native")(image, return_parts=True),
-        Dehazer(change)(tensor(image), return_parts=True),
-    ):
+    others = [Dehazer(change, "native")(image, return_parts=True)]
+    if change.subsample == 1:
+        others.append(Dehazer(change)(tensor(image), return_parts=True))
+    for found, own in others:
         if isinstance(found, torch.Tensor):
             found = found[0].permute(1, 2, 0).numpy()
             assert float(own.theta) == pytest.approx(parts.theta, rel=1e-4)
@@ -51,6 +51,7 @@ def check_equal(image: np.ndarray, change: Settings) -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_engines_agree_on_every_size(size):
     check_equal(picture(*size), Settings())
+    check_equal(picture(*size), Settings(subsample=3))
 
 
 @pytest.mark.parametrize(

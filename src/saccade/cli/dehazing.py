@@ -112,7 +112,9 @@ def _run_video(
     if json:
         common.print_json(found)
     else:
-        print(f"{found['frames']:,} frames to {out}, {found['frames_per_second']:.1f} a second with decoding and encoding")
+        print(
+            f"{found['frames']:,} frames to {out}, {found['frames_per_second']:.1f} a second with decoding and encoding"
+        )
         print(f"dehazing alone {found['dehazing_cpu_ms_per_frame']:.2f} ms of CPU time a frame", end="")
         print("" if found["flicker"] is None else f"; flicker {found['flicker']:.2f} times that of the input")
     if found["error"]:
@@ -179,3 +181,91 @@ def _progress(total: int | None, what: str, quiet: bool) -> Iterator[Any]:
             bar.update(task, rate=f"{speed:.1f}/s" if speed else "")
 
         yield tell
+
+
+@app.command("eval")
+def evaluate(
+    hazy: Annotated[Path, typer.Option("--hazy", help="Folder of hazy pictures.")],
+    gt: Annotated[Path | None, typer.Option("--gt", help="Folder of clear ones with agreeing names.")] = None,
+    methods: Annotated[str, typer.Option(help="Baselines (hazy, dcp, cap, bccr, clahe) and presets.")] = (
+        "hazy,dcp,cap,bccr,fidelity,clear"
+    ),
+    scale: Annotated[float, typer.Option(help="Shrink the pictures first.")] = 1.0,
+    out: Annotated[Path | None, typer.Option("--out", help="Keep the rows in a JSON file.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Score methods picture by picture: PSNR, SSIM and CIEDE2000 against clear pictures; without: FADE, order, edges."""
+    from rich.table import Table
+
+    from saccade.dehaze import evaluate as scoring
+
+    if not 0 < scale <= 1:
+        raise ValueError(f"--scale lies in (0, 1], not {scale:g}")
+    rows = []
+    with _progress(None, "scored", json) as tell:
+        for row in scoring.evaluate(hazy, gt, [name.strip() for name in methods.split(",")], scale):
+            rows.append(row)
+            tell()
+    if out is not None:
+        from saccade.train.rundir import write_text
+
+        write_text(out, jsons.dumps({"format": "saccade-dehaze-scores-1", "rows": rows}, indent=1) + "\n")
+    if json:
+        common.print_json(rows)
+        return
+    measures = [name for name in rows[0] if name not in ("picture", "method")]
+    table = Table()
+    for name in ("picture", "method", *measures):
+        table.add_column(name, justify="left" if name in ("picture", "method") else "right")
+    for row in rows:
+        table.add_row(row["picture"], row["method"], *(f"{row[name]:.3f}" for name in measures))
+    for method in dict.fromkeys(row["method"] for row in rows):
+        own = [row for row in rows if row["method"] == method]
+        means = (sum(row[name] for row in own) / len(own) for name in measures)
+        table.add_row("mean", method, *(f"{value:.3f}" for value in means))
+    common.print_table(table)
+
+
+@app.command("bench")
+def bench(
+    size: Annotated[str, typer.Option(help="Width x height in pixels.")] = "1920x1080",
+    rounds: Annotated[int, typer.Option(min=3, help="Times a median is taken over.")] = 9,
+    json: AsJson = False,
+) -> None:
+    """Time the presets on this machine: CPU time of one thread, uint8 to uint8 in memory."""
+    import statistics
+    import time
+
+    import numpy as np
+    import torch
+
+    from saccade.dehaze import PRESETS, Dehazer
+
+    parts = size.lower().split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) for part in parts):
+        raise ValueError(f"--size is WIDTHxHEIGHT, e.g. 1920x1080, not {size!r}")
+    width, height = (int(part) for part in parts)
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(60, 220, (height // 16 + 1, width // 16 + 1, 3), dtype=np.uint8)
+    image = np.ascontiguousarray(coarse.repeat(16, 0).repeat(16, 1)[:height, :width])
+    image += rng.integers(0, 20, image.shape, dtype=np.uint8)
+    torch.set_num_threads(1)
+    rows = []
+    for name in PRESETS:
+        dehazer = Dehazer(name)
+        dehazer(image)
+        times = []
+        for _ in range(rounds):
+            started = time.process_time()
+            dehazer(image)
+            times.append((time.process_time() - started) * 1e3 / (width * height / 1e6))
+        rows.append(
+            {"preset": name, "ms_per_megapixel": round(statistics.median(times), 2), "least": round(min(times), 2)}
+        )
+    if json:
+        common.print_json(rows)
+        return
+    for row in rows:
+        print(
+            f"{row['preset']:<10} {row['ms_per_megapixel']:6.2f} ms of CPU time a megapixel (least {row['least']:.2f})"
+        )

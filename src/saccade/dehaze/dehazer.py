@@ -71,16 +71,14 @@ class Dehazer:
         colour = image if image.ndim == 3 else np.repeat(image[..., None], 3, 2)
         engine = self.engine
         if engine == "auto":
-            able = image.dtype == np.uint8 and native.available() and self.settings.subsample == 1
-            engine = "native" if able else "numpy"
+            engine = "native" if image.dtype == np.uint8 and native.available() else "numpy"
         if engine == "torch":
             raise ValueError("the torch engine takes tensors [N, 3, H, W], not arrays: torch.from_numpy(...)")
         if engine == "native":
-            if image.dtype != np.uint8 or not native.available() or self.settings.subsample != 1:
-                raise ValueError(
-                    f"the native engine takes uint8 pictures and subsample 1, not {image.dtype} and {self.settings.subsample}"
-                    + ("" if native.available() else "; and it was not built here")
-                )
+            if image.dtype != np.uint8:
+                raise ValueError(f"the native engine takes uint8 pictures, not {image.dtype}")
+            if not native.available():
+                raise ValueError("the native engine was not built here; use engine 'numpy'")
             result, parts = _native(colour, self.settings, return_parts)
         else:
             result, parts = _numpy(colour, self.settings)

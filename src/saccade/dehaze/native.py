@@ -73,9 +73,8 @@ class Frame:
     ) -> tuple[Pixels, float]:
         """The picture, and the share of pixels that left the cube; ``keep`` makes ``plane`` the transmission."""
         out = np.empty((*self.shape, 3), np.uint8) if out is None else out
-        outside = self._passes.render(
-            out.ctypes.data, farthest, nearest, theta, settings.radius, settings.guide_eps, settings.least, keep
-        )
+        lines = (settings.radius, settings.guide_eps, settings.least, settings.subsample)
+        outside = self._passes.render(out.ctypes.data, farthest, nearest, theta, *lines, keep)
         return out, outside
 
     def plane(self) -> NDArray[np.float32]:

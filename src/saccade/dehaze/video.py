@@ -65,8 +65,6 @@ class VideoDehazer:
                 f"not {smoothing:g}, {every}, {reduce}, {cut:g}"
             )
         self.settings = settings_for(preset, **changes)
-        if self.settings.subsample != 1:
-            raise ValueError(f"video has no subsampled guided filter (subsample {self.settings.subsample}): use 1")
         self.smoothing, self.every, self.reduce, self.cut = smoothing, every, reduce, cut
         self._shape: tuple[int, ...] | None = None
         self.reset()
@@ -84,7 +82,9 @@ class VideoDehazer:
         if self._shape is None:
             self._prepare(frame)
         elif frame.shape != self._shape:
-            raise ValueError(f"a frame of {list(frame.shape)} in a video of {list(self._shape)}: reset it, or a new VideoDehazer")
+            raise ValueError(
+                f"a frame of {list(frame.shape)} in a video of {list(self._shape)}: reset it, or a new VideoDehazer"
+            )
         self._follow(frame)
         state = self.state
         assert state is not None
@@ -128,7 +128,9 @@ class VideoDehazer:
         else:
             weight = 1 - (1 - self.smoothing) ** self._since
             old = self.state
-            mixed = [a + weight * (b - a) for a, b in zip(dataclasses.astuple(old), dataclasses.astuple(found), strict=True)]
+            mixed = [
+                a + weight * (b - a) for a, b in zip(dataclasses.astuple(old), dataclasses.astuple(found), strict=True)
+            ]
             airlight, farthest, nearest, theta = mixed
             self.state = State(airlight, farthest, nearest, max(theta, nearest))
         self._since = 0
@@ -155,7 +157,7 @@ def _plain(frame: Pixels, state: State, settings: Settings) -> Pixels:
     spread = state.nearest - state.farthest
     weight = (order - state.farthest) / spread if spread > 0 else np.zeros_like(order)
     t = method.transmission(method.DepthOrder(order, weight, state.farthest, state.nearest), state.theta)
-    t = method.guided_filter(method.grey(image), t, settings.radius, settings.guide_eps)
+    t = method.guided_filter(method.grey(image), t, settings.radius, settings.guide_eps, settings.subsample)
     J = method.recover(image, np.clip(t, settings.least, 1), state.airlight)
     return np.floor(np.clip(J, 0, 1) * 255 + 0.5).astype(np.uint8)
 
