@@ -127,11 +127,12 @@ def test_torch_windows_equal_numpy(height, width, radius, seed):
     assert (most == pooled.numpy()).all()
 
 
-def test_radix_selection_is_exact():
-    values = torch.rand(3, 1001) * torch.tensor([[1e-20], [1.0], [1e20]])
+@pytest.mark.parametrize("size", [1001, 70_001])
+def test_selection_is_exact(size):
+    values = torch.rand(3, size) * torch.tensor([[1e-20], [1.0], [1e20]])
     values[:, :300] = values[:, 300:600]  # ties
     ranked = values.sort(1).values
-    for rank in (0, 1, 20, 500, 1000):
+    for rank in (0, 1, 20, 500, 1000, size - 1):
         assert (batch.select(values, rank)[:, 0] == ranked[:, rank]).all()
 
 

@@ -32,6 +32,7 @@ def train(
 
     Ctrl-C saves and stops; --resume goes on to the same weights, also after a kill.
     """
+    from saccade.cli.pixels import PIXELS
     from saccade.cli.stages import STAGES
     from saccade.train import Interrupted, load_recipe
     from saccade.train import train as run_training
@@ -50,7 +51,7 @@ def train(
         plan = load_recipe(common.recipe_path(recipe), changes)
         directory = out or Path("runs") / f"{plan.name.replace('/', '-')}-seed{plan.seed}"
     try:
-        summary = run_training(plan, directory, resume=resume is not None, stages=STAGES, quiet=quiet)
+        summary = run_training(plan, directory, resume=resume is not None, stages=STAGES, pixels=PIXELS, quiet=quiet)
     except Interrupted as stop:
         raise Interrupted(f"{stop}; go on with: saccade train --resume {directory}") from None
     page = _write_report(directory)

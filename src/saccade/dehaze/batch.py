@@ -59,8 +59,10 @@ def select(values: Tensor, rank: int) -> Tensor:
     """The value of each row of ``[N, P]`` (not negative) with ``rank`` smaller ones, in float32: radix selection.
 
     The bits of a float that is not negative rise with it, so that a histogram of their upper half finds the bin and one of
-    the lower half the value.
+    the lower half the value. Rows shorter than such a histogram are ranked as they are.
     """
+    if values.shape[1] < 1 << 16:
+        return values.float().kthvalue(rank + 1, 1, keepdim=True).values
     bits = values.float().contiguous().view(torch.int32)
     upper, lower = bits >> 16, bits & 0xFFFF
     high, rest = _rank(upper, torch.ones_like(bits), torch.full((len(bits), 1), rank, device=bits.device))

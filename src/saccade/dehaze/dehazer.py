@@ -59,6 +59,12 @@ class Dehazer:
             raise ValueError(f"unknown engine {engine!r}; known: {', '.join(ENGINES)}")
         self.settings = settings_for(preset, **changes)
         self.engine = engine
+        self._spare: list[
+            native.Frame
+        ] = []  # the buffers of the last picture: fresh memory costs as much as the passes
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_spare": []}
 
     @overload
     def __call__(self, image: Any, return_parts: Literal[False] = False) -> Any: ...
@@ -79,11 +85,21 @@ class Dehazer:
                 raise ValueError(f"the native engine takes uint8 pictures, not {image.dtype}")
             if not native.available():
                 raise ValueError("the native engine was not built here; use engine 'numpy'")
-            result, parts = _native(colour, self.settings, return_parts)
+            frame = self._take(colour.shape[:2])
+            result, parts = _native(frame, colour, self.settings, return_parts)
+            self._spare[:] = [frame]
         else:
             result, parts = _numpy(colour, self.settings)
         result = result if image.ndim == 3 else result[..., 0]
         return (result, parts) if return_parts else result
+
+    def _take(self, shape: tuple[int, ...]) -> native.Frame:
+        """Buffers for a picture of this size, nobody else's while it is at work: the spare ones, or new ones."""
+        try:
+            frame = self._spare.pop()
+        except IndexError:
+            return native.Frame(*shape)
+        return frame if frame.shape == shape and frame.threads == native.threads() else native.Frame(*shape)
 
     def _tensor(self, image: Tensor, return_parts: bool) -> Any:
         import torch
@@ -114,8 +130,7 @@ def check_picture(image: NDArray) -> None:
         raise ValueError(f"a floating picture lies in [0, 1], this one in [{low:g}, {high:g}]: divide it by its white")
 
 
-def _native(image: NDArray, settings: Settings, keep: bool) -> tuple[NDArray, Parts | None]:
-    frame = native.Frame(*image.shape[:2])
+def _native(frame: native.Frame, image: NDArray, settings: Settings, keep: bool) -> tuple[NDArray, Parts | None]:
     A = frame.load(image, settings)
     farthest, nearest = frame.order(A, settings)
     order = frame.plane() if keep else None

@@ -38,7 +38,8 @@ class Frame:
 
     def __init__(self, height: int, width: int) -> None:
         self.shape = (height, width)
-        self._passes: Any = _native.Dehazing(height, width, threads())
+        self.threads = threads()
+        self._passes: Any = _native.Dehazing(height, width, self.threads)
         self._image: Pixels | None = None
 
     @property

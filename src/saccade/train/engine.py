@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from saccade.data import Splits, load
+from saccade.data import MappedSet, PixelMap, Splits, load
 from saccade.kernels import keep_memory
 from saccade.layers import set_recompute, set_spike_packing
 from saccade.models import SpikingModel, create_model
@@ -34,6 +34,7 @@ class Finished:
 
 
 Stage = Callable[[Finished], dict[str, Any]]
+Pixels = Mapping[str, Callable[..., PixelMap]]
 
 
 def train(
@@ -42,13 +43,15 @@ def train(
     *,
     resume: bool = False,
     stages: Mapping[str, Stage] | None = None,
+    pixels: Pixels | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Run a recipe in a run directory and return its summary (also written there as summary.json).
 
     The weights after a kill and ``resume=True`` equal those of an undisturbed run bit for bit on the same machine:
     randomness derives from (seed, epoch, step). The epoch is chosen on the validation split; the test set is scored
-    once, at the end. ``stages`` maps the names in ``recipe.stages`` to functions that run afterwards, in order.
+    once, at the end. ``stages`` maps the names in ``recipe.stages`` to functions that run afterwards, in order;
+    ``pixels`` those in ``recipe.data.transforms`` to makers of functions of images.
 
     Raises ValueError for a directory in use or of another recipe, TrainingError if the loss stops being finite (the
     last good checkpoint stays), Interrupted after Ctrl-C, OSError if the disk is full.
@@ -69,16 +72,16 @@ def train(
     )
     chosen = [known[name] for name in recipe.stages]
     function: Any = _train
-    result: dict[str, Any] = fabric.launch(function, recipe, Path(directory), resume, chosen, quiet)
+    result: dict[str, Any] = fabric.launch(function, recipe, Path(directory), resume, chosen, pixels or {}, quiet)
     return result
 
 
 def _train(
-    fabric: Any, recipe: Recipe, directory: Path, resume: bool, stages: list[Stage], quiet: bool
+    fabric: Any, recipe: Recipe, directory: Path, resume: bool, stages: list[Stage], pixels: Pixels, quiet: bool
 ) -> dict[str, Any]:
     settings = recipe.train
     keep_memory()
-    splits = load_splits(recipe.data)
+    splits = load_splits(recipe.data, pixels=pixels)
     torch.manual_seed(recipe.seed)
     model = build_model(recipe.model)
     check_fits(model, splits, "model.kwargs")
@@ -119,9 +122,12 @@ def build_model(settings: ModelSettings) -> SpikingModel:
     return model
 
 
-def load_splits(data: DataSettings, root: str | Path | None = None) -> Splits:
-    """The images a recipe names, from ``root`` or the recipe's own."""
-    return load(
+def load_splits(data: DataSettings, root: str | Path | None = None, pixels: Pixels | None = None) -> Splits:
+    """The images a recipe names, from ``root`` or the recipe's own; ``pixels`` makes its ``data.transforms`` by name.
+
+    Raises ValueError for an unknown transform or settings it does not take.
+    """
+    splits = load(
         data.name,
         root or data.root,
         validation=data.validation,
@@ -130,6 +136,20 @@ def load_splits(data: DataSettings, root: str | Path | None = None) -> Splits:
         test_size=data.test_size,
         size=data.size,
     )
+    for transform in data.transforms:
+        function = _pixel_map(transform.name, transform.config, pixels or {})
+        splits = Splits(*(MappedSet(part, function) for part in splits))
+    return splits
+
+
+def _pixel_map(name: str, config: dict[str, Any], pixels: Pixels) -> PixelMap:
+    if name not in pixels:
+        known = ", ".join(sorted(pixels)) or "none"
+        raise ValueError(f"data.transforms: unknown transform {name!r}; known: {known}")
+    try:
+        return pixels[name](**config)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"data.transforms: {name}: {error}") from None
 
 
 def check_fits(model: SpikingModel, splits: Splits, source: str) -> None:
