@@ -37,6 +37,8 @@ def jobs(source: Path, out: Path) -> list[Job]:
         if out.suffix and out.is_file():
             raise ValueError(f"{out}: is a file; a folder of pictures needs a folder to go to")
         inside = out.resolve()
+        if inside == source.resolve():
+            raise ValueError(f"{source}: its pictures would be written over themselves; give another --out")
         found = [Job(path, out / path.relative_to(source)) for path in files if inside not in path.resolve().parents]
         if not found:
             raise ValueError(f"{source}: holds no picture (.png, .jpg, .tif, .webp, ...)")

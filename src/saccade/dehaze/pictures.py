@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,8 @@ def write_picture(path: Path, picture: Picture) -> Path:
             _write(aside, suffix, picture)
         os.replace(aside, path)
     except OSError as error:
-        aside.unlink(missing_ok=True) if os.access(path.parent, os.W_OK) else None
+        with contextlib.suppress(OSError):
+            aside.unlink()
         raise OSError(f"{path}: cannot be written ({error.strerror or error})") from None
     return path
 

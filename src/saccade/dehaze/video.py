@@ -36,7 +36,7 @@ SMALLEST = 64  # pixels of the shorter side of a reduced frame
 class State:
     """What carries over from frame to frame: airlight ``[3]``, the depth order's extremes, Theta."""
 
-    airlight: NDArray[np.float64]
+    airlight: NDArray
     farthest: float
     nearest: float
     theta: float
@@ -236,7 +236,7 @@ def _camera(number: int) -> tuple[str, str]:
 
 
 class Writer:
-    """Writes frames to a video file (H.264 where the library has it) or a folder of PNG files; a file appears when it is whole."""
+    """Writes frames to a video file (H.264 where the library has it), which appears when it is whole, or to PNG files."""
 
     def __init__(self, out: Path, rate: Fraction) -> None:
         self.out, self.rate, self.count = out, rate, 0
