@@ -131,10 +131,13 @@ def predict(
     """Name what pictures show. They are resized and centre-cropped to what the model was trained on."""
     import torch
 
+    from saccade.cli.pixels import PIXELS
     from saccade.data import read_image
     from saccade.models import load_model, model_info
+    from saccade.train import pixel_maps
 
-    file, _ = common.open_run(model)
+    file, recipe = common.open_run(model)
+    maps = pixel_maps(recipe.data, PIXELS) if recipe else []
     network = load_model(file)
     info = model_info(file)
     if info.get("input") is None:
@@ -143,7 +146,10 @@ def predict(
     classes = info["classes"] or [str(k) for k in range(network.num_classes)]
     results = []
     for path in images:
-        x = read_image(path, size, channels).unsqueeze(0).float() / 255
+        x = read_image(path, size, channels).unsqueeze(0)
+        for function in maps:
+            x = function(x)
+        x = x.float() / 255
         with torch.inference_mode():
             chances = network(x).softmax(-1)[0]
         best = chances.topk(min(top, len(classes)))

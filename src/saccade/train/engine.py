@@ -136,20 +136,23 @@ def load_splits(data: DataSettings, root: str | Path | None = None, pixels: Pixe
         test_size=data.test_size,
         size=data.size,
     )
-    for transform in data.transforms:
-        function = _pixel_map(transform.name, transform.config, pixels or {})
+    for function in pixel_maps(data, pixels):
         splits = Splits(*(MappedSet(part, function) for part in splits))
     return splits
 
 
-def _pixel_map(name: str, config: dict[str, Any], pixels: Pixels) -> PixelMap:
-    if name not in pixels:
-        known = ", ".join(sorted(pixels)) or "none"
-        raise ValueError(f"data.transforms: unknown transform {name!r}; known: {known}")
-    try:
-        return pixels[name](**config)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"data.transforms: {name}: {error}") from None
+def pixel_maps(data: DataSettings, pixels: Pixels | None) -> list[PixelMap]:
+    """The functions of ``data.transforms``, in order. Raises ValueError for an unknown one or settings it does not take."""
+    known, maps = pixels or {}, []
+    for name, config in ((transform.name, transform.config) for transform in data.transforms):
+        if name not in known:
+            words = ", ".join(sorted(known)) or "none"
+            raise ValueError(f"data.transforms: unknown transform {name!r}; known: {words}")
+        try:
+            maps.append(known[name](**config))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"data.transforms: {name}: {error}") from None
+    return maps
 
 
 def check_fits(model: SpikingModel, splits: Splits, source: str) -> None:
