@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as `saccade dehaze run` sets it for video
 
 import numpy as np
 import torch
@@ -198,6 +199,7 @@ def main() -> None:
         "machine": {"cpu": name, "cores": len(os.sched_getaffinity(0)), "python": env["python"], "torch": env["torch"]},
         "versions": {"opencv": cv2.__version__, "numpy": np.__version__},
         "load": round(os.getloadavg()[0], 2),
+        "wait_policy": os.environ["OMP_WAIT_POLICY"],
         "quick": options.quick,
         "rows": rows,
         "passes_ms_per_megapixel": shares,

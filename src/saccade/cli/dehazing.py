@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json as jsons
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,14 +53,20 @@ def run(
     dehaze = folder.make(method, _dehazer(preset, settings))
     rows: list[dict[str, Any]] = []
     single = path.is_file()
+    stopped = False
     with _progress(len(todo), "pictures", json) as tell:
-        for row in folder.run(todo, dehaze, parts):
-            rows.append(row)
-            if "error" in row:
-                if single:
-                    raise ValueError(row["error"])
-                print("saccade: " + row["error"], file=sys.stderr)
-            tell()
+        try:
+            for row in folder.run(todo, dehaze, parts):
+                rows.append(row)
+                if "error" in row:
+                    if single:
+                        raise ValueError(row["error"])
+                    print("saccade: " + row["error"], file=sys.stderr)
+                tell()
+        except KeyboardInterrupt:  # what is done stays, with its page
+            stopped = True
+            if single:
+                raise
     failed = sum("error" in row for row in rows)
     record = {
         "format": "saccade-dehaze-1",
@@ -77,6 +84,8 @@ def run(
         print(f"wrote {written}")
         if page:
             print(f"report {page}")
+    if stopped:
+        raise KeyboardInterrupt
     if failed:
         raise typer.Exit(1)
 
@@ -92,6 +101,8 @@ def _run_video(
     frames: int | None,
     json: bool,
 ) -> None:
+    # a video's passes take a millisecond: threads that wait by spinning would take the cores from others, and from each other
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from saccade.dehaze import folder
     from saccade.dehaze.video import VideoDehazer, dehaze_video, is_video
 
