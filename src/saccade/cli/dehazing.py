@@ -6,7 +6,7 @@ import contextlib
 import json as jsons
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -114,10 +114,13 @@ def _run_video(
     if isinstance(place, Path) and out.resolve() == place.resolve():
         raise ValueError(f"{place}: would be written over itself; give another --out")
     if method == "sdo":
-        dehaze: Any = VideoDehazer(preset, smoothing, every, **_changes(settings))
+        dehaze: Callable[[Any], Any] = VideoDehazer(preset, smoothing, every, **_changes(settings))
     else:
         each = folder.make(method, _dehazer(preset, settings))
-        dehaze = lambda frame: each(frame)[0]  # noqa: E731
+
+        def dehaze(frame: Any) -> Any:
+            return each(frame)[0]
+
     with _progress(None, "frames", json) as tell:
         found = dehaze_video(place, out, dehaze, frames, tell)
     if json:
@@ -140,6 +143,7 @@ def _write_page(out: Path, record: dict[str, Any]) -> Path:
     from saccade.report import write_comparison
     from saccade.train.rundir import write_text
 
+    out.mkdir(parents=True, exist_ok=True)  # nothing may have been written yet
     write_text(out / "dehaze.json", jsons.dumps(record, indent=1) + "\n")
     return write_comparison(out)
 

@@ -139,7 +139,7 @@ def _native(frame: native.Frame, image: NDArray, settings: Settings, keep: bool)
     result = contrast(out, settings)
     if not keep:
         return result, None
-    share = below if theta.clamped else min(settings.eps, 1.0) if nearest > farthest else 0.0
+    share = below if theta.clamped else settings.eps if nearest > farthest else 0.0
     parts = Parts(A, order, frame.plane(), farthest, nearest, theta.value, theta.clamped, share, outside)
     return result, parts
 

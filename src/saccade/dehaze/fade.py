@@ -1,11 +1,10 @@
 """FADE: fog density of a picture without a reference (Choi, You and Bovik 2015, IEEE TIP 24(11)).
 
 Twelve statistics of 8 x 8 blocks are compared with Gaussians fitted to 500 foggy and 500 fog-free photographs; the density is
-the distance to the fog-free one over the distance to the foggy one plus 1. The two Gaussians are the authors', of the release
-of the Laboratory for Image and Video Engineering, The University of Texas at Austin, which grants "permission, without
-written agreement and without license or royalty fees, to use, copy, modify, and distribute this code (the source files) and
-its documentation for any purpose, provided that the copyright notice in its entirety appear in all copies of this code, and
-the original source of this code [is] acknowledged": Copyright (c) 2015 The University of Texas at Austin, All rights reserved.
+the distance to the fog-free one over the distance to the foggy one plus 1. The two Gaussians are the authors', from their
+release: Copyright (c) 2015 The University of Texas at Austin, all rights reserved, Laboratory for Image and Video
+Engineering (LIVE, live.ece.utexas.edu) and Center for Perceptual Systems. Its notice lets anybody use, copy, modify and
+distribute it for any purpose where the notice is kept and the source is acknowledged; there is no warranty.
 The code here is ours, after the paper.
 """
 

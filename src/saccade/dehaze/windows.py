@@ -20,9 +20,14 @@ def window_min(x: NDArray, window: int) -> NDArray:
 
 def box_mean(x: Array, radius: int) -> Array:
     """Mean over the (2 radius + 1)^2 square around every pixel of ``[H, W]``, over the pixels inside the image only."""
-    sums = _window_sum(_window_sum(x.astype(np.float64, copy=False), radius, 0), radius, 1)
-    height, width = x.shape
-    return (sums / (_counts(height, radius)[:, None] * _counts(width, radius))).astype(x.dtype, copy=False)
+    total = x.astype(np.float64, copy=False)
+    for axis, size in enumerate(x.shape):
+        at = np.arange(size)
+        last, first = np.minimum(at + radius, size - 1) + 1, np.maximum(at - radius, 0)
+        running = np.insert(total.cumsum(axis), 0, 0.0, axis)
+        count = (last - first).reshape((-1, 1) if axis == 0 else (1, -1))
+        total = (running.take(last, axis) - running.take(first, axis)) / count
+    return total.astype(x.dtype, copy=False)
 
 
 def check_window(window: int) -> int:
@@ -50,25 +55,6 @@ def _doubling(x: NDArray, window: int, pick: np.ufunc, outside: float) -> NDArra
             line = pick(line[:-rest], line[rest:])
         x = np.moveaxis(line, 0, axis)
     return np.ascontiguousarray(x)
-
-
-def _window_sum(x: NDArray, radius: int, axis: int) -> NDArray:
-    size = x.shape[axis]
-    running = np.cumsum(x, axis)
-    at = np.arange(size)
-    total = np.take(running, np.minimum(at + radius, size - 1), axis)
-    before = np.maximum(at - radius, 0) - 1
-    first = int(np.searchsorted(before, 0))
-    if first < size:
-        part = [slice(None)] * 2
-        part[axis] = slice(first, None)
-        total[tuple(part)] -= np.take(running, before[first:], axis)
-    return total
-
-
-def _counts(size: int, radius: int) -> NDArray:
-    at = np.arange(size)
-    return (np.minimum(at + radius, size - 1) - np.maximum(at - radius, 0) + 1).astype(np.float64)
 
 
 def _lowest(dtype: np.dtype) -> float:
