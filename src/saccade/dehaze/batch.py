@@ -43,16 +43,16 @@ def _larger(x: Tensor, step: int, axis: int) -> Tensor:
 def box_mean(x: Tensor, radius: int) -> Tensor:
     """Mean over the (2 radius + 1)^2 square around every pixel of ``[..., H, W]``, over the pixels inside the image only."""
     exact = torch.float32 if x.device.type == "mps" else torch.float64  # that device has no float64
-    total = x.to(exact)
+    total = x.to(exact).reshape(-1, 1, *x.shape[-2:])
     for axis in (-2, -1):
         size = x.shape[axis]
-        running = functional.pad(total.cumsum(axis), (0, 0, 1, 0) if axis == -2 else (1, 0))
+        lead, reach = ((0, 0, 1, 0), (0, 0, radius, radius)) if axis == -2 else ((1, 0, 0, 0), (radius, radius, 0, 0))
+        running = functional.pad(functional.pad(total.cumsum(axis), lead), reach, mode="replicate")
         at = torch.arange(size, device=x.device)
-        last, first = (at + radius).clamp(max=size - 1) + 1, (at - radius).clamp(min=0)
-        count = (last - first).to(exact)
-        total = running.index_select(axis, last) - running.index_select(axis, first)
+        count = ((at + radius).clamp(max=size - 1) - (at - radius).clamp(min=0) + 1).to(exact)
+        total = running.narrow(axis, 2 * radius + 1, size) - running.narrow(axis, 0, size)
         total = total / (count[:, None] if axis == -2 else count)
-    return total.to(x.dtype)
+    return total.to(x.dtype).reshape(x.shape)
 
 
 def select(values: Tensor, rank: int) -> Tensor:
