@@ -76,7 +76,8 @@ class Dehazing {
     if (window == 0) return {};
     const int64_t strips = (f_.W + 4 * EXTREME_STRIP - 1) / (4 * EXTREME_STRIP);
     std::vector<uint32_t> counts(strips * LEVELS);
-    shared(f_.W, 4 * EXTREME_STRIP, threads_, column_scratch(EXTREME_STRIP, window), [&](int64_t first, int64_t last, int64_t i, float* scratch) {
+    const int64_t floats = column_scratch(EXTREME_STRIP, window);  // a strip of bytes is four times as wide
+    shared(f_.W, 4 * EXTREME_STRIP, threads_, floats, [&](int64_t first, int64_t last, int64_t i, float* scratch) {
       k_.darkest(f_, window, first, last, scratch, &counts[i * LEVELS]);
     });
     const int64_t wanted = std::max<int64_t>(1, static_cast<int64_t>(fraction * static_cast<double>(f_.H * f_.W)));
@@ -110,7 +111,8 @@ class Dehazing {
     });
     const int64_t strips = (f_.W + EXTREME_STRIP - 1) / EXTREME_STRIP;
     std::vector<std::array<float, 2>> extremes(strips, {1e30f, 0.f});
-    shared(f_.W, EXTREME_STRIP, threads_, column_scratch(EXTREME_STRIP, window), [&](int64_t first, int64_t last, int64_t i, float* scratch) {
+    const int64_t floats = column_scratch(EXTREME_STRIP, window);
+    shared(f_.W, EXTREME_STRIP, threads_, floats, [&](int64_t first, int64_t last, int64_t i, float* scratch) {
       k_.farthest(f_, window, first, last, scratch, extremes[i].data());
     });
     float low = extremes[0][0], high = extremes[0][1];
@@ -147,11 +149,13 @@ class Dehazing {
     while (bin < THETA_BINS && seen + sums[bin] <= rank) seen += sums[bin++];
     int64_t next = bin + 1;
     while (next < THETA_BINS && sums[next] == 0) ++next;
+    if (next > THETA_BINS) next = bin;
     std::vector<int64_t> starts{0};
-    for (int64_t i = 0; i < parts(); ++i) starts.push_back(starts.back() + counts[i * SIZE + bin] + (next <= THETA_BINS ? counts[i * SIZE + next] : 0));
+    for (int64_t i = 0; i < parts(); ++i)
+      starts.push_back(starts.back() + counts[i * SIZE + bin] + (next > bin ? counts[i * SIZE + next] : 0));
     std::vector<float> values(starts.back());
     shared(f_.H, rows(), threads_, 2 * f_.stride, [&](int64_t first, int64_t last, int64_t i, float* scratch) {
-      k_.collect(f_, m, first, last, scratch, static_cast<uint32_t>(bin), static_cast<uint32_t>(next <= THETA_BINS ? next : bin), values.data() + starts[i]);
+      k_.collect(f_, m, first, last, scratch, static_cast<uint32_t>(bin), static_cast<uint32_t>(next), values.data() + starts[i]);
     });
     const auto at = values.begin() + (rank - seen);
     std::nth_element(values.begin(), at, values.end());
@@ -160,7 +164,8 @@ class Dehazing {
   }
 
   // Writes uint8 [H, W, 3]; returns the share of pixels that left the colour cube before they were clipped.
-  double render(uintptr_t out, double farthest, double nearest, double theta, int64_t radius, double eps, double least, int64_t by, bool keep) {
+  double render(uintptr_t out, double farthest, double nearest, double theta, int64_t radius, double eps, double least,
+                int64_t by, bool keep) {
     nb::gil_scoped_release release;
     f_.out = reinterpret_cast<uint8_t*>(out);
     Map m;
@@ -202,7 +207,8 @@ class Dehazing {
     s.order = s.grey + plane;
     s.slope = s.order + plane;
     s.offset = s.slope + plane;
-    shared(s.H, std::max<int64_t>(16, (s.H + PARTS - 1) / PARTS), threads_, s.W * by, [&](int64_t first, int64_t last, int64_t, float* scratch) {
+    const int64_t chunk = std::max<int64_t>(16, (s.H + PARTS - 1) / PARTS);
+    shared(s.H, chunk, threads_, s.W * by, [&](int64_t first, int64_t last, int64_t, float* scratch) {
       k_.shrink(f_, s, by, first, last, scratch);
     });
     const int64_t width = strip(s.W);
@@ -299,11 +305,13 @@ void clahe(uintptr_t image, int64_t H, int64_t W, double clip, int threads) {
       int64_t sum = 0;
       for (int64_t v = 0; v < LEVELS; ++v) {
         sum += here[t + v];
-        maps[tile_row * TILE_TABLE + t + v] = static_cast<float>(std::min(1.0, static_cast<double>(sum) / static_cast<double>(inside)) * 255);
+        const double share = static_cast<double>(sum) / static_cast<double>(inside);
+        maps[tile_row * TILE_TABLE + t + v] = static_cast<float>(std::min(1.0, share) * 255);
       }
     }
   });
-  shared(H, std::max<int64_t>(16, (H + PARTS - 1) / PARTS), threads, TILE_TABLE, [&](int64_t first, int64_t last, int64_t, float* table) {
+  const int64_t chunk = std::max<int64_t>(16, (H + PARTS - 1) / PARTS);
+  shared(H, chunk, threads, TILE_TABLE, [&](int64_t first, int64_t last, int64_t, float* table) {
     for (int64_t y = first; y < last; ++y) k.equalise(pixels, rows, columns, maps.data(), y, table);
   });
 }

@@ -58,7 +58,8 @@ struct DehazeKernels {
   // Its columns: box means of slope and offset, into its grey and order.
   void (*smooth)(const Frame& small, const Map&, int64_t first, int64_t last, float* scratch);
   // Rows of the picture: as recover, from the means grown linearly.
-  int64_t (*regrow)(const Frame&, const Frame& small, const Map&, int64_t by, int64_t first, int64_t last, float* scratch, bool keep);
+  int64_t (*regrow)(const Frame&, const Frame& small, const Map&, int64_t by, int64_t first, int64_t last, float* scratch,
+                    bool keep);
   // One row of tiles: histograms [8, 3, 256].
   void (*tile_counts)(const uint8_t* image, Axis rows, Axis columns, int64_t tile_row, uint32_t* counts);
   // One row of pixels, in place, from maps [8, 8, 3, 256] into [0, 255].

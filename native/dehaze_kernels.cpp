@@ -368,7 +368,8 @@ void fit(const Frame& f, const Map& m, int64_t first, int64_t last, float* scrat
   for (int64_t y = -m.radius; y < f.H; ++y) {
     const int64_t in = y + m.radius, out = y - m.radius - 1;
     if (in < f.H && out >= 0)
-      move(grey + in * f.stride, t + in * f.stride, grey + out * f.stride, t + out * f.stride, at[0], at[1], at[2], at[3], s.reach());
+      move(grey + in * f.stride, t + in * f.stride, grey + out * f.stride, t + out * f.stride, at[0], at[1], at[2], at[3],
+           s.reach());
     else if (in < f.H)
       enter(grey + in * f.stride, t + in * f.stride, at[0], at[1], at[2], at[3], s.reach());
     else if (out >= 0)
@@ -385,8 +386,8 @@ void accumulate(CROW in, CROW out, ROW sum, int64_t n) {
 }
 
 // t, kept in `t`, and the colours (I - A) / t + A; counts the pixels that leave [0, 1].
-int64_t recover_row(CROW slope, CROW offset, CROW inverse, float rows, CROW grey, const uint8_t* const* colour, const float* A, float least,
-                    ROW t, uint8_t* const* to, int64_t n) {
+int64_t recover_row(CROW slope, CROW offset, CROW inverse, float rows, CROW grey, const uint8_t* const* colour, const float* A,
+                    float least, ROW t, uint8_t* const* to, int64_t n) {
   for (int64_t k = 0; k < n; ++k) {
     const float share = inverse[k] * rows, found = slope[k] * share * grey[k] + offset[k] * share;
     t[k] = Min::pick(Max::pick(found, least), 1.f);
@@ -422,7 +423,8 @@ void put_together(CBYTES r, CBYTES g, CBYTES b, BYTES rgb, int64_t n) {
 int64_t recover(const Frame& f, const Map& m, int64_t first, int64_t last, float* scratch, bool keep) {
   const Strip s(f, first, last, m.radius);
   const int64_t line = s.line();
-  float *sums = scratch, *one = sums + 2 * line, *two = one + line, *total = two + line, *inverse = total + 2 * line, *t = inverse + line;
+  float *sums = scratch, *one = sums + 2 * line, *two = one + line, *total = two + line, *inverse = total + 2 * line;
+  float* t = inverse + line;
   uint8_t* bytes = reinterpret_cast<uint8_t*>(t + line);
   uint8_t* to[3] = {bytes, bytes + line, bytes + 2 * line};
   set(sums, 2 * line, 0.f);
@@ -519,15 +521,17 @@ template <int BY> void grow_row(CROW row, ROW to, int64_t by, int64_t n, int64_t
   set(to, least(head, n), row[0]);
   float* __restrict inner = to + head;
   for (int64_t b = 0; b < whole; ++b)
-    for (int64_t j = 0; j < side; ++j) inner[b * side + j] = row[b] + (row[b + 1] - row[b]) * (start + static_cast<float>(j) * step);
+    for (int64_t j = 0; j < side; ++j)
+      inner[b * side + j] = row[b] + (row[b + 1] - row[b]) * (start + static_cast<float>(j) * step);
   for (int64_t x = head + whole * side; x < n; ++x) {
     const Place place(x, side, blocks);
     to[x] = row[place.first] + (row[place.second] - row[place.first]) * place.weight;
   }
 }
 
-int64_t regrow(const Frame& f, const Frame& small, const Map& m, int64_t by, int64_t first, int64_t last, float* scratch, bool keep) {
-  float *thin[2] = {scratch, scratch + small.stride}, *wide[2] = {scratch + 2 * small.stride, scratch + 2 * small.stride + f.stride};
+int64_t regrow(const Frame& f, const Frame& small, const Map& m, int64_t by, int64_t first, int64_t last, float* scratch,
+               bool keep) {
+  float *thin[2] = {scratch, scratch + small.stride}, *rest = scratch + 2 * small.stride, *wide[2] = {rest, rest + f.stride};
   float *ones = wide[1] + f.stride, *t = ones + f.stride;
   uint8_t* bytes = reinterpret_cast<uint8_t*>(t + f.stride);
   uint8_t* to[3] = {bytes, bytes + f.stride, bytes + 2 * f.stride};
@@ -611,7 +615,8 @@ void equalise(uint8_t* image, Axis rows, Axis columns, const float* maps, int64_
 }  // namespace
 
 extern const DehazeKernels dehaze;
-const DehazeKernels dehaze = {split, darkest, brightest, distance, farthest, bounds, collect, prepare, fit, recover, shrink, smooth, regrow, tile_counts, equalise};
+const DehazeKernels dehaze = {split, darkest, brightest, distance, farthest, bounds,      collect, prepare,
+                              fit,   recover, shrink,    smooth,   regrow,   tile_counts, equalise};
 
 }  // namespace SACCADE_ISA
 }  // namespace saccade
