@@ -3,7 +3,8 @@
 CPU time of one thread, uint8 in memory to uint8, decoding apart; contenders take turns, medians and spread are over rounds.
 Ours against our own DCP in float32 with OpenCV's filters and the package image_dehazer (its 0.0.9 crashes with NumPy 2 and
 opens windows: patched here, and told not to). Then video frames with their buffers used again, and memory.
-Writes results/dehaze/speed.json. Needs pip install ".[dehaze,bench]".
+Writes results/dehaze/speed.json. Needs pip install ".[dehaze]" and pip install --no-deps image-dehazer==0.0.9: it asks for
+opencv-python, which would overwrite the files of opencv-contrib-python-headless.
 """
 
 from __future__ import annotations

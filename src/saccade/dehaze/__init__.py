@@ -14,12 +14,15 @@ from saccade.dehaze.method import (
     transmission,
 )
 from saccade.dehaze.settings import PRESETS, Settings
+from saccade.dehaze.synthesis import synth_haze
+from saccade.dehaze.video import VideoDehazer
 
 __all__ = [
     "PRESETS",
     "Dehazer",
     "Parts",
     "Settings",
+    "VideoDehazer",
     "airlight",
     "bccr",
     "cap",
@@ -31,5 +34,6 @@ __all__ = [
     "least_transmission",
     "recover",
     "solve_theta",
+    "synth_haze",
     "transmission",
 ]
