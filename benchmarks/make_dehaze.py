@@ -89,7 +89,9 @@ def order(quality: dict[str, Any]) -> str:
         ]
         above = "" if method == "dcp" else f"{mean(a > b for a, b in pairs):.1%}"
         rows.append([method, str(len(found)), f"{mean(found):.4f}", f"{min(found):.3f}", above])
-    return table(["method", "pictures", "mean", "least", "above DCP on"], rows) + source(quality)
+    free = quality["order_before_clipping"]
+    words = f"\n\nBefore rounding and clipping to [0, 1], {free['preset']} has a mean of {free['mean']:.4f}."
+    return table(["method", "pictures", "mean", "least", "above DCP on"], rows) + words + source(quality)
 
 
 def blind(quality: dict[str, Any]) -> str:

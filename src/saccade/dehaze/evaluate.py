@@ -83,6 +83,12 @@ def evaluate(
             yield {"picture": path.name, "method": name, **_score(image, dehaze(image.copy()), clear, A, wanted)}
 
 
+def hazy_pictures(folder: Path, scale: float = 1.0) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Name and pixels ``[H, W, 3]`` of every picture of a folder, as ``evaluate`` reads them."""
+    for path in _pictures(folder):
+        yield path.name, _read(path, scale)
+
+
 def _score(
     image: NDArray, result: NDArray, clear: NDArray | None, A: NDArray | None, wanted: tuple[str, ...]
 ) -> dict[str, float]:
