@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from saccade.dehaze import metrics, method
+from saccade.dehaze import method, metrics
 from saccade.dehaze.evaluate import REFERENCE, evaluate, hazy_pictures
 from saccade.dehaze.settings import PRESETS
 from saccade.train.rundir import environment, write_text
