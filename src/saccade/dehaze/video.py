@@ -277,8 +277,12 @@ class Writer:
         if self._container is None:
             return
         container, self._container = self._container, None
-        container.mux(self._stream.encode())
-        container.close()
+        try:
+            container.mux(self._stream.encode())
+            container.close()
+        except (OSError, ValueError) as error:  # a full disk, say: nothing takes the place of what was there
+            self._aside.unlink(missing_ok=True)
+            raise OSError(f"{self.out}: cannot be written ({_reason(error)})") from None
         if keep and self.count:
             os.replace(self._aside, self.out)
         else:
