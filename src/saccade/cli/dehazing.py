@@ -129,7 +129,7 @@ def _run_video(
         print(
             f"{found['frames']:,} frames to {out}, {found['frames_per_second']:.1f} a second with decoding and encoding"
         )
-        print(f"dehazing alone {found['dehazing_cpu_ms_per_frame']:.2f} ms of CPU time a frame", end="")
+        print(f"dehazing alone {found['dehazing_ms_per_frame']:.2f} ms a frame", end="")
         print("" if found["flicker"] is None else f"; flicker {found['flicker']:.2f} times that of the input")
     if found["error"]:
         print("saccade: " + found["error"], file=sys.stderr)
