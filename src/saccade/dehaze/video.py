@@ -299,7 +299,8 @@ def dehaze_video(
     """Dehaze a whole video into a file or a folder of PNG files; stops after ``frames`` of them.
 
     Ctrl-C ends it after the frame at hand: the file is whole and playable, and ``interrupted`` is true in what comes back.
-    So does a broken input, with its ``error``. Times are by the clock: decoding goes on in threads of its own. ``flicker`` is relative to the input (saccade.dehaze.metrics.flicker_ratio).
+    So does a broken input, with its ``error``. ``flicker`` is relative to the input (saccade.dehaze.metrics.flicker_ratio);
+    times are by the clock, for decoding goes on in threads of its own.
     Sound is left out. Raises ValueError for a source that cannot be opened, OSError for a place that cannot be written.
     """
     clip = open_clip(source)
