@@ -134,6 +134,16 @@ def video(found: dict[str, Any]) -> str:
     return table(["frame", "threads", "settings", "time", "frames a second"], rows) + source(found)
 
 
+def flicker(found: dict[str, Any]) -> str:
+    rows = []
+    for row in found["rows"]:
+        step = f"{row['step']:.2f} ({row['input_step']:.2f})"
+        rows.append([row["clip"], row["settings"], f"{row['flicker_ratio']:.2f}", step])
+    return table(
+        ["clip", "parameters", "flicker over input's", "mean step of a frame (input's), levels"], rows
+    ) + source(found)
+
+
 def classifier(found: dict[str, Any]) -> str:
     betas = list(dict.fromkeys(row["beta"] for row in found["rows"]))
     names = {"null": "nothing"}
@@ -181,7 +191,8 @@ def order_map(hazy: np.ndarray) -> np.ndarray:
 def main() -> None:
     quality, fast, seen = stored("quality"), stored("speed"), stored("classifier")
     tables = {"means": means(quality), "pictures": pictures(quality), "order": order(quality), "blind": blind(quality)}
-    tables |= {"speed": speed(fast), "video": video(fast), "classifier": classifier(seen)}
+    tables |= {"speed": speed(fast), "video": video(fast), "flicker": flicker(stored("flicker"))}
+    tables["classifier"] = classifier(seen)
     text = PAGE.read_text()
     for name, found in tables.items():
         pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.S)
