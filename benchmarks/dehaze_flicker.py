@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ SETTINGS = {
 
 def steps(frames: list[np.ndarray]) -> float:
     """Mean |difference| between neighbouring frames, in grey levels."""
-    pairs = zip(frames, frames[1:], strict=False)
+    pairs = pairwise(frames)
     return float(np.mean([np.abs(b.astype(np.int16) - a).mean() for a, b in pairs]))
 
 
