@@ -37,7 +37,7 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml $(wildcard native/*)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.torch pyproject.toml $(wildcard native/*)
-	$(PIP) --editable ".[demo,test]"
+	$(PIP) --editable ".[demo,test,dehaze]"
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.torch pyproject.toml $(wildcard native/*)

@@ -73,6 +73,8 @@ struct Pool {
   bool back, stream;
 };
 
+struct DehazeKernels;  // dehaze.h
+
 struct Kernels {
   const char* name;
   // Chunk [begin, end) of the neurons. `scratch` holds *_scratch floats, aligned to 64 bytes.
@@ -82,7 +84,10 @@ struct Kernels {
   bool (*pack)(const void* x, Type, Grid, uint8_t* bits, int64_t plane_bytes, int64_t begin, int64_t end);
   void (*unpack)(const uint8_t* bits, int64_t plane_bytes, Grid, void* x, Type, int64_t begin, int64_t end);
   void (*pool)(const Pool&, int64_t first_row, int64_t last_row);
+  const DehazeKernels* dehaze;
 };
+
+const Kernels& chosen_kernels();  // of the instruction set in use
 
 inline int64_t forward_scratch(int64_t chunk) { return 6 * chunk; }
 inline int64_t backward_scratch(int64_t T, int64_t chunk) { return (T + 10) * chunk; }

@@ -368,10 +368,11 @@ bool pack(const void*, Type, Grid, uint8_t*, int64_t, int64_t, int64_t);
 void unpack(const uint8_t*, int64_t, Grid, void*, Type, int64_t, int64_t);
 void pool(const Pool&, int64_t, int64_t);
 
+extern const DehazeKernels dehaze;
 extern const Kernels kernels;
 #define NAME(x) NAME_(x)
 #define NAME_(x) #x
-const Kernels kernels = {NAME(SACCADE_ISA), forward, backward, pack, unpack, pool};
+const Kernels kernels = {NAME(SACCADE_ISA), forward, backward, pack, unpack, pool, &dehaze};
 
 }  // namespace SACCADE_ISA
 }  // namespace saccade

@@ -20,6 +20,9 @@ namespace nb = nanobind;
 using namespace nb::literals;
 
 namespace saccade {
+
+void bind_dehazing(nb::module_& m);
+
 namespace {
 
 std::vector<const Kernels*> available() {
@@ -224,6 +227,9 @@ Constant constant(uintptr_t values, int64_t size, int64_t inner, float number) {
 }
 
 }  // namespace
+
+const Kernels& chosen_kernels() { return *chosen; }
+
 }  // namespace saccade
 
 NB_MODULE(_native, m) {
@@ -256,6 +262,7 @@ NB_MODULE(_native, m) {
   m.def("pack", &pack);
   m.def("unpack", &unpack);
   m.def("pool", &pool);
+  bind_dehazing(m);
   m.def("keep_memory", &keep_memory);
   m.def("instruction_sets", &instruction_sets);
   m.def("instruction_set", [] { return std::string(chosen->name); });

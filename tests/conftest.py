@@ -58,3 +58,15 @@ def real_data(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("real")
     subprocess.run([sys.executable, str(unpack), str(root)], check=True)
     return root
+
+
+@pytest.fixture(scope="session")
+def haze_data() -> Path:
+    """The folder of hazy pictures and clips: $SACCADE_DATA/haze, else ../shared/data/haze, else the test skips."""
+    roots = [Path(__file__).parents[2] / "shared" / "data"]
+    if os.environ.get("SACCADE_DATA"):
+        roots.insert(0, Path(os.environ["SACCADE_DATA"]))
+    for root in roots:
+        if (root / "haze" / "real").is_dir():
+            return root / "haze"
+    pytest.skip("no hazy pictures: neither in $SACCADE_DATA/haze nor in ../shared/data/haze")

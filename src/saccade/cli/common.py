@@ -52,11 +52,12 @@ def open_run(path: Path) -> tuple[Path, Recipe | None]:
 
 def splits_for(recipe: Recipe | None, name: str | None, root: Path | None) -> Splits:
     """The data a command works on: the recipe's, or the set named on the command line."""
+    from saccade.cli.pixels import PIXELS
     from saccade.data import load
     from saccade.train import load_splits
 
     if recipe is not None and name in (None, recipe.data.name):
-        return load_splits(recipe.data, root)
+        return load_splits(recipe.data, root, PIXELS)
     if name is None:
         raise ValueError("which images? name a set with --set-name (the model does not lie in a run directory)")
     return load(name, root, validation=100)

@@ -269,6 +269,7 @@ def finetune(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Train a changed model on, score it once on the test set, write its report. Interrupted, the same command goes on."""
+    from saccade.cli.pixels import PIXELS
     from saccade.cli.stages import STAGES, teach
     from saccade.compress.pipeline import finetune_recipe
     from saccade.report import write_report
@@ -286,7 +287,7 @@ def finetune(
     directory = out or model.with_name("finetune")
     try:
         resume = (directory / "checkpoints" / "last").exists() and not (directory / "summary.json").exists()
-        summary = train(plan, directory, resume=resume, stages=STAGES, teach=teach, quiet=quiet)
+        summary = train(plan, directory, resume=resume, stages=STAGES, teach=teach, pixels=PIXELS, quiet=quiet)
     except Interrupted as stop:
         raise Interrupted(f"{stop}; give the same command again to go on") from None
     page = write_report(directory)

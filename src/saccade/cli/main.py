@@ -8,7 +8,7 @@ import sys
 import typer
 
 import saccade
-from saccade.cli import analysing, catalogues, compress, demo, training
+from saccade.cli import analysing, catalogues, compress, dehazing, demo, training
 
 app = typer.Typer(
     name="saccade",
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.add_typer(catalogues.data_app, name="data")
+app.add_typer(dehazing.app, name="dehaze")
 app.command("train")(training.train)
 app.command("evaluate")(training.evaluate)
 app.command("predict")(training.predict)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from saccade.cli.pixels import PIXELS
 from saccade.compress import distill
 from saccade.compress import natural_pruning as prune
 from saccade.compress.pipeline import prune_and_finetune
@@ -129,7 +130,7 @@ def teach(settings: TeacherSettings, student: SpikingModel) -> ExtraLoss:
 
 def pruned(finished: Finished) -> dict[str, Any]:
     """finetune/, the run that goes on from the pruned model, and compression.json: what each step cost and scored."""
-    steps = prune_and_finetune(finished, STAGES, teach)
+    steps = prune_and_finetune(finished, STAGES, teach, PIXELS)
     finished.run.write_json("compression.json", {"format": "saccade-compression-1", "steps": steps})
     return {"compression": steps}
 

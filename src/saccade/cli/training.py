@@ -32,6 +32,7 @@ def train(
 
     Ctrl-C saves and stops; --resume goes on to the same weights, also after a kill.
     """
+    from saccade.cli.pixels import PIXELS
     from saccade.cli.stages import STAGES, teach
     from saccade.train import Interrupted, load_recipe
     from saccade.train import train as run_training
@@ -50,7 +51,9 @@ def train(
         plan = load_recipe(common.recipe_path(recipe), changes)
         directory = out or Path("runs") / f"{plan.name.replace('/', '-')}-seed{plan.seed}"
     try:
-        summary = run_training(plan, directory, resume=resume is not None, stages=STAGES, teach=teach, quiet=quiet)
+        summary = run_training(
+            plan, directory, resume=resume is not None, stages=STAGES, teach=teach, pixels=PIXELS, quiet=quiet
+        )
     except Interrupted as stop:
         raise Interrupted(f"{stop}; go on with: saccade train --resume {directory}") from None
     page = _write_report(directory)
@@ -129,9 +132,12 @@ def predict(
     """Name what pictures show. They are resized and centre-cropped to what the model was trained on."""
     import torch
 
+    from saccade.cli.pixels import PIXELS
     from saccade.data import read_image
+    from saccade.train import pixel_maps
 
-    file, _ = common.open_run(model)
+    file, recipe = common.open_run(model)
+    maps = pixel_maps(recipe.data, PIXELS) if recipe else []
     network = common.load_network(file)
     info = common.file_info(file)
     if info.get("input") is None:
@@ -140,7 +146,10 @@ def predict(
     classes = info["classes"] or [str(k) for k in range(network.num_classes)]
     results = []
     for path in images:
-        x = read_image(path, size, channels).unsqueeze(0).float() / 255
+        x = read_image(path, size, channels).unsqueeze(0)
+        for function in maps:
+            x = function(x)
+        x = x.float() / 255
         with torch.inference_mode():
             chances = network(x).softmax(-1)[0]
         best = chances.topk(min(top, len(classes)))

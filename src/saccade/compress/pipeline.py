@@ -27,7 +27,7 @@ from saccade.measure import exact_size, model_size
 from saccade.models import SpikingModel, load_model, save_model
 from saccade.train import Recipe, loss_function, train
 from saccade.train import evaluate as evaluate_on
-from saccade.train.engine import Finished, Stage, Teaching
+from saccade.train.engine import Finished, Pixels, Stage, Teaching
 from saccade.train.recipe import PruneSettings, parse
 
 CALIBRATION = 1280  # training images on which norms are estimated again
@@ -81,7 +81,7 @@ def score_channels(
 
 
 def prune_and_finetune(
-    finished: Finished, stages: Mapping[str, Stage], teach: Teaching, quiet: bool = False
+    finished: Finished, stages: Mapping[str, Stage], teach: Teaching, pixels: Pixels | None = None, quiet: bool = False
 ) -> list[dict[str, Any]]:
     """Score, prune, let scales move and re-estimate norms, go on training in ``finetune/``; a record of every step.
 
@@ -105,7 +105,7 @@ def prune_and_finetune(
     plan_on = finetune_recipe(recipe, target, settings.finetune)
     directory = run.path / "finetune"
     resume = (directory / "checkpoints" / "last").exists()
-    summary = train(plan_on, directory, resume=resume, stages=stages, teach=teach, quiet=quiet)
+    summary = train(plan_on, directory, resume=resume, stages=stages, teach=teach, pixels=pixels, quiet=quiet)
     tuned = load_model(directory / "model.safetensors")
     pack(tuned, directory / "packed.safetensors", splits)
     scored = {key: summary[key] for key in ("test_accuracy", "profile") if key in summary}

@@ -9,6 +9,7 @@ from saccade.data.batching import batches, image_batches, steps_per_epoch
 from saccade.data.catalogue import data_root, describe, load, names
 from saccade.data.folder import FolderSet, check_folder, read_image
 from saccade.data.imageset import ArraySet, ImageSet
+from saccade.data.mapped import MappedSet, PixelMap
 from saccade.data.preparing import prepare
 from saccade.data.split import Splits
 
@@ -17,6 +18,8 @@ __all__ = [
     "Augmentation",
     "FolderSet",
     "ImageSet",
+    "MappedSet",
+    "PixelMap",
     "Splits",
     "batches",
     "build_augmentation",

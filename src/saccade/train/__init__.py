@@ -1,6 +1,6 @@
 """Training: recipes, the engine that runs them, and what a run leaves behind."""
 
-from saccade.train.engine import build_model, check_fits, load_splits, train
+from saccade.train.engine import build_model, check_fits, load_splits, pixel_maps, train
 from saccade.train.evaluate import Evaluation, evaluate
 from saccade.train.loop import Interrupted, TrainingError
 from saccade.train.losses import LOSSES, loss_function
@@ -24,5 +24,6 @@ __all__ = [
     "load_splits",
     "loss_function",
     "override",
+    "pixel_maps",
     "train",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from saccade.data import Splits, load
+from saccade.data import MappedSet, PixelMap, Splits, load
 from saccade.kernels import keep_memory
 from saccade.layers import set_recompute, set_spike_packing
 from saccade.models import SpikingModel, create_model, load_model
@@ -36,6 +36,7 @@ class Finished:
 
 Stage = Callable[[Finished], dict[str, Any]]
 Teaching = Callable[[TeacherSettings, SpikingModel], ExtraLoss]
+Pixels = Mapping[str, Callable[..., PixelMap]]
 
 
 def train(
@@ -45,6 +46,7 @@ def train(
     resume: bool = False,
     stages: Mapping[str, Stage] | None = None,
     teach: Teaching | None = None,
+    pixels: Pixels | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Run a recipe in a run directory and return its summary (also written there as summary.json).
@@ -52,7 +54,8 @@ def train(
     The weights after a kill and ``resume=True`` equal those of an undisturbed run bit for bit on the same machine:
     randomness derives from (seed, epoch, step). The epoch is chosen on the validation split; the test set is scored
     once, at the end. ``stages`` maps the names in ``recipe.stages`` to functions that run afterwards, in order;
-    ``teach`` makes the loss of a recipe's teacher.
+    ``teach`` makes the loss of a recipe's teacher; ``pixels`` maps the names in ``recipe.data.transforms`` to makers of
+    functions of images.
 
     Raises ValueError for a directory in use or of another recipe, TrainingError if the loss stops being finite (the
     last good checkpoint stays), Interrupted after Ctrl-C, OSError if the disk is full.
@@ -75,7 +78,9 @@ def train(
     )
     chosen = [known[name] for name in recipe.stages]
     function: Any = _train
-    result: dict[str, Any] = fabric.launch(function, recipe, Path(directory), resume, chosen, teach, quiet)
+    result: dict[str, Any] = fabric.launch(
+        function, recipe, Path(directory), resume, chosen, teach, pixels or {}, quiet
+    )
     return result
 
 
@@ -86,11 +91,12 @@ def _train(
     resume: bool,
     stages: list[Stage],
     teach: Teaching | None,
+    pixels: Pixels,
     quiet: bool,
 ) -> dict[str, Any]:
     settings = recipe.train
     keep_memory()
-    splits = load_splits(recipe.data)
+    splits = load_splits(recipe.data, pixels=pixels)
     torch.manual_seed(recipe.seed)
     model = build_model(recipe.model)
     check_fits(model, splits, "model.start" if recipe.model.start else "model.kwargs")
@@ -132,9 +138,12 @@ def build_model(settings: ModelSettings) -> SpikingModel:
     return model
 
 
-def load_splits(data: DataSettings, root: str | Path | None = None) -> Splits:
-    """The images a recipe names, from ``root`` or the recipe's own."""
-    return load(
+def load_splits(data: DataSettings, root: str | Path | None = None, pixels: Pixels | None = None) -> Splits:
+    """The images a recipe names, from ``root`` or the recipe's own; ``pixels`` makes its ``data.transforms`` by name.
+
+    Raises ValueError for an unknown transform or settings it does not take.
+    """
+    splits = load(
         data.name,
         root or data.root,
         validation=data.validation,
@@ -143,6 +152,23 @@ def load_splits(data: DataSettings, root: str | Path | None = None) -> Splits:
         test_size=data.test_size,
         size=data.size,
     )
+    for function in pixel_maps(data, pixels):
+        splits = Splits(*(MappedSet(part, function) for part in splits))
+    return splits
+
+
+def pixel_maps(data: DataSettings, pixels: Pixels | None) -> list[PixelMap]:
+    """The functions of ``data.transforms``, in order. Raises ValueError for an unknown one or settings it does not take."""
+    known, maps = pixels or {}, []
+    for name, config in ((transform.name, transform.config) for transform in data.transforms):
+        if name not in known:
+            words = ", ".join(sorted(known)) or "none"
+            raise ValueError(f"data.transforms: unknown transform {name!r}; known: {words}")
+        try:
+            maps.append(known[name](**config))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"data.transforms: {name}: {error}") from None
+    return maps
 
 
 def check_fits(model: SpikingModel, splits: Splits, source: str) -> None:

@@ -16,7 +16,8 @@ class _Section(BaseModel):
 
 
 class TransformSettings(_Section):
-    """A change of the model's structure before training, by name, e.g. "quantize" with a ``QuantizeConfig``'s fields."""
+    """A change by name with its settings: of the model's structure before training, e.g. "quantize" with a
+    ``QuantizeConfig``'s fields, or of every image, e.g. "dehaze" with a preset's name."""
 
     name: str
     config: dict[str, Any] = {}
@@ -81,6 +82,7 @@ class DataSettings(_Section):
 
     ``validation``: images held out of the training set, class by class, by ``split_seed``; choices use only these.
     ``train_size``, ``test_size``: fixed subsets (None: all). ``size``: side in pixels that a folder's images get.
+    ``transforms``: what is done to every image of all splits, in order, before augmentation, e.g. "dehaze".
     """
 
     name: str
@@ -90,6 +92,7 @@ class DataSettings(_Section):
     train_size: int | None = Field(default=None, ge=1)
     test_size: int | None = Field(default=None, ge=1)
     size: int | None = Field(default=None, ge=1)
+    transforms: tuple[TransformSettings, ...] = ()
     augment: tuple[str, ...] = ()
     crop_padding: int = Field(default=4, ge=0)
     cutout_size: int = Field(default=16, ge=1)

@@ -1,0 +1,286 @@
+"""Commands that see through haze."""
+
+from __future__ import annotations
+
+import contextlib
+import json as jsons
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from saccade.cli import common
+
+app = typer.Typer(
+    help="See through haze: pictures, folders and video, without training.", no_args_is_help=True, rich_markup_mode=None
+)
+
+Preset = Annotated[str, typer.Option(help="paper, demo, fidelity, clear, fast or video.")]
+Changes = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: eps=0.05. Repeatable.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("run")
+def run(
+    source: Annotated[str, typer.Argument(metavar="IN", help="A picture, a folder, a video, or a camera's number.")],
+    out: Annotated[Path, typer.Option("--out", help="File or folder to write.")],
+    method: Annotated[str, typer.Option(help="sdo (depth ordering), dcp, cap, bccr or clahe.")] = "sdo",
+    preset: Preset = "fidelity",
+    settings: Changes = None,
+    parts: Annotated[bool, typer.Option("--parts", help="Write transmission and depth order as pictures too.")] = False,
+    video: Annotated[bool, typer.Option("--video", help="Take a folder's pictures as the frames of a video.")] = False,
+    smoothing: Annotated[float, typer.Option(help="Video: weight of the newest estimate a frame, 1: none.")] = 0.1,
+    every: Annotated[int, typer.Option(help="Video: estimate on every so many frames.")] = 5,
+    frames: Annotated[int | None, typer.Option(min=1, help="Video: stop after so many frames.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Dehaze pictures or video; a folder of pictures gets a page with a before/after slider.
+
+    What cannot be read is named and passed over; exit code 1 then. Ctrl-C leaves a video that plays.
+    """
+    from saccade.dehaze import folder
+    from saccade.dehaze.video import is_video
+
+    path = Path(source)
+    if video or source.isdecimal() or is_video(path):
+        _run_video(source, out, method, preset, settings, smoothing, every, frames, json)
+        return
+    todo = folder.jobs(path, out)
+    dehaze = folder.make(method, _dehazer(preset, settings))
+    rows: list[dict[str, Any]] = []
+    single = path.is_file()
+    stopped = False
+    with _progress(len(todo), "pictures", json) as tell:
+        try:
+            for row in folder.run(todo, dehaze, parts):
+                rows.append(row)
+                if "error" in row:
+                    if single:
+                        raise ValueError(row["error"])
+                    print("saccade: " + row["error"], file=sys.stderr)
+                tell()
+        except KeyboardInterrupt:  # what is done stays, with its page
+            stopped = True
+            if single:
+                raise
+    failed = sum("error" in row for row in rows)
+    record = {
+        "format": "saccade-dehaze-1",
+        "title": path.name,
+        "method": _words(method, preset, settings),
+        "pictures": rows,
+    }
+    page = None
+    if not single or out.is_dir():
+        page = _write_page(out, record)
+    if json:
+        common.print_json(record)
+    else:
+        written = rows[0]["output"] if single else f"{len(rows) - failed:,} of {len(todo):,} pictures to {out}"
+        print(f"wrote {written}")
+        if page:
+            print(f"report {page}")
+    if stopped:
+        raise KeyboardInterrupt
+    if failed:
+        raise typer.Exit(1)
+
+
+def _run_video(
+    source: str,
+    out: Path,
+    method: str,
+    preset: str,
+    settings: list[str] | None,
+    smoothing: float,
+    every: int,
+    frames: int | None,
+    json: bool,
+) -> None:
+    # a video's passes take a millisecond: threads that wait by spinning would take the cores from others, and from each other
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from saccade.dehaze import folder
+    from saccade.dehaze.video import VideoDehazer, dehaze_video, is_video
+
+    place = int(source) if source.isdecimal() and not Path(source).exists() else Path(source)
+    if isinstance(place, Path) and not place.exists():
+        raise ValueError(f"{place}: no such file or folder")
+    if isinstance(place, Path) and is_video(place) and not is_video(out):
+        out = out / place.name
+    if isinstance(place, Path) and out.resolve() == place.resolve():
+        raise ValueError(f"{place}: would be written over itself; give another --out")
+    if method == "sdo":
+        dehaze: Callable[[Any], Any] = VideoDehazer(preset, smoothing, every, **_changes(settings))
+    else:
+        each = folder.make(method, _dehazer(preset, settings))
+
+        def dehaze(frame: Any) -> Any:
+            return each(frame)[0]
+
+    with _progress(None, "frames", json) as tell:
+        found = dehaze_video(place, out, dehaze, frames, tell)
+    if json:
+        common.print_json(found)
+    else:
+        print(
+            f"{found['frames']:,} frames to {out}, {found['frames_per_second']:.1f} a second with decoding and encoding"
+        )
+        print(f"dehazing alone {found['dehazing_ms_per_frame']:.2f} ms a frame", end="")
+        print("" if found["flicker"] is None else f"; flicker {found['flicker']:.2f} times that of the input")
+    if found["error"]:
+        print("saccade: " + found["error"], file=sys.stderr)
+        raise typer.Exit(1)
+    if found["interrupted"]:
+        print("saccade: interrupted; the frames until then are written", file=sys.stderr)
+        raise typer.Exit(130)
+
+
+def _write_page(out: Path, record: dict[str, Any]) -> Path:
+    from saccade.report import write_comparison
+    from saccade.train.rundir import write_text
+
+    out.mkdir(parents=True, exist_ok=True)  # nothing may have been written yet
+    write_text(out / "dehaze.json", jsons.dumps(record, indent=1) + "\n")
+    return write_comparison(out)
+
+
+def _dehazer(preset: str, settings: list[str] | None) -> Any:
+    from saccade.dehaze import Dehazer
+
+    return Dehazer(preset, **_changes(settings))
+
+
+def _changes(settings: list[str] | None) -> dict[str, Any]:
+    changes = {}
+    for setting in settings or ():
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise ValueError(f"--set {setting!r}: write setting=value, e.g. eps=0.05")
+        try:
+            changes[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ValueError(f"--set {setting!r}: {value!r} is not valid YAML") from None
+    return changes
+
+
+def _words(method: str, preset: str, settings: list[str] | None) -> str:
+    return f"sdo, preset {preset}{''.join(', ' + s for s in settings or ())}" if method == "sdo" else method
+
+
+@contextlib.contextmanager
+def _progress(total: int | None, what: str, quiet: bool) -> Iterator[Any]:
+    """A bar on a terminal's stderr, with the rate; nothing elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda total=None: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total, rate="")
+
+        def tell(total: int | None = None) -> None:
+            bar.update(task, advance=1, total=total or bar.tasks[0].total)
+            speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
+            bar.update(task, rate=f"{speed:.1f}/s" if speed else "")
+
+        yield tell
+
+
+@app.command("eval")
+def evaluate(
+    hazy: Annotated[Path, typer.Option("--hazy", help="Folder of hazy pictures.")],
+    gt: Annotated[Path | None, typer.Option("--gt", help="Folder of clear ones with agreeing names.")] = None,
+    methods: Annotated[str, typer.Option(help="Baselines (hazy, dcp, cap, bccr, clahe) and presets.")] = (
+        "hazy,dcp,cap,bccr,fidelity,clear"
+    ),
+    scale: Annotated[float, typer.Option(help="Shrink the pictures first.")] = 1.0,
+    out: Annotated[Path | None, typer.Option("--out", help="Keep the rows in a JSON file.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Score methods picture by picture: PSNR, SSIM and CIEDE2000 against clear pictures; without: FADE, order, edges."""
+    from rich.table import Table
+
+    from saccade.dehaze import evaluate as scoring
+
+    if not 0 < scale <= 1:
+        raise ValueError(f"--scale lies in (0, 1], not {scale:g}")
+    rows = []
+    with _progress(None, "scored", json) as tell:
+        for row in scoring.evaluate(hazy, gt, [name.strip() for name in methods.split(",")], scale):
+            rows.append(row)
+            tell()
+    if out is not None:
+        from saccade.train.rundir import write_text
+
+        write_text(out, jsons.dumps({"format": "saccade-dehaze-scores-1", "rows": rows}, indent=1) + "\n")
+    if json:
+        common.print_json(rows)
+        return
+    measures = [name for name in rows[0] if name not in ("picture", "method")]
+    table = Table()
+    for name in ("picture", "method", *measures):
+        table.add_column(name, justify="left" if name in ("picture", "method") else "right")
+    for row in rows:
+        table.add_row(row["picture"], row["method"], *(f"{row[name]:.3f}" for name in measures))
+    for method in dict.fromkeys(row["method"] for row in rows):
+        own = [row for row in rows if row["method"] == method]
+        means = (sum(row[name] for row in own) / len(own) for name in measures)
+        table.add_row("mean", method, *(f"{value:.3f}" for value in means))
+    common.print_table(table)
+
+
+@app.command("bench")
+def bench(
+    size: Annotated[str, typer.Option(help="Width x height in pixels.")] = "1920x1080",
+    rounds: Annotated[int, typer.Option(min=3, help="Times a median is taken over.")] = 9,
+    json: AsJson = False,
+) -> None:
+    """Time the presets on this machine: CPU time of one thread, uint8 to uint8 in memory."""
+    import statistics
+    import time
+
+    import numpy as np
+    import torch
+
+    from saccade.dehaze import PRESETS, Dehazer
+
+    parts = size.lower().split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) for part in parts):
+        raise ValueError(f"--size is WIDTHxHEIGHT, e.g. 1920x1080, not {size!r}")
+    width, height = (int(part) for part in parts)
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(60, 220, (height // 16 + 1, width // 16 + 1, 3), dtype=np.uint8)
+    image = np.ascontiguousarray(coarse.repeat(16, 0).repeat(16, 1)[:height, :width])
+    image += rng.integers(0, 20, image.shape, dtype=np.uint8)
+    torch.set_num_threads(1)
+    rows = []
+    for name in PRESETS:
+        dehazer = Dehazer(name)
+        dehazer(image)
+        times = []
+        for _ in range(rounds):
+            started = time.process_time()
+            dehazer(image)
+            times.append((time.process_time() - started) * 1e3 / (width * height / 1e6))
+        rows.append(
+            {"preset": name, "ms_per_megapixel": round(statistics.median(times), 2), "least": round(min(times), 2)}
+        )
+    if json:
+        common.print_json(rows)
+        return
+    for row in rows:
+        print(
+            f"{row['preset']:<10} {row['ms_per_megapixel']:6.2f} ms of CPU time a megapixel (least {row['least']:.2f})"
+        )
