@@ -2,9 +2,7 @@
 
 Twelve statistics of 8 x 8 blocks are compared with Gaussians fitted to 500 foggy and 500 fog-free photographs; the density is
 the distance to the fog-free one over the distance to the foggy one plus 1. The two Gaussians are the authors', from their
-release: Copyright (c) 2015 The University of Texas at Austin, all rights reserved, Laboratory for Image and Video
-Engineering (LIVE, live.ece.utexas.edu) and Center for Perceptual Systems. Its notice lets anybody use, copy, modify and
-distribute it for any purpose where the notice is kept and the source is acknowledged; there is no warranty.
+release (Copyright (c) 2015 The University of Texas at Austin; the whole notice is in FADE-NOTICE.txt beside this file).
 The code here is ours, after the paper.
 """
 
