@@ -337,7 +337,7 @@ def size(
         for kind, bits in found["counted"]["by_kind"].items():
             print(f"{kind:<9} {bits / 8:>14,.1f} bytes")
         total = found["counted"]["bits"]
-        print(f"{preset:<9} {total / 8:>14,.1f} bytes ({total / 8e6:.2f} MB, {total / 1e6:.2f} Mbit)")
+        print(f"{preset:<9} {total / 8:>14,.1f} bytes ({total / 8e3:,.1f} kB, {total / 1e6:.2f} Mbit)")
     exact = found["exact"]
     print(f"packed    {exact['total']:>14,} bytes: {exact['payload']:,} of numbers, {exact['header']:,} of header")
     if found["file"]:
