@@ -167,6 +167,11 @@ def test_bad_input_is_one_line(full, tmp_path, capsys):
         ("finetune", tmp_path / "none.safetensors"): "neither a model file nor a run directory",
         ("size", full, "--preset", "mine"): "unknown preset 'mine'",
         ("size", tmp_path / "none.safetensors"): "no such model file",
+        ("size", full, "--preset", "mine", "--export", tmp_path / "p.safetensors"): "unknown preset 'mine'",
+        ("prune", full, "--ratio", "1.5"): "ratio: Input should be less than 1",
+        ("prune", full, "--budget-kb", "0"): "budget_kb: Input should be greater than 0",
+        ("prune", full, "--ratios", "stem=0.1", "--ratios", "stem=0.2"): "stem is given twice",
+        ("finetune", full, "--method", "logits"): "name one with --teacher",
         ("size", full / "recipe.yaml"): "not a readable model file",
     }
     for arguments, message in lines.items():
@@ -185,6 +190,7 @@ def test_bad_input_is_one_line(full, tmp_path, capsys):
     found = answer(capsys, "compress", "prune", full, "--ratio", "0.2", "--scores", scores, code=2)
     assert "scores are of another network: stem has 8 channels here and 2 there" in found
     assert sorted(path.name for path in full.iterdir()) == before
+    assert not (tmp_path / "p.safetensors").exists()
 
 
 @pytest.mark.parametrize(
@@ -198,6 +204,20 @@ def test_bad_input_is_one_line(full, tmp_path, capsys):
         ({"model.name": '""'}, "give either name"),
         ({"teacher.model": "none.safetensors"}, "none.safetensors: no such model file"),
         ({"teacher.model": "t", "train.compile": "true"}, "train.compile must be false"),
+        ({"prune.criterion": "svd"}, "prune.criterion: Input should be 'svs', 'sca'"),
+        ({"prune.ratio": "null", "prune.ratios": "{conv9: 0.2}"}, "prune.ratios: no group 'conv9'; the model has stem"),
+        ({"prune.ratio": "null", "prune.ratios": "{conv1: 1.2}"}, "prune.ratios.conv1: Input should be less than 1"),
+        ({"teacher.model": "t", "train.recompute": "true"}, "train.recompute must be false"),
+        ({"model.transforms": "[{name: prune}]"}, "prune: its settings do not fit"),
+        (
+            {
+                "model.transforms": "[{name: subbit, config: {eta: 4}}]",
+                "train.devices": 2,
+                "stages": "[]",
+                "prune": "null",
+            },
+            "codebooks learn",
+        ),
         ({"prune.finetune.epocs": 3}, "prune.finetune: epocs: unknown key, did you mean 'epochs'?"),
     ],
 )

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from saccade.compress import distill, feature_distance, gram
+from saccade.layers import set_recompute
 from saccade.models import create_model
 from saccade.neurons import LIF, LIFConfig, recording
 from saccade.neurons.surrogate import Rectangle
@@ -121,8 +122,23 @@ def test_weights_scale_the_loss():
     assert found[1] == pytest.approx(3 * found[0], rel=1e-5)
 
 
+def test_the_teacher_follows_the_images():
+    """A student may move to another device after the lesson was arranged."""
+    teacher, student, x = pair()
+    extra = distill(student, teacher)
+    with contextlib.suppress(RuntimeError), extra(x.to("meta"), contextlib.nullcontext):  # meta stands for a GPU
+        pass
+    assert next(teacher.parameters()).device.type == "meta"
+
+
 def test_bad_pairs():
     teacher, student, _ = pair()
+    with pytest.raises(ValueError, match="cannot be its own teacher"):
+        distill(student, student)
+    blocks = create_model("resnet19", widths=(4, 4, 4), T=2)
+    set_recompute(blocks, True)
+    with pytest.raises(ValueError, match="watches inside blocks"):
+        distill(blocks, create_model("resnet19", widths=(4, 4, 4), T=2))
     with pytest.raises(ValueError, match="unknown distillation 'hints'; known: mpfd, rates, logits"):
         distill(student, teacher, "hints")
     with pytest.raises(ValueError, match="norm must be one of frobenius, rows, spectral, got 'max'"):

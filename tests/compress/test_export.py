@@ -159,6 +159,7 @@ DAMAGES = {
     r"another model: 'head.bias' is \[3\] where": lambda meta, tensors: tensors.update({"head.bias": torch.zeros(3)}),
     "unknown form 'octal'": other_form,
     "numbers of 5 bits take": lambda meta, tensors: tensors.update({"layers.1.codes": tensors["layers.1.codes"][:3]}),
+    "damaged .RuntimeError": lambda meta, tensors: tensors.update({"layers.1.scale": torch.ones(3)}),
     "unknown model 'vgg99'": lambda meta, tensors: meta.update(model="vgg99"),
     r"one that saccade packed \(saccade-packed-1\)": lambda meta, tensors: meta.update(format="other"),
     "unknown model transform 'shrink'": lambda meta, tensors: meta["transforms"].append(

@@ -43,6 +43,10 @@ MODELS = {
 SIZE = 32
 
 
+SCORED = {"format": "saccade-scores-1", "criterion": "svs", "images": 1, "seed": 0}
+SCORED |= {"values": {"a": [1.0, 2.0]}, "ties": {"a": [0.0, 0.0]}}
+
+
 def images(n=6, seed=0):
     return torch.rand(n, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
 
@@ -109,6 +113,8 @@ def test_rows_mlp():
     wake(model, x)
     with pytest.warns(UserWarning, match="one pixel wide"):
         score(model, [x], "svs")
+    for criterion in ("rate", "sca"):
+        assert sum(score(model, [x], criterion).values["layer1"]) > 0
 
 
 @pytest.mark.parametrize("name", ["resnet19", "ms_resnet18"])
@@ -323,6 +329,16 @@ def test_bad_requests_leave_the_model_alone():
         score(gated, criterion="random")
 
 
+def test_scores_belong_to_weights():
+    """The same widths are not enough: a quantised copy's filters are others."""
+    model = woken("vgg_small")
+    scores = score(model, criterion="l1")
+    plan_by_budget(model, scores, 5)
+    FORMS["rescaw"](model)
+    with pytest.raises(ValueError, match="its channels are as many, but its weights differ"):
+        plan_by_budget(model, scores, 5)
+
+
 def test_orders_that_make_no_sense():
     model = woken("vgg_small")
     fused = fuse(model, images()).model
@@ -346,6 +362,11 @@ def test_orders_that_make_no_sense():
         ("[]", "not a file of scores"),
         ('{"format": "x"}', "not a file of scores"),
         ('{"format": "saccade-scores-1", "criterion": "svs"}', "not a file of scores"),
+        (json.dumps(SCORED | {"ties": {}}), "values and ties are of different groups"),
+        (json.dumps(SCORED | {"ties": {"a": [1.0]}}), "a: not as many finite ties as values"),
+        (json.dumps(SCORED | {"values": {"a": [1.0, float("nan")]}}), "a: not as many finite ties as values"),
+        (json.dumps(SCORED | {"values": {"a": None}}), "not a file of scores"),
+        (json.dumps(SCORED | {"values": [1, 2]}), "not a file of scores"),
     ],
 )
 def test_damaged_scores(text, message, tmp_path):

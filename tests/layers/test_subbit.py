@@ -138,6 +138,16 @@ def test_gradients_reach_weights_always_and_the_codebook_now_and_then():
     assert form.book.grad is None  # a codebook learns in training only
 
 
+@pytest.mark.parametrize("normalise", ["channel", "inliers", "none"])
+def test_gradients_at_an_outlier_are_those_of_the_search(normalise):
+    weight = torch.randn(3, 4, 3, 3, generator=torch.Generator().manual_seed(2)) * 0.1
+    form = SubBit(4, weight, normalise=normalise)
+    found = form.slope(weight)
+    kernels = form.normalised(weight)
+    assert torch.allclose(found * kernels, form.searched(weight), atol=1e-6)  # all |w| <= 1: nothing is cut off
+    assert (found != 1).any()
+
+
 def test_signs_follow_with_hysteresis():
     form = SubBit(2, torch.randn(3, 3, 3, 3))
     before = form.signs.clone()
@@ -200,6 +210,12 @@ def test_bad_requests():
     weight = torch.randn(2, 2, 3, 3)
     with pytest.raises(ValueError, match="eta must be 1 to 9 bits for kernels of 9 weights, got 10"):
         SubBit(10, weight)
+    for wrong in ({"eta": 4.0}, {"eta": True}):
+        with pytest.raises(ValueError, match="eta must be 1 to 9 bits"):
+            SubBit(wrong["eta"], weight)
+    for wrong in ({"gamma": float("nan")}, {"gamma": -1}, {"os": "no"}):
+        with pytest.raises(ValueError, match="os is true or false and gamma a finite number"):
+            SubBit(4, weight, **wrong)
     with pytest.raises(ValueError, match="kernels of 2 to 9 weights, this one has 1"):
         SubBit(4, torch.randn(2, 2, 1, 1))
     with pytest.raises(ValueError, match="this one has 49"):

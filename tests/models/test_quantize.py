@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from saccade.layers import Conv2d, Linear, QuantizeConfig, quantize_, unquantize_
+from saccade.layers.quantize import make_form
+from saccade.layers.subbit import SubBit
 from saccade.layers.weight_forms import BalancedBinary, Uniform, set_progress
 from saccade.models import create_model, fuse, load_model, save_model
 from saccade.verify import verify, wake
@@ -93,3 +95,44 @@ def test_bad_requests_leave_the_model_alone():
     with pytest.raises(ValueError, match=r"has a weight form already \(Uniform\)"):
         quantize_(model, QuantizeConfig())
     assert isinstance(next(m for m in model.modules() if isinstance(m, Conv2d) and m.form is not None).form, Uniform)
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 1, 1), (3, 4, 3, 3)])
+@pytest.mark.parametrize("form", ["balanced_binary", "lsq"])
+def test_weights_without_spread_stay_numbers(form, shape):
+    """One input, or a channel of zeros: no NaN forward or backward (a neuron that gets NaN is silent, so nobody would see)."""
+    weight = torch.zeros(shape, requires_grad=True)
+    made = make_form(QuantizeConfig(form, 1 if form == "balanced_binary" else 2), weight)
+    used = made(weight)
+    used.sum().backward()
+    assert used.isfinite().all()
+    assert weight.grad.isfinite().all()
+    single = torch.randn(3, 1, 1, 1)
+    assert made(single).isfinite().all()
+
+
+def test_moving_averages_leave_signs_alone(tmp_path):
+    """An average of signs is no sign: a codebook's are copied."""
+    from saccade.cli.stages import STAGES
+    from saccade.train import train
+    from saccade.train.recipe import parse
+
+    pytest.importorskip("sklearn", reason="the digits need scikit-learn")
+    recipe = parse(
+        {
+            "name": "ema",
+            "model": {
+                "name": "or_resnet18",
+                "kwargs": {"stem": "mnist", "T": 2, "widths": [4, 8], "pairs": [1, 1]},
+                "transforms": [{"name": "subbit", "config": {"eta": 4}}],
+            },
+            "data": {"name": "digits", "validation": 100, "train_size": 320, "test_size": 50},
+            "train": {"epochs": 3, "batch_size": 32, "lr": 0.05, "ema": 0.9, "accelerator": "cpu"},
+        }
+    )
+    train(recipe, tmp_path / "run", stages=STAGES, quiet=True)
+    model = load_model(tmp_path / "run" / "model.safetensors")
+    books = [m.form for m in model.modules() if isinstance(m, Conv2d) and isinstance(m.form, SubBit)]
+    assert books
+    assert all(set(book.signs.unique().tolist()) == {-1.0, 1.0} for book in books)
+    assert any(not torch.equal(book.book, book.signs) for book in books)  # they have learnt

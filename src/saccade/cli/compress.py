@@ -205,15 +205,20 @@ def prune(
     json: AsJson = False,
 ) -> None:
     """Remove the channels with the lowest scores, with norms, statistics and what reads them; estimate the norms again."""
+    from pydantic import ValidationError
+
     from saccade.compress import prune_, read_scores, recalibrate_, thaw_
     from saccade.compress.pipeline import accuracy, make_plan, training_images
     from saccade.measure import model_size
     from saccade.models import load_model, model_info, save_model
-    from saccade.train.recipe import PruneSettings
+    from saccade.train.recipe import PruneSettings, first_mistake
 
     if sum(value is not None for value in (ratio, ratios, budget_kb)) != 1:
         raise ValueError("how much? give one of --ratio, --ratios and --budget-kb")
-    settings = PruneSettings(ratio=ratio, ratios=_shares(ratios) if ratios else None, budget_kb=budget_kb)
+    try:
+        settings = PruneSettings(ratio=ratio, ratios=_shares(ratios) if ratios else None, budget_kb=budget_kb)
+    except ValidationError as error:
+        raise ValueError(first_mistake(error)) from None
     file, recipe = common.open_run(run)
     if recipe is None:
         raise ValueError(f"{run}: pruning needs a run directory, for its images")
@@ -242,6 +247,8 @@ def _shares(ratios: list[str]) -> dict[str, float]:
     shares: dict[str, float] = {}
     for one in ratios:
         name, equals, value = one.rpartition("=")
+        if name in shares:
+            raise ValueError(f"--ratios: {name} is given twice")
         try:
             shares[name] = float(value)
         except ValueError:
@@ -276,7 +283,10 @@ def finetune(
     from saccade.train import Interrupted, override, train
     from saccade.train.recipe import parse
 
-    _, recipe = common.open_run(like or model)
+    if method != "mpfd" and teacher is None:
+        raise ValueError(f"--method {method} says what to learn from a teacher: name one with --teacher")
+    model, own = common.open_run(model)
+    recipe = common.open_run(like)[1] if like else own
     if recipe is None:
         raise ValueError(f"{model}: lies in no run directory; name one with --like, for its images and settings")
     raw = finetune_recipe(recipe, model, {}).model_dump(mode="json")
@@ -312,8 +322,11 @@ def size(
 
     from saccade.compress import save_packed
     from saccade.measure import exact_size, model_size
+    from saccade.measure.size import PRESETS
     from saccade.models import load_model, model_info
 
+    if preset not in (*PRESETS, "exact"):
+        raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}, exact")
     file = model / "model.safetensors" if model.is_dir() else model
     if common.is_packed(file):
         if export is not None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -23,13 +25,15 @@ EPSILON = 1e-6  # a singular value below it counts as zero; QP-SNN's released co
 @dataclass(frozen=True)
 class Scores:
     """What ``score`` found. values, ties: by group, a number a channel; equal values are decided by the larger tie, then by the
-    lower index. images: how many were looked at (0: only weights were)."""
+    lower index. images: how many were looked at (0: only weights were). model: a fingerprint of the weights scored.
+    """
 
     criterion: str
     values: dict[str, list[float]]
     ties: dict[str, list[float]]
     images: int
     seed: int
+    model: str = ""
 
     def order(self, group: str) -> list[int]:
         """Channels of a group, the most important first."""
@@ -46,7 +50,13 @@ def read_scores(path: str | Path) -> Scores:
         record = json.loads(Path(path).read_text())
         if record.pop("format") != "saccade-scores-1":
             raise KeyError("format")
-        return Scores(**record)
+        found = Scores(**record)
+        if found.values.keys() != found.ties.keys():
+            raise ValueError("values and ties are of different groups")
+        for name, values in found.values.items():
+            if len(values) != len(found.ties[name]) or not all(map(math.isfinite, [*values, *found.ties[name]])):
+                raise ValueError(f"{name}: not as many finite ties as values")
+        return found
     except OSError as error:
         raise ValueError(f"{path}: cannot read the scores ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -95,11 +105,16 @@ def spike_map_rank(spikes: Tensor, epsilon: float = EPSILON) -> tuple[Tensor, Te
 
 
 def _sca(tally: _Tally, path: str, spikes: Tensor, potentials: Tensor) -> None:
-    tally.add(path, potentials.detach().abs().flatten(3).sum(-1).mean(0).sum(0))
+    tally.add(path, _maps(potentials).abs().sum(-1).mean(0).sum(0))
 
 
 def _rate(tally: _Tally, path: str, spikes: Tensor, potentials: Tensor) -> None:
-    tally.add(path, spikes.flatten(3).mean((0, 3)).sum(0))
+    tally.add(path, _maps(spikes).mean((0, 3)).sum(0))
+
+
+def _maps(x: Tensor) -> Tensor:
+    """``[T, N, C, places]``; neurons without a map have one place."""
+    return x.unsqueeze(-1) if x.dim() == 3 else x.flatten(3)
 
 
 def _l1(model: nn.Module, group: ChannelGroup) -> Tensor:
@@ -136,10 +151,14 @@ def score(model: SpikingModel, data: Iterable[Tensor] = (), criterion: str = "sv
     if criterion == "random":
         draw = torch.Generator().manual_seed(seed)
         values = {name: torch.rand(width(model, group), generator=draw).tolist() for name, group in groups.items()}
-        return Scores(criterion, values, {name: [0.0] * len(v) for name, v in values.items()}, 0, seed)
+        return Scores(
+            criterion, values, {name: [0.0] * len(v) for name, v in values.items()}, 0, seed, fingerprint(model)
+        )
     if criterion in WEIGHTS:
         values = {name: WEIGHTS[criterion](model, group).tolist() for name, group in groups.items()}
-        return Scores(criterion, values, {name: [0.0] * len(v) for name, v in values.items()}, 0, seed)
+        return Scores(
+            criterion, values, {name: [0.0] * len(v) for name, v in values.items()}, 0, seed, fingerprint(model)
+        )
     tally, images = _look(model, data, groups, LOOKERS[criterion])
     if tally.flat:
         flat = ", ".join(sorted(tally.flat))
@@ -150,7 +169,17 @@ def score(model: SpikingModel, data: Iterable[Tensor] = (), criterion: str = "sv
     for name, group in groups.items():
         values[name] = (torch.stack([tally.sums[path] for path in group.neurons]).sum(0) / images).tolist()
         ties[name] = (torch.stack([tally.ties[path] for path in group.neurons]).sum(0) / images).tolist()
-    return Scores(criterion, values, ties, images, seed)
+    return Scores(criterion, values, ties, images, seed, fingerprint(model))
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Of the weights in use of the layers that make channels: tells the scores of one network from those of another."""
+    digest = hashlib.sha256()
+    for group in channel_groups(model).values():
+        for conv, _ in group.producers:
+            layer: Any = model.get_submodule(conv)
+            digest.update(layer.used_weight().detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saccade.compress.criteria import spikes_of
+from saccade.layers import Blocks
 from saccade.models import SpikingModel
 from saccade.neurons import recording
 from saccade.train.losses import Autocast, ExtraLoss, read_out
@@ -83,6 +84,8 @@ def distill(
 
     Raises ValueError for an unknown method or norm, another number of classes, steps or neuron layers.
     """
+    if teacher is student:
+        raise ValueError("a network cannot be its own teacher: the teacher is frozen; give a copy")
     if method not in METHODS:
         raise ValueError(f"unknown distillation {method!r}; known: {', '.join(METHODS)}")
     if norm not in NORMS:
@@ -96,11 +99,16 @@ def distill(
             raise ValueError(
                 f"{method} pairs neuron layers in order: the teacher has {len(theirs)}, the student {len(ours)}"
             )
-    teacher.eval().requires_grad_(False).to(next(student.parameters()).device)
+    if method != "logits" and any(isinstance(m, Blocks) and m.recompute for m in student.modules()):
+        raise ValueError(
+            f"{method} watches inside blocks, which run without gradients first when recomputed: switch that off"
+        )
+    teacher.eval().requires_grad_(False)
     watch = {"mpfd": recording, "rates": _spikes, "logits": _nothing}[method]
 
     @contextlib.contextmanager
     def extra(x: Tensor, autocast: Autocast) -> Iterator[Callable[[Tensor], Tensor]]:
+        teacher.to(x.device)  # a student may have moved since
         with torch.no_grad(), autocast(), watch(teacher) as theirs:
             lesson = teacher(x, steps=True)
         with watch(student) as ours:

@@ -135,7 +135,7 @@ def packed_info(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def load_packed(path: str | os.PathLike[str]) -> SpikingModel:
-    """Build the model of a packed file, in eval mode, with the values of its codes as plain weights.
+    """Build the model of a packed file, in eval mode, with the values of its codes as plain weights (32 bits from here on).
 
     Raises ValueError in one line for another kind of file, damaged metadata, streams of a wrong length, an index that its
     codebook does not have, or tensors that do not fit.
@@ -152,7 +152,7 @@ def load_packed(path: str | os.PathLike[str]) -> SpikingModel:
             apply_transform(model, transform["name"], transform["config"])
         layers = dict(meta["layers"])
         state = _unpack(model, tensors, layers)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
         raise ValueError(f"{path}: its metadata or tensors are damaged ({type(error).__name__}: {error})") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from saccade.compress.criteria import Scores
+from saccade.compress.criteria import Scores, fingerprint
 from saccade.layers.quantize import note
 from saccade.measure import model_size
 from saccade.models import SpikingModel
@@ -82,7 +82,7 @@ def plan_by_budget(model: SpikingModel, scores: Scores, kilobytes: float) -> Cha
 
 
 def check_scores(model: nn.Module, scores: Scores) -> None:
-    """Raises ValueError if the scores are those of another network."""
+    """Raises ValueError if the scores are those of another network: by its channels, or by its weights."""
     have = {name: width(model, group) for name, group in channel_groups(model).items()}
     found = {name: len(values) for name, values in scores.values.items()}
     if have != found:
@@ -90,6 +90,10 @@ def check_scores(model: nn.Module, scores: Scores) -> None:
         raise ValueError(
             f"the scores are of another network: {differing} has {have.get(differing, 'no')} channels here and "
             f"{found.get(differing, 'no')} there"
+        )
+    if scores.model not in ("", fingerprint(model)):
+        raise ValueError(
+            "the scores are of another network: its channels are as many, but its weights differ; score this one"
         )
 
 

@@ -52,6 +52,11 @@ def attach_memory_free(model: nn.Module, config: MemoryFreeConfig) -> tuple[str,
             raise ValueError(
                 f"{gate} is a gate that may fire in a single step, so masked mixing does not fit; use leak or sliding"
             )
+    if config.per == "channel":
+        gate = next((path for path, lif in neurons.items() if lif.role == "gate"), None)
+        if gate is not None or config.channel_axis != 2:
+            where = f"{gate} is a gate over other axes" if gate else "a model's channels lie on axis 2"
+            raise ValueError(f"{where}, so leaks for each channel do not fit; use per='layer'")
     channels = _channels(model) if config.per == "channel" else dict.fromkeys(neurons)
     made: dict[str, nn.Module] = {}
     for path, lif in neurons.items():

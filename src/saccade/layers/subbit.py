@@ -5,6 +5,7 @@ Sources: Wei et al. (2025), S2NN, arXiv 2509.24266; its parent, Wang et al. (202
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -67,13 +68,18 @@ def os_quant(kernels: Tensor, gamma: float = 1.5, quantile: str = "linear", rela
     scale): give standardised kernels, or say ``relative``, which multiplies by the mean |w| of the kernel's other weights.
     Source: Wei et al. (2025), S2NN, OS-Quant; ``relative`` is ours.
     """
+    return kernels * shrinkage(kernels, gamma, quantile, relative)
+
+
+def shrinkage(kernels: Tensor, gamma: float = 1.5, quantile: str = "linear", relative: bool = False) -> Tensor:
+    """What OS-Quant multiplies each weight with: 1, or 1/Omega at an outlier."""
     out = outliers(kernels, gamma, quantile)
-    drawn = kernels / neighbour_distance(kernels).clamp(min=1e-8)
+    factor = 1 / neighbour_distance(kernels).clamp(min=1e-8)
     if relative:
         inside = (~out).to(kernels.dtype)
         count = inside.sum((-2, -1), keepdim=True).clamp(min=1)
-        drawn = drawn * ((kernels.abs() * inside).sum((-2, -1), keepdim=True) / count)
-    return torch.where(out, drawn, kernels)
+        factor = factor * ((kernels.abs() * inside).sum((-2, -1), keepdim=True) / count)
+    return torch.where(out, factor, torch.ones_like(kernels))
 
 
 def all_kernels(size: int) -> Tensor:
@@ -113,8 +119,10 @@ class SubBit(WeightForm):
         places = weight[0, 0].numel() if weight.dim() == 4 else 1
         if not 2 <= places <= 9:
             raise ValueError(f"codebooks hold kernels of 2 to 9 weights, this one has {places}")
-        if eta not in range(1, places + 1):
+        if type(eta) is not int or not 1 <= eta <= places:
             raise ValueError(f"eta must be 1 to {places} bits for kernels of {places} weights, got {eta}")
+        if type(os) is not bool or not isinstance(gamma, float | int) or not 0 <= gamma < math.inf:
+            raise ValueError(f"os is true or false and gamma a finite number from 0, got {os!r} and {gamma!r}")
         for name, value, known in (("quantile", quantile, QUANTILES), ("normalise", normalise, NORMALISATIONS)):
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
@@ -171,9 +179,8 @@ class SubBit(WeightForm):
         inside = (weight.abs() <= 1).to(weight.dtype)
         if not self.os:
             return inside
-        kernels = self.normalised(weight)
-        out = outliers(kernels, self.gamma, self.quantile)
-        return torch.where(out, inside / neighbour_distance(kernels).clamp(min=1e-8), inside)
+        relative = self.normalise == "inliers"
+        return inside * shrinkage(self.normalised(weight), self.gamma, self.quantile, relative)
 
     def encoded(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         return self.indices(weight), self.taken(weight)[:, 0]

@@ -72,7 +72,7 @@ class WeightForm(nn.Module):
 
 
 def check_bits(bits: int, least: int = 1) -> int:
-    if bits not in range(least, 9):
+    if type(bits) is not int or not least <= bits <= 8:
         raise ValueError(f"bits must be {least} to 8, got {bits}")
     return bits
 
@@ -210,7 +210,7 @@ class LSQ(WeightForm):
         super().__init__()
         self.bits: int = check_bits(bits, least=2)
         top = 2 ** (bits - 1) - 1
-        self.step = nn.Parameter(2 * weight.detach().abs().mean() / math.sqrt(top))
+        self.step = nn.Parameter((2 * weight.detach().abs().mean() / math.sqrt(top)).clamp(min=1e-8))
 
     def extra_repr(self) -> str:
         return f"bits={self.bits}"
@@ -254,6 +254,11 @@ class Binary(WeightForm):
         return (weight >= 0).to(weight.dtype), self.taken(weight)
 
 
+def _deviation(rows: Tensor) -> Tensor:
+    """Standard deviation of each row; a single number or equal ones get 1e-8, and a gradient that is a number."""
+    return torch.sqrt(rows.var(1, correction=min(1, rows.shape[1] - 1)) + 1e-16)
+
+
 class BalancedBinary(WeightForm):
     """Standardised a channel, sign, times a power of two: the weights of IR-Net and Q-SNN.
 
@@ -273,14 +278,14 @@ class BalancedBinary(WeightForm):
     def measured(self, weight: Tensor) -> Tensor:
         """Mean, deviation and scale of each channel, ``[O, 3]``."""
         rows = weight.flatten(1)
-        mean, spread = rows.mean(1), rows.std(1).clamp(min=torch.finfo(weight.dtype).tiny)
+        mean, spread = rows.mean(1), _deviation(rows)
         size = ((rows - mean[:, None]) / spread[:, None]).abs().mean(1)
         return torch.stack([mean, spread, 2 ** torch.round(torch.log2(size))], 1)
 
     def forward(self, weight: Tensor) -> Tensor:
         if self.frozen is None:
             rows = weight.flatten(1)  # the gradient goes through mean and deviation
-            mean, spread = rows.mean(1), rows.std(1).clamp(min=torch.finfo(weight.dtype).tiny)
+            mean, spread = rows.mean(1), _deviation(rows)
         else:
             mean, spread = self.frozen[:, 0], self.frozen[:, 1]
         w = (weight - per_channel(mean, weight)) / per_channel(spread, weight)

@@ -106,5 +106,8 @@ def apply_transform(model: SpikingModel, name: str, config: dict[str, Any]) -> N
     """Apply a transform by name and note it in ``model.transforms``. Raises ValueError for an unknown name."""
     if name not in TRANSFORMS:
         raise ValueError(f"unknown model transform {name!r}; known: {', '.join(sorted(TRANSFORMS))}")
-    TRANSFORMS[name](model, config)
+    try:
+        TRANSFORMS[name](model, config)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{name}: its settings do not fit ({type(error).__name__}: {error})") from None
     model.transforms.append({"name": name, "config": config})

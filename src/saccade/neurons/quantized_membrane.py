@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -41,8 +42,8 @@ class MembraneConfig:
             raise ValueError(f"membrane bits must be 2 to 8, got {self.bits}")
         if isinstance(self.alpha, str) and self.alpha not in ALPHAS:
             raise ValueError(f"membrane alpha must be a number or one of {', '.join(ALPHAS)}, got {self.alpha!r}")
-        if not isinstance(self.alpha, str) and not self.alpha > 0:
-            raise ValueError(f"membrane alpha must be positive, got {self.alpha}")
+        if not isinstance(self.alpha, str) and not 0 < self.alpha < math.inf:
+            raise ValueError(f"membrane alpha must be positive and finite, got {self.alpha}")
 
 
 def quantize_potential(v: Tensor, config: MembraneConfig) -> Tensor:

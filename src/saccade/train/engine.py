@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from torch.optim import Optimizer
 from saccade.data import MappedSet, PixelMap, Splits, load
 from saccade.kernels import keep_memory
 from saccade.layers import set_recompute, set_spike_packing
+from saccade.layers.subbit import forms_of
 from saccade.models import SpikingModel, create_model, load_model
+from saccade.models.channels import channel_groups
 from saccade.models.transforms import apply_transform
 from saccade.train import checkpoint
 from saccade.train.checkpoint import Progress
@@ -100,6 +102,10 @@ def _train(
     torch.manual_seed(recipe.seed)
     model = build_model(recipe.model)
     check_fits(model, splits, "model.start" if recipe.model.start else "model.kwargs")
+    if recipe.prune is not None:
+        check_groups(model, recipe.prune.ratios or {})
+    if settings.devices > 1 and any(forms_of(model)):
+        raise ValueError("train.devices: codebooks learn and are redrawn in one process only; set it to 1")
     extra = teach(recipe.teacher, model) if recipe.teacher is not None and teach is not None else None
     set_spike_packing(model, settings.pack_spikes)
     if settings.recompute:
@@ -178,6 +184,14 @@ def check_fits(model: SpikingModel, splits: Splits, source: str) -> None:
         raise ValueError(f"{source}: the model takes {model.in_channels} channels, the images have {channels}")
     if model.num_classes != classes:
         raise ValueError(f"{source}: the model has {model.num_classes} classes, the images have {classes}")
+
+
+def check_groups(model: SpikingModel, names: Iterable[str]) -> None:
+    """Raises ValueError, before anything is trained, for a model that cannot be pruned or groups that it does not have."""
+    groups = channel_groups(model)
+    for name in names:
+        if name not in groups:
+            raise ValueError(f"prune.ratios: no group {name!r}; the model has {', '.join(groups)}")
 
 
 def build_optimizer(model: torch.nn.Module, settings: TrainSettings) -> Optimizer:

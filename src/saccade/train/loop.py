@@ -203,7 +203,7 @@ class Job:
     def _update_ema(self, decay: float) -> None:
         assert self.ema is not None
         for key, value in self.model.state_dict().items():
-            if value.dtype.is_floating_point:
+            if value.dtype.is_floating_point and not key.endswith(".form.signs"):
                 self.ema[key].lerp_(value.to(self.ema[key]), 1 - decay)
             else:
                 self.ema[key].copy_(value)

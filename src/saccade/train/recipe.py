@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -62,9 +62,9 @@ class PruneSettings(_Section):
     ``finetune``: keys of the train section that differ when training goes on.
     """
 
-    criterion: str = "svs"
+    criterion: Literal["svs", "sca", "rate", "l1", "bn_gamma", "random"] = "svs"
     ratio: float | None = Field(default=None, ge=0, lt=1)
-    ratios: dict[str, float] | None = None
+    ratios: dict[str, Annotated[float, Field(ge=0, lt=1)]] | None = None
     budget_kb: float | None = Field(default=None, gt=0)
     batches: int = Field(default=5, ge=1)
     batch_size: int = Field(default=128, ge=1)
@@ -167,15 +167,19 @@ class Recipe(_Section):
             self._check_finetune(self.prune.finetune)
         if self.prune is not None and self.train.devices > 1:
             raise ValueError("the stage prune runs in one process: train.devices must be 1 (or run the steps apart)")
+        if self.train.devices > 1 and any(one.name == "subbit" for one in self.model.transforms):
+            raise ValueError("codebooks learn and are redrawn in one process only: train.devices must be 1")
         if self.teacher is not None and self.train.compile:
             raise ValueError("a teacher watches the layers of an eager model: train.compile must be false")
+        if self.teacher is not None and self.train.recompute:
+            raise ValueError("a teacher watches inside blocks: train.recompute must be false")
         return self
 
     def _check_finetune(self, changes: dict[str, Any]) -> None:
         try:
             TrainSettings.model_validate(self.train.model_dump() | changes)
         except ValidationError as error:
-            raise ValueError(f"prune.finetune: {_first(error)}") from None
+            raise ValueError(f"prune.finetune: {first_mistake(error)}") from None
 
 
 def load_recipe(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
@@ -198,10 +202,10 @@ def parse(raw: dict[str, Any], source: str = "recipe") -> Recipe:
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
-        raise ValueError(f"{source}: {_first(error)}") from None
+        raise ValueError(f"{source}: {first_mistake(error)}") from None
 
 
-def _first(error: ValidationError) -> str:
+def first_mistake(error: ValidationError) -> str:
     """The first of what is wrong: its key's path and why."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"]) or "the recipe"
