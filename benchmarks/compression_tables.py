@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from markdown import table
+from markdown import short, table
 
 from saccade.report.figures import accuracy_over_bytes
 from saccade.train.rundir import write_text
@@ -93,7 +93,7 @@ def compression(name: str, found: dict[str, Any]) -> str:
         "design, not every combination. The first convolution and the read-out keep 32 bits. Energy prices an addition at "
         "0.9 pJ whatever its bits (convention `standard`), so it does not see quantisation."
     )
-    commits = sorted({str(row["commit"])[:12] for row in found["rows"]})
+    commits = sorted({short(row["commit"]) for row in found["rows"]})
     machine = found["machine"]
     source = (
         f"Command `{found['command']}`, commit {', '.join(commits)}, {found['rows'][-1]['date']}, torch {machine['torch']}, "
@@ -142,7 +142,7 @@ def compact(name: str, found: dict[str, Any]) -> str:
         if len(pair) == 2
     ]
     head = ["network", "seed", "test accuracy", "correct", "validation", "packed file, bytes", "SOPs an image, M"]
-    commits = sorted({str(row["commit"])[:12] for row in found["rows"]})
+    commits = sorted({short(row["commit"]) for row in found["rows"]})
     told = (
         f"Compact less twin, in points: {', '.join(f'{gap:+.2f}' for gap in gaps)}; mean {mean(gaps):+.2f}."
         if gaps
