@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,16 +71,28 @@ def read_picture(path: Path) -> Picture:
         raise ValueError(f"{path}: unreadable picture ({reason}): replace or delete it") from None
 
 
-def write_picture(path: Path, picture: Picture) -> Path:
-    """Write beside its place, then rename; returns where it went: formats that cannot be written become .png.
+def place_of(path: Path, picture: Picture) -> Path:
+    """Where ``write_picture`` puts a picture: a format that cannot be written, or not in its 16 bits, becomes .png."""
+    suffix = path.suffix.lower()
+    fits = suffix in (DEEP if picture.pixels.dtype == np.uint16 else WRITTEN)
+    return path if fits else path.with_suffix(".png")
 
-    Raises OSError naming the path if it cannot be written. JPEG has no alpha; quality is 95, without colour subsampling.
+
+def aside_of(path: Path) -> Path:
+    """A hidden name beside a file to write to before renaming, short however long the file's own is."""
+    return path.with_name(f".{zlib.crc32(os.fsencode(path.name)):08x}-{os.getpid()}.part{path.suffix.lower()}")
+
+
+def write_picture(path: Path, picture: Picture) -> Path:
+    """Write beside its place, then rename; returns where it went (``place_of``).
+
+    Raises OSError naming the path if it cannot be written, with the system's ``errno`` where it has one. JPEG has no alpha;
+    quality is 95, without colour subsampling.
     """
+    path = place_of(path, picture)
     suffix = path.suffix.lower()
     deep = picture.pixels.dtype == np.uint16
-    if suffix not in WRITTEN or (deep and suffix not in DEEP):
-        path, suffix = path.with_suffix(".png"), ".png"
-    aside = path.with_name(f".{path.name}.part{suffix}")
+    aside = aside_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if deep:
@@ -87,10 +100,12 @@ def write_picture(path: Path, picture: Picture) -> Path:
         else:
             _write(aside, suffix, picture)
         os.replace(aside, path)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: an encoder's limits, such as the 16383 pixels of WebP
         with contextlib.suppress(OSError):
             aside.unlink()
-        raise OSError(f"{path}: cannot be written ({error.strerror or error})") from None
+        failure = OSError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})")
+        failure.errno = getattr(error, "errno", None)
+        raise failure from None
     return path
 
 
@@ -125,6 +140,8 @@ def _read_deep(path: Path) -> Picture:
     whole = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if whole is None:
         raise ValueError("the 16-bit decoder could not read it")
+    if whole.dtype != np.uint16:
+        raise ValueError(f"{whole.dtype} samples: convert it to 8 or 16 bits without sign")
     if whole.ndim == 2:
         return Picture(whole)
     pixels = np.ascontiguousarray(whole[..., 2::-1])

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from saccade.dehaze import method, metrics, native
 from saccade.dehaze.dehazer import check_picture, contrast
 from saccade.dehaze.optional import need
-from saccade.dehaze.pictures import Picture, is_picture, read_picture, write_picture
+from saccade.dehaze.pictures import Picture, aside_of, is_picture, read_picture, write_picture
 from saccade.dehaze.settings import Settings, settings_for
 
 Pixels = NDArray[np.uint8]
@@ -241,7 +241,7 @@ class Writer:
     def __init__(self, out: Path, rate: Fraction) -> None:
         self.out, self.rate, self.count = out, rate, 0
         self._container: Any = None
-        self._aside = out.with_name(f".{out.name}.part{out.suffix}")
+        self._aside = aside_of(out)
         if is_video(out):
             out.parent.mkdir(parents=True, exist_ok=True)
 
