@@ -47,7 +47,8 @@ class VideoDehazer:
 
     The parameters are estimated on every ``every``-th frame, reduced by ``reduce``, and follow the estimates with the weight
     ``smoothing`` a frame (1: no smoothing). Where the luma histogram says that the scene was cut they start anew; ``reset``
-    does so by hand. Raises ValueError for a frame that is no picture or of another size than those before.
+    does so by hand. ``out``: a contiguous array of the frame's shape to write to, the frame itself if need be. Raises
+    ValueError for a frame that is no picture or of another size than those before, and for an ``out`` that does not fit.
     """
 
     def __init__(
@@ -85,6 +86,8 @@ class VideoDehazer:
             raise ValueError(
                 f"a frame of {list(frame.shape)} in a video of {list(self._shape)}: reset it, or a new VideoDehazer"
             )
+        if out is not None:
+            _check_out(out, frame)
         self._follow(frame)
         state = self.state
         assert state is not None
@@ -94,7 +97,11 @@ class VideoDehazer:
             self._full.load(frame, self.settings, airlight=False)
             self._full.order(state.airlight, self.settings)
             result, _ = self._full.render(state.farthest, state.nearest, state.theta, self.settings, out)
-        return contrast(result, self.settings)
+        result = contrast(result, self.settings)
+        if out is None or result is out:
+            return result
+        np.copyto(out, result)
+        return out
 
     def _prepare(self, frame: Pixels) -> None:
         height, width, _ = self._shape = frame.shape
@@ -147,6 +154,13 @@ class VideoDehazer:
         farthest, nearest = self._small.order(A, settings)
         theta, _ = self._small.theta(farthest, nearest, settings)
         return State(A, farthest, nearest, theta.value)
+
+
+def _check_out(out: Pixels, frame: Pixels) -> None:
+    if not isinstance(out, np.ndarray) or out.dtype != np.uint8 or out.shape != frame.shape:
+        raise ValueError(f"out is a uint8 array of {list(frame.shape)}, like the frame")
+    if not out.flags.c_contiguous or not out.flags.writeable:
+        raise ValueError("out is contiguous and may be written to")
 
 
 def _plain(frame: Pixels, state: State, settings: Settings) -> Pixels:
