@@ -19,7 +19,9 @@ app = typer.Typer(
     help="See through haze: pictures, folders and video, without training.", no_args_is_help=True, rich_markup_mode=None
 )
 
-Preset = Annotated[str, typer.Option(help="paper, demo, fidelity, clear, fast or video.")]
+Preset = Annotated[
+    str | None, typer.Option(help="paper, demo, fidelity, clear, fast or video.", show_default="fidelity")
+]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: eps=0.05. Repeatable.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -29,12 +31,17 @@ def run(
     source: Annotated[str, typer.Argument(metavar="IN", help="A picture, a folder, a video, or a camera's number.")],
     out: Annotated[Path, typer.Option("--out", help="File or folder to write.")],
     method: Annotated[str, typer.Option(help="sdo (depth ordering), dcp, cap, bccr or clahe.")] = "sdo",
-    preset: Preset = "fidelity",
+    preset: Preset = None,
     settings: Changes = None,
     parts: Annotated[bool, typer.Option("--parts", help="Write transmission and depth order as pictures too.")] = False,
     video: Annotated[bool, typer.Option("--video", help="Take a folder's pictures as the frames of a video.")] = False,
-    smoothing: Annotated[float, typer.Option(help="Video: weight of the newest estimate a frame, 1: none.")] = 0.1,
-    every: Annotated[int, typer.Option(help="Video: estimate on every so many frames.")] = 5,
+    smoothing: Annotated[
+        float | None,
+        typer.Option(help="Video: weight of the newest estimate a frame, 1: none.", show_default="0.1"),
+    ] = None,
+    every: Annotated[
+        int | None, typer.Option(help="Video: estimate on every so many frames.", show_default="5")
+    ] = None,
     frames: Annotated[int | None, typer.Option(min=1, help="Video: stop after so many frames.")] = None,
     json: AsJson = False,
 ) -> None:
@@ -43,12 +50,22 @@ def run(
     What cannot be read is named and passed over; exit code 1 then. Ctrl-C leaves a video that plays.
     """
     from saccade.dehaze import folder
+    from saccade.dehaze.baselines import BASELINES
     from saccade.dehaze.video import is_video
 
     path = Path(source)
-    if video or source.isdecimal() or is_video(path):
-        _run_video(source, out, method, preset, settings, smoothing, every, frames, json)
+    following = {"smoothing": smoothing, "every": every}
+    camera = source.isdecimal() and not path.exists()
+    moving = video or camera or (is_video(path) and not path.is_dir())
+    if method in BASELINES:
+        _refuse(f"--method {method}", preset=preset, set=settings or None, parts=parts or None, **following)
+    if moving:
+        _refuse("a video", parts=parts or None)
+        place = int(source) if camera else path
+        options = {name: value for name, value in following.items() if value is not None}
+        _run_video(place, out, method, preset, settings, options, frames, json)
         return
+    _refuse("pictures", frames=frames, **following)
     todo = folder.jobs(path, out)
     dehaze = folder.make(method, _dehazer(preset, settings))
     rows: list[dict[str, Any]] = []
@@ -91,13 +108,12 @@ def run(
 
 
 def _run_video(
-    source: str,
+    place: Path | int,
     out: Path,
     method: str,
-    preset: str,
+    preset: str | None,
     settings: list[str] | None,
-    smoothing: float,
-    every: int,
+    options: dict[str, Any],
     frames: int | None,
     json: bool,
 ) -> None:
@@ -106,15 +122,14 @@ def _run_video(
     from saccade.dehaze import folder
     from saccade.dehaze.video import VideoDehazer, dehaze_video, is_video
 
-    place = int(source) if source.isdecimal() and not Path(source).exists() else Path(source)
     if isinstance(place, Path) and not place.exists():
         raise ValueError(f"{place}: no such file or folder")
-    if isinstance(place, Path) and is_video(place) and not is_video(out):
+    if isinstance(place, Path) and place.is_file() and not is_video(out):
         out = out / place.name
     if isinstance(place, Path) and out.resolve() == place.resolve():
         raise ValueError(f"{place}: would be written over itself; give another --out")
     if method == "sdo":
-        dehaze: Callable[[Any], Any] = VideoDehazer(preset, smoothing, every, **_changes(settings))
+        dehaze: Callable[[Any], Any] = VideoDehazer(_settings(preset, settings), **options)
     else:
         each = folder.make(method, _dehazer(preset, settings))
 
@@ -148,13 +163,22 @@ def _write_page(out: Path, record: dict[str, Any]) -> Path:
     return write_comparison(out)
 
 
-def _dehazer(preset: str, settings: list[str] | None) -> Any:
+def _refuse(what: str, **given: Any) -> None:
+    """Raises ValueError for options that were given and mean nothing here."""
+    idle = [f"--{name}" for name, value in given.items() if value is not None]
+    if idle:
+        raise ValueError(f"{' and '.join(idle)}: {'does' if len(idle) == 1 else 'do'} nothing for {what}; leave it out")
+
+
+def _dehazer(preset: str | None, settings: list[str] | None) -> Any:
     from saccade.dehaze import Dehazer
 
-    return Dehazer(preset, **_changes(settings))
+    return Dehazer(_settings(preset, settings))
 
 
-def _changes(settings: list[str] | None) -> dict[str, Any]:
+def _settings(preset: str | None, settings: list[str] | None) -> Any:
+    from saccade.dehaze.settings import settings_for
+
     changes = {}
     for setting in settings or ():
         key, equals, value = setting.partition("=")
@@ -164,11 +188,13 @@ def _changes(settings: list[str] | None) -> dict[str, Any]:
             changes[key] = yaml.safe_load(value)
         except yaml.YAMLError:
             raise ValueError(f"--set {setting!r}: {value!r} is not valid YAML") from None
-    return changes
+    return settings_for(preset or "fidelity", **changes)
 
 
-def _words(method: str, preset: str, settings: list[str] | None) -> str:
-    return f"sdo, preset {preset}{''.join(', ' + s for s in settings or ())}" if method == "sdo" else method
+def _words(method: str, preset: str | None, settings: list[str] | None) -> str:
+    return (
+        f"sdo, preset {preset or 'fidelity'}{''.join(', ' + s for s in settings or ())}" if method == "sdo" else method
+    )
 
 
 @contextlib.contextmanager
