@@ -28,9 +28,9 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
 def check_equal(image: np.ndarray, change: Settings) -> None:
     """One level apart at most, where float32 and float64 round to different sides."""
     plain, parts = Dehazer(change, "numpy")(image, return_parts=True)
-    others = [Dehazer(change, "native")(image, return_parts=True)]
-    if change.subsample == 1:
-        others.append(Dehazer(change)(tensor(image), return_parts=True))
+    others = [
+        Dehazer(change, engine)(x, return_parts=True) for engine, x in (("native", image), ("torch", tensor(image)))
+    ]
     for found, own in others:
         if isinstance(found, torch.Tensor):
             found = found[0].permute(1, 2, 0).numpy()
@@ -59,6 +59,34 @@ def test_engines_agree_on_every_size(size):
 )
 def test_engines_agree_under_other_settings(hazy, change):
     check_equal(hazy, Settings(**change))
+
+
+def test_coarse_lines_agree_at_odd_ratios():
+    for change in ({"radius": 35, "subsample": 2}, {"radius": 9, "subsample": 2}, {"radius": 10, "subsample": 4}):
+        check_equal(picture(51, 70), Settings(**change))
+    for shape in ((5, 7), (7, 1), (9, 40)):  # a last block that is mostly border: the side is not size over blocks
+        for by in (3, 4, 6):
+            check_equal(picture(*shape), Settings(subsample=by, radius=6))
+
+
+def test_coarse_lines_by_hand():
+    x = np.array([[0.0, 0, 0, 4]])
+    np.testing.assert_allclose(method._shrink(x, 3), [[0, 4]])
+    np.testing.assert_allclose(method._grow(np.array([[0.0, 4]]), (1, 4), 3), [[0, 0, 4 / 3, 8 / 3]], atol=1e-12)
+    assert [method.coarse_radius(radius, 2) for radius in (1, 5, 9, 35)] == [1, 3, 5, 18]
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("size", [(6, 9), (10, 10), (11, 23)])
+def test_theta_at_the_edge_of_its_floor(size, seed):
+    """Tiny pictures, where the percentile lies between the last value below max theta and the first above."""
+    image = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    for eps in (0.02, 0.1, 0.3, 0.5):
+        change = Settings(window=3, airlight_window=3, radius=3, eps=eps)
+        _, plain = Dehazer(change, "numpy")(image, return_parts=True)
+        _, own = Dehazer(change, "native")(image, return_parts=True)
+        assert own.theta == pytest.approx(plain.theta, rel=1e-4)
+        assert own.clamped == plain.clamped
 
 
 @pytest.mark.parametrize("isa", _native.instruction_sets())
