@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json as jsons
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -95,7 +96,7 @@ def run(
     if not single or out.is_dir():
         page = _write_page(out, record)
     if json:
-        common.print_json(record)
+        common.print_json(_finite(record))
     else:
         written = rows[0]["output"] if single else f"{len(rows) - failed:,} of {len(todo):,} pictures to {out}"
         print(f"wrote {written}")
@@ -139,7 +140,7 @@ def _run_video(
     with _progress(None, "frames", json) as tell:
         found = dehaze_video(place, out, dehaze, frames, tell)
     if json:
-        common.print_json(found)
+        common.print_json(_finite(found))
     else:
         print(
             f"{found['frames']:,} frames to {out}, {found['frames_per_second']:.1f} a second with decoding and encoding"
@@ -159,7 +160,7 @@ def _write_page(out: Path, record: dict[str, Any]) -> Path:
     from saccade.train.rundir import write_text
 
     out.mkdir(parents=True, exist_ok=True)  # nothing may have been written yet
-    write_text(out / "dehaze.json", jsons.dumps(record, indent=1) + "\n")
+    write_text(out / "dehaze.json", _text(record))
     return write_comparison(out)
 
 
@@ -195,6 +196,19 @@ def _words(method: str, preset: str | None, settings: list[str] | None) -> str:
     return (
         f"sdo, preset {preset or 'fidelity'}{''.join(', ' + s for s in settings or ())}" if method == "sdo" else method
     )
+
+
+def _finite(value: Any) -> Any:
+    """What JSON has words for: None in place of infinities and NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _text(value: Any) -> str:
+    return jsons.dumps(_finite(value), indent=1, allow_nan=False) + "\n"
 
 
 @contextlib.contextmanager
@@ -235,9 +249,10 @@ def evaluate(
     out: Annotated[Path | None, typer.Option("--out", help="Keep the rows in a JSON file.")] = None,
     json: AsJson = False,
 ) -> None:
-    """Score methods picture by picture: PSNR, SSIM and CIEDE2000 against clear pictures; without: FADE, order, edges."""
-    from rich.table import Table
+    """Score methods picture by picture: PSNR, SSIM and CIEDE2000 against clear pictures; without: FADE, order, edges.
 
+    What cannot be scored is named and left out of the means; exit code 1 then.
+    """
     from saccade.dehaze import evaluate as scoring
 
     if not 0 < scale <= 1:
@@ -246,14 +261,25 @@ def evaluate(
     with _progress(None, "scored", json) as tell:
         for row in scoring.evaluate(hazy, gt, [name.strip() for name in methods.split(",")], scale):
             rows.append(row)
+            if "error" in row:
+                print("saccade: " + row["error"], file=sys.stderr)
             tell()
     if out is not None:
         from saccade.train.rundir import write_text
 
-        write_text(out, jsons.dumps({"format": "saccade-dehaze-scores-1", "rows": rows}, indent=1) + "\n")
+        write_text(out, _text({"format": "saccade-dehaze-scores-1", "rows": rows}))
+    scored = [row for row in rows if "error" not in row]
     if json:
-        common.print_json(rows)
-        return
+        common.print_json(_finite(rows))
+    elif scored:
+        _print_scores(scored)
+    if len(scored) < len(rows):
+        raise typer.Exit(1)
+
+
+def _print_scores(rows: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
     measures = [name for name in rows[0] if name not in ("picture", "method")]
     table = Table()
     for name in ("picture", "method", *measures):
