@@ -155,7 +155,7 @@ def test_run_on_a_folder_with_damaged_files(tmp_path, hazy, capsys):
     assert {"a.png", "deeper/b.jpg", "tiny.png", "a.transmission.png", "deeper/b.order.png", "report.html"} <= written
     assert not any(".part" in name for name in written)
     page = (out / "report.html").read_text()
-    assert "2 could not be read" in page
+    assert "2 could not be done" in page
     assert page.count('type="range"') == 3
     rows = json.loads((out / "dehaze.json").read_text())["pictures"]
     assert {"airlight", "theta", "clamped", "outside"} <= set(next(row for row in rows if "output" in row))

@@ -111,3 +111,34 @@ def test_signed_samples_name_their_file(tmp_path, capsys):
     assert cv2.imwrite(str(path), np.zeros((9, 9), np.int16))
     assert run(["dehaze", "run", str(path), "--out", str(tmp_path / "o.png")]) == 2
     assert "signed.tiff" in told(capsys)
+
+
+def test_a_page_for_folders_only_and_never_over_anothers(tmp_path, hazy, capsys):
+    source = tmp_path / "photos" / "hazy"
+    source.mkdir(parents=True)
+    save(source / "a.png", hazy[:20, :30].copy())
+    assert run(["dehaze", "run", str(source), "--out", str(tmp_path / "photos")]) == 2
+    assert f"{source}: lies inside {tmp_path / 'photos'}, whose own files" in told(capsys)
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "report.html").write_text("of a training")
+    assert run(["dehaze", "run", str(source / "a.png"), "--out", str(out)]) == 0
+    assert run(["dehaze", "run", str(source), "--out", str(out)]) == 2
+    assert "holds the report of something else" in capsys.readouterr().err
+    assert (out / "report.html").read_text() == "of a training"
+    assert not (out / "dehaze.json").exists()
+
+
+def test_a_page_can_be_made_again_from_elsewhere(tmp_path, hazy, monkeypatch):
+    from saccade.report import write_comparison
+
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    Path("elsewhere").mkdir()
+    save(Path("in/a.png"), hazy[:20, :30].copy())
+    for _ in range(2):
+        assert run(["dehaze", "run", "in", "--out", "out"]) == 0
+    page = Path("out/report.html").read_text()
+    Path("out").rename("moved")
+    monkeypatch.chdir("elsewhere")
+    assert write_comparison("../moved").read_text() == page

@@ -68,9 +68,11 @@ def run(
         return
     _refuse("pictures", frames=frames, **following)
     todo = folder.jobs(path, out)
+    single = path.is_file()
+    if not single and (out / "report.html").exists() and not (out / "dehaze.json").exists():
+        raise ValueError(f"{out}: holds the report of something else; give another --out")
     dehaze = folder.make(method, _dehazer(preset, settings))
     rows: list[dict[str, Any]] = []
-    single = path.is_file()
     stopped = False
     with _progress(len(todo), "pictures", json) as tell:
         try:
@@ -92,9 +94,7 @@ def run(
         "method": _words(method, preset, settings),
         "pictures": rows,
     }
-    page = None
-    if not single or out.is_dir():
-        page = _write_page(out, record)
+    page = None if single else _write_page(out, record)
     if json:
         common.print_json(_finite(record))
     else:
@@ -156,11 +156,18 @@ def _run_video(
 
 
 def _write_page(out: Path, record: dict[str, Any]) -> Path:
+    """The page, and beside it what it is made of: inputs by their whole paths, outputs from the folder on."""
     from saccade.report import write_comparison
     from saccade.train.rundir import write_text
 
     out.mkdir(parents=True, exist_ok=True)  # nothing may have been written yet
-    write_text(out / "dehaze.json", _text(record))
+    rows = []
+    for row in record["pictures"]:
+        row = row | {"input": str(Path(row["input"]).absolute())}
+        if "output" in row:
+            row["output"] = str(Path(row["output"]).relative_to(out))
+        rows.append(row)
+    write_text(out / "dehaze.json", _text(record | {"pictures": rows}))
     return write_comparison(out)
 
 

@@ -41,6 +41,8 @@ def jobs(source: Path, out: Path) -> list[Job]:
         inside = out.resolve()
         if inside == source.resolve():
             raise ValueError(f"{source}: its pictures would be written over themselves; give another --out")
+        if inside in source.resolve().parents:
+            raise ValueError(f"{source}: lies inside {out}, whose own files could be written over; give another --out")
         found = [Job(path, out / path.relative_to(source)) for path in files if inside not in path.resolve().parents]
         if not found:
             raise ValueError(f"{source}: holds no picture (.png, .jpg, .tif, .webp, ...)")
