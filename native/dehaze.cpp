@@ -124,7 +124,7 @@ class Dehazing {
   }
 
   // The eps-percentile of the largest Theta of each pixel (Hazen's rule), or 0 where that is far below `nearest`; and the share of
-  // pixels whose largest Theta is below `nearest`. A histogram finds the bin, a second pass orders what is in it.
+  // pixels whose largest Theta is below what was found, or below `nearest`. A histogram finds the bin, a second pass orders what is in it.
   std::tuple<double, double> theta(double farthest, double nearest, double eps, double low, double high) {
     nb::gil_scoped_release release;
     if (!(nearest > farthest)) return {nearest, 0.0};
@@ -161,7 +161,10 @@ class Dehazing {
     const auto at = values.begin() + (rank - seen);
     std::nth_element(values.begin(), at, values.end());
     const double here = *at, after = at + 1 == values.end() ? here : *std::min_element(at + 1, values.end());
-    return {nearest * (here + (after - here) * (place - static_cast<double>(rank))), share};
+    const double found = here + (after - here) * (place - static_cast<double>(rank));
+    if (found < 1) return {nearest * found, share};
+    const int64_t under = seen + std::count_if(values.begin(), values.end(), [&](float v) { return v < found; });
+    return {nearest * found, static_cast<double>(under) / static_cast<double>(n)};
   }
 
   // Writes uint8 [H, W, 3]; returns the share of pixels that left the colour cube before they were clipped.

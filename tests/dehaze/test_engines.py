@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +42,7 @@ def check_equal(image: np.ndarray, change: Settings) -> None:
             np.testing.assert_allclose(own.airlight, parts.airlight, atol=1e-12)
             assert own.theta == pytest.approx(parts.theta, rel=1e-4, abs=1e-6)
             assert own.clamped == parts.clamped
+            assert own.below_bound == pytest.approx(parts.below_bound, abs=max(2e-3, 1.1 / plain[..., 0].size))
             np.testing.assert_allclose(own.order, parts.order, atol=1e-6)
             np.testing.assert_allclose(own.transmission, parts.transmission, atol=2e-4)
             assert own.outside == pytest.approx(parts.outside, abs=2e-3)
@@ -188,6 +191,24 @@ def test_torch_is_differentiable(noise):
     assert y.grad is not None
     assert torch.isfinite(y.grad).all()
     assert (y.grad != 0).any()
+
+
+def test_the_share_below_its_bound_is_measured():
+    image = picture(60, 80)
+    image[:, 40:] = image[:1, 40:]  # many pixels alike: no Theta leaves just eps of them below
+    for eps in (0.02, 0.1, 0.3):
+        _, plain = Dehazer("fidelity", "numpy", eps=eps, window=5)(image, return_parts=True)
+        _, own = Dehazer("fidelity", "native", eps=eps, window=5)(image, return_parts=True)
+        assert own.below_bound == pytest.approx(plain.below_bound, abs=2e-3)
+
+
+def test_numbers_of_a_batch_are_json(hazy):
+    both = torch.cat([tensor(hazy[:40, :50]), tensor(hazy[50:90, :50])])
+    found = json.loads(json.dumps(Dehazer("fidelity")(both, return_parts=True)[1].scalars()))
+    assert [len(colour) for colour in found["airlight"]] == [3, 3]
+    assert len(found["theta"]) == 2
+    one = Dehazer("fidelity")(hazy, return_parts=True)[1].scalars()
+    assert json.loads(json.dumps(one)) == one
 
 
 def test_torch_takes_half_and_grey_and_keeps_types():

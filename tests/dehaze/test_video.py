@@ -53,6 +53,7 @@ def test_scene_cuts_start_anew(hazy):
     assert (after == fresh(other)).all()
     dehazer.reset()
     assert dehazer.state is None
+    assert dehazer(hazy[:50]).shape == (50, *hazy.shape[1:])
 
 
 def test_estimates_only_every_so_many_frames(hazy, monkeypatch):

@@ -59,7 +59,7 @@ class Frame:
         return low, high
 
     def theta(self, farthest: float, nearest: float, settings: Settings) -> tuple[Theta, float]:
-        """Theta, and the share of pixels that any Theta leaves below their bound."""
+        """Theta, and the share of pixels whose transmission it leaves below their bound."""
         found, share = self._passes.theta(farthest, nearest, settings.eps, settings.low, min(settings.high, 1e30))
         return Theta(max(found, nearest), found < nearest), share
 

@@ -67,11 +67,11 @@ class VideoDehazer:
             )
         self.settings = settings_for(preset, **changes)
         self.smoothing, self.every, self.reduce, self.cut = smoothing, every, reduce, cut
-        self._shape: tuple[int, ...] | None = None
         self.reset()
 
     def reset(self) -> None:
-        """Forget the video so far."""
+        """Forget the video so far, the size of its frames too."""
+        self._shape: tuple[int, ...] | None = None
         self.state: State | None = None
         self._since = 0
         self._histogram: NDArray | None = None
