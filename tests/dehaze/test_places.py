@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import json
 from pathlib import Path
@@ -142,3 +143,15 @@ def test_a_page_can_be_made_again_from_elsewhere(tmp_path, hazy, monkeypatch):
     Path("out").rename("moved")
     monkeypatch.chdir("elsewhere")
     assert write_comparison("../moved").read_text() == page
+
+
+def test_the_page_turns_grey_tiffs(tmp_path, hazy):
+    import io
+
+    from saccade.report.comparison import _inline
+
+    Image.fromarray(hazy[:40, :60, 0].copy()).save(tmp_path / "a.tif", tiffinfo={0x0112: 6})
+    data = _inline(tmp_path / "a.tif")
+    assert data is not None
+    shown = np.array(Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2]))).convert("L"))
+    assert np.abs(shown.astype(int) - np.rot90(hazy[:40, :60, 0], -1)).mean() < 3

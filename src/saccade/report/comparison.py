@@ -90,6 +90,7 @@ def _inline(path: Path) -> str | None:
 
     try:
         with Image.open(path) as file:
+            file.filename = ""  # else Pillow maps a grey TIFF into memory with its sides exchanged
             image = ImageOps.exif_transpose(file)
             if image.mode.startswith("I"):
                 image = image.point(lambda v: v / 257).convert("L")
