@@ -123,8 +123,8 @@ class Dehazing {
     return {low, high};
   }
 
-  // The eps-percentile of the largest Theta of each pixel (Hazen's rule), or 0 where that is below `nearest`; and the share of
-  // pixels whose largest Theta is below `nearest`. A histogram finds the bin, a second pass orders what is in it.
+  // The eps-percentile of the largest Theta of each pixel (Hazen's rule), or 0 where that is far below `nearest`; and the share of
+  // pixels whose largest Theta is below what was found, or below `nearest`. A histogram finds the bin, a second pass orders what is in it.
   std::tuple<double, double> theta(double farthest, double nearest, double eps, double low, double high) {
     nb::gil_scoped_release release;
     if (!(nearest > farthest)) return {nearest, 0.0};
@@ -144,15 +144,16 @@ class Dehazing {
     const double place = std::clamp(eps * static_cast<double>(n) - 0.5, 0.0, static_cast<double>(n - 1));
     const int64_t rank = static_cast<int64_t>(place);
     const double share = static_cast<double>(below) / static_cast<double>(n);
-    if (rank < below) return {0.0, share};
-    int64_t bin = 0, seen = below;
+    if (rank + 1 < below) return {0.0, share};
+    const bool edge = rank < below;  // between the largest value below `nearest` and the first above it
+    int64_t bin = edge ? THETA_BINS + 1 : 0, seen = edge ? 0 : below;
     while (bin < THETA_BINS && seen + sums[bin] <= rank) seen += sums[bin++];
-    int64_t next = bin + 1;
+    int64_t next = edge ? 0 : bin + 1;
     while (next < THETA_BINS && sums[next] == 0) ++next;
     if (next > THETA_BINS) next = bin;
     std::vector<int64_t> starts{0};
     for (int64_t i = 0; i < parts(); ++i)
-      starts.push_back(starts.back() + counts[i * SIZE + bin] + (next > bin ? counts[i * SIZE + next] : 0));
+      starts.push_back(starts.back() + counts[i * SIZE + bin] + (next != bin ? counts[i * SIZE + next] : 0));
     std::vector<float> values(starts.back());
     shared(f_.H, rows(), threads_, 2 * f_.stride, [&](int64_t first, int64_t last, int64_t i, float* scratch) {
       k_.collect(f_, m, first, last, scratch, static_cast<uint32_t>(bin), static_cast<uint32_t>(next), values.data() + starts[i]);
@@ -160,7 +161,10 @@ class Dehazing {
     const auto at = values.begin() + (rank - seen);
     std::nth_element(values.begin(), at, values.end());
     const double here = *at, after = at + 1 == values.end() ? here : *std::min_element(at + 1, values.end());
-    return {nearest * (here + (after - here) * (place - static_cast<double>(rank))), share};
+    const double found = here + (after - here) * (place - static_cast<double>(rank));
+    if (found < 1) return {nearest * found, share};
+    const int64_t under = seen + std::count_if(values.begin(), values.end(), [&](float v) { return v < found; });
+    return {nearest * found, static_cast<double>(under) / static_cast<double>(n)};
   }
 
   // Writes uint8 [H, W, 3]; returns the share of pixels that left the colour cube before they were clipped.

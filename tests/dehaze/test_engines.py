@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -28,9 +30,9 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
 def check_equal(image: np.ndarray, change: Settings) -> None:
     """One level apart at most, where float32 and float64 round to different sides."""
     plain, parts = Dehazer(change, "numpy")(image, return_parts=True)
-    others = [Dehazer(change, "native")(image, return_parts=True)]
-    if change.subsample == 1:
-        others.append(Dehazer(change)(tensor(image), return_parts=True))
+    others = [
+        Dehazer(change, engine)(x, return_parts=True) for engine, x in (("native", image), ("torch", tensor(image)))
+    ]
     for found, own in others:
         if isinstance(found, torch.Tensor):
             found = found[0].permute(1, 2, 0).numpy()
@@ -40,6 +42,7 @@ def check_equal(image: np.ndarray, change: Settings) -> None:
             np.testing.assert_allclose(own.airlight, parts.airlight, atol=1e-12)
             assert own.theta == pytest.approx(parts.theta, rel=1e-4, abs=1e-6)
             assert own.clamped == parts.clamped
+            assert own.below_bound == pytest.approx(parts.below_bound, abs=max(2e-3, 1.1 / plain[..., 0].size))
             np.testing.assert_allclose(own.order, parts.order, atol=1e-6)
             np.testing.assert_allclose(own.transmission, parts.transmission, atol=2e-4)
             assert own.outside == pytest.approx(parts.outside, abs=2e-3)
@@ -59,6 +62,42 @@ def test_engines_agree_on_every_size(size):
 )
 def test_engines_agree_under_other_settings(hazy, change):
     check_equal(hazy, Settings(**change))
+
+
+def test_coarse_lines_agree_at_odd_ratios():
+    for change in ({"radius": 35, "subsample": 2}, {"radius": 9, "subsample": 2}, {"radius": 10, "subsample": 4}):
+        check_equal(picture(51, 70), Settings(**change))
+    for shape in ((5, 7), (7, 1), (9, 40)):  # a last block that is mostly border: the side is not size over blocks
+        for by in (3, 4, 6):
+            check_equal(picture(*shape), Settings(subsample=by, radius=6))
+
+
+def test_coarse_lines_by_hand():
+    x = np.array([[0.0, 0, 0, 4]])
+    np.testing.assert_allclose(method._shrink(x, 3), [[0, 4]])
+    np.testing.assert_allclose(method._grow(np.array([[0.0, 4]]), (1, 4), 3), [[0, 0, 4 / 3, 8 / 3]], atol=1e-12)
+    assert [method.coarse_radius(radius, 2) for radius in (1, 5, 9, 35)] == [1, 3, 5, 18]
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("size", [(6, 9), (10, 10), (11, 23)])
+def test_theta_at_the_edge_of_its_floor(size, seed):
+    """Tiny pictures, where the percentile lies between the last value below max theta and the first above."""
+    image = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    plainly = image / 255.0
+    A = method.airlight(plainly, 3)
+    scene, bound = method.depth_order(plainly, A, 3), method.cube_bound(plainly, A)
+    limit = (scene.order / np.maximum(bound, 1e-16) - scene.order * (1 - scene.weight)) / np.maximum(
+        scene.weight, 1e-16
+    )
+    below = int((limit < scene.nearest).sum())
+    for rest in (-0.5, 0.05, 0.5, 0.99, 1.2):
+        change = Settings(window=3, airlight_window=3, radius=3, eps=(below - 0.5 + rest) / limit.size)
+        _, plain = Dehazer(change, "numpy")(image, return_parts=True)
+        _, own = Dehazer(change, "native")(image, return_parts=True)
+        assert own.theta == pytest.approx(plain.theta, rel=1e-4)
+        if plain.theta > plain.nearest * 1.0001:  # closer, float32 may fall on the other side
+            assert not own.clamped
 
 
 @pytest.mark.parametrize("isa", _native.instruction_sets())
@@ -152,6 +191,24 @@ def test_torch_is_differentiable(noise):
     assert y.grad is not None
     assert torch.isfinite(y.grad).all()
     assert (y.grad != 0).any()
+
+
+def test_the_share_below_its_bound_is_measured():
+    image = picture(60, 80)
+    image[:, 40:] = image[:1, 40:]  # many pixels alike: no Theta leaves just eps of them below
+    for eps in (0.02, 0.1, 0.3):
+        _, plain = Dehazer("fidelity", "numpy", eps=eps, window=5)(image, return_parts=True)
+        _, own = Dehazer("fidelity", "native", eps=eps, window=5)(image, return_parts=True)
+        assert own.below_bound == pytest.approx(plain.below_bound, abs=2e-3)
+
+
+def test_numbers_of_a_batch_are_json(hazy):
+    both = torch.cat([tensor(hazy[:40, :50]), tensor(hazy[50:90, :50])])
+    found = json.loads(json.dumps(Dehazer("fidelity")(both, return_parts=True)[1].scalars()))
+    assert [len(colour) for colour in found["airlight"]] == [3, 3]
+    assert len(found["theta"]) == 2
+    one = Dehazer("fidelity")(hazy, return_parts=True)[1].scalars()
+    assert json.loads(json.dumps(one)) == one
 
 
 def test_torch_takes_half_and_grey_and_keeps_types():

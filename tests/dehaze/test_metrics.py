@@ -60,3 +60,8 @@ def test_haze_by_hand():
     np.testing.assert_allclose(synth_haze(clear, depth, 1, (0.8, 1.0, 0.2))[0], [[0.2, 0.2, 0.2], [0.5, 0.6, 0.2]])
     with pytest.raises(ValueError, match="0 or more"):
         synth_haze(clear, -depth - 1, 1, 0.9)
+    with pytest.raises(ValueError, match="0 or more"):
+        synth_haze(clear, depth * np.nan, 1, 0.9)
+    for wrong in ((clear.astype(np.uint8), depth), (clear, depth.astype(np.uint8))):
+        with pytest.raises(ValueError, match="are floating, not"):
+            synth_haze(*wrong, 1, 0.9)

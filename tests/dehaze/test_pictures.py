@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from saccade.cli.main import run
 from saccade.dehaze import Dehazer, Settings
@@ -65,6 +65,33 @@ def test_exif_turns_the_picture(tmp_path, hazy):
     exif[0x0112] = 6  # a quarter turn
     image.save(tmp_path / "turned.png", exif=exif)
     assert read_picture(tmp_path / "turned.png").pixels.shape == (60, 40, 3)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("name", ["deep.png", "colour.png", "grey.tif", "rgb.tif", "deep.tif"])
+def test_every_turn_of_every_kind(tmp_path, hazy, turn, name):
+    stored = hazy[:20, :30, 0] if name[0] in "gd" else hazy[:20, :30]
+    wide = stored.astype(np.uint16) * 257 if name[0] == "d" else stored
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    options = {"exif": exif} if name.endswith("png") else {"tiffinfo": {0x0112: turn}}
+    save(tmp_path / name, np.ascontiguousarray(wide), **options)
+    save(tmp_path / "plain.png", np.ascontiguousarray(stored), exif=exif)
+    with Image.open(tmp_path / "plain.png") as file:
+        upright = np.array(ImageOps.exif_transpose(file))
+    found = read_picture(tmp_path / name).pixels
+    assert found.dtype == wide.dtype
+    assert (found == upright.astype(wide.dtype) * (257 if name[0] == "d" else 1)).all()
+
+
+def test_a_transparent_grey_keeps_it(tmp_path, hazy):
+    grey = hazy[:20, :30, 0].copy()
+    grey[3, 4] = 7
+    found = read_picture(save(tmp_path / "a.png", grey, transparency=7))
+    assert found.alpha is not None
+    assert (found.alpha == np.where(grey == 7, 0, 255)).all()
+    out = write_picture(tmp_path / "b.png", found)
+    assert (read_picture(out).alpha == found.alpha).all()
 
 
 def test_arrays_that_are_no_pictures(noise):
@@ -128,7 +155,7 @@ def test_run_on_a_folder_with_damaged_files(tmp_path, hazy, capsys):
     assert {"a.png", "deeper/b.jpg", "tiny.png", "a.transmission.png", "deeper/b.order.png", "report.html"} <= written
     assert not any(".part" in name for name in written)
     page = (out / "report.html").read_text()
-    assert "2 could not be read" in page
+    assert "2 could not be done" in page
     assert page.count('type="range"') == 3
     rows = json.loads((out / "dehaze.json").read_text())["pictures"]
     assert {"airlight", "theta", "clamped", "outside"} <= set(next(row for row in rows if "output" in row))

@@ -53,6 +53,7 @@ def test_scene_cuts_start_anew(hazy):
     assert (after == fresh(other)).all()
     dehazer.reset()
     assert dehazer.state is None
+    assert dehazer(hazy[:50]).shape == (50, *hazy.shape[1:])
 
 
 def test_estimates_only_every_so_many_frames(hazy, monkeypatch):
@@ -104,6 +105,60 @@ def test_files_folders_and_back(tmp_path, hazy):
     assert run(words) == 0
     assert len(list(open_clip(tmp_path / "again.mkv").frames)) == 4
     assert not list(tmp_path.glob(".*part*"))
+
+
+def uneven(path: Path, frames: list[np.ndarray], times: list[int], turn: int = 0) -> Path:
+    """A video with frames at ``times`` in hundredths of a second, to be shown turned."""
+    import av
+
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 100)
+        if turn:
+            stream.set_display_rotation(turn)
+        for image, at in zip(frames, times, strict=True):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            frame.pts, frame.time_base = at, Fraction(1, 100)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    return path
+
+
+def times_of(path: Path) -> list[float]:
+    clip = open_clip(path)
+    return [round(float(clip.time() or 0), 3) for _ in clip.frames]
+
+
+@pytest.mark.parametrize("turn", [90, 180, -90])
+def test_a_turned_video_is_upright(tmp_path, hazy, turn):
+    path = uneven(tmp_path / "in.mp4", shaky(hazy[:64, :96], 3), [0, 4, 8], turn)
+    upright = np.rot90(hazy[:64, :96], turn // 90)
+    frame = next(open_clip(path).frames)
+    assert frame.shape == upright.shape
+    assert np.abs(frame.astype(int) - upright).mean() < 12
+    assert run(["dehaze", "run", str(path), "--out", str(tmp_path / "out.mp4")]) == 0
+    assert next(open_clip(tmp_path / "out.mp4").frames).shape == upright.shape
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.avi"])
+def test_frames_keep_their_times(tmp_path, hazy, name):
+    path = uneven(tmp_path / "in.mp4", shaky(hazy[:64, :96], 6), [0, 4, 20, 36, 37, 90])
+    found = dehaze_video(path, tmp_path / name, VideoDehazer())
+    assert found["frames"] == 6
+    if not name.endswith("avi"):  # which has but a rate
+        assert times_of(tmp_path / name) == times_of(path) == [0, 0.04, 0.2, 0.36, 0.37, 0.9]
+    assert len(list(open_clip(tmp_path / name).frames)) == 6
+
+
+def test_times_that_are_missing_or_run_back():
+    writer = Writer(Path("none.mp4"), Fraction(25), Fraction(1, 100))
+    placed = []
+    for hundredths in (500, 504, None, 512, 3, 7, 20):
+        placed.append(writer._place(None if hundredths is None else Fraction(hundredths, 100), Fraction(1, 100)))
+        writer.count += 1
+    assert placed == [0, 4, 8, 12, 16, 20, 33]
 
 
 def test_odd_sizes_are_written(tmp_path, hazy):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json as jsons
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -19,7 +20,9 @@ app = typer.Typer(
     help="See through haze: pictures, folders and video, without training.", no_args_is_help=True, rich_markup_mode=None
 )
 
-Preset = Annotated[str, typer.Option(help="paper, demo, fidelity, clear, fast or video.")]
+Preset = Annotated[
+    str | None, typer.Option(help="paper, demo, fidelity, clear, fast or video.", show_default="fidelity")
+]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: eps=0.05. Repeatable.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -29,12 +32,17 @@ def run(
     source: Annotated[str, typer.Argument(metavar="IN", help="A picture, a folder, a video, or a camera's number.")],
     out: Annotated[Path, typer.Option("--out", help="File or folder to write.")],
     method: Annotated[str, typer.Option(help="sdo (depth ordering), dcp, cap, bccr or clahe.")] = "sdo",
-    preset: Preset = "fidelity",
+    preset: Preset = None,
     settings: Changes = None,
     parts: Annotated[bool, typer.Option("--parts", help="Write transmission and depth order as pictures too.")] = False,
     video: Annotated[bool, typer.Option("--video", help="Take a folder's pictures as the frames of a video.")] = False,
-    smoothing: Annotated[float, typer.Option(help="Video: weight of the newest estimate a frame, 1: none.")] = 0.1,
-    every: Annotated[int, typer.Option(help="Video: estimate on every so many frames.")] = 5,
+    smoothing: Annotated[
+        float | None,
+        typer.Option(help="Video: weight of the newest estimate a frame, 1: none.", show_default="0.1"),
+    ] = None,
+    every: Annotated[
+        int | None, typer.Option(help="Video: estimate on every so many frames.", show_default="5")
+    ] = None,
     frames: Annotated[int | None, typer.Option(min=1, help="Video: stop after so many frames.")] = None,
     json: AsJson = False,
 ) -> None:
@@ -43,16 +51,28 @@ def run(
     What cannot be read is named and passed over; exit code 1 then. Ctrl-C leaves a video that plays.
     """
     from saccade.dehaze import folder
+    from saccade.dehaze.baselines import BASELINES
     from saccade.dehaze.video import is_video
 
     path = Path(source)
-    if video or source.isdecimal() or is_video(path):
-        _run_video(source, out, method, preset, settings, smoothing, every, frames, json)
+    following = {"smoothing": smoothing, "every": every}
+    camera = source.isdecimal() and not path.exists()
+    moving = video or camera or (is_video(path) and not path.is_dir())
+    if method in BASELINES:
+        _refuse(f"--method {method}", preset=preset, set=settings or None, parts=parts or None, **following)
+    if moving:
+        _refuse("a video", parts=parts or None)
+        place = int(source) if camera else path
+        options = {name: value for name, value in following.items() if value is not None}
+        _run_video(place, out, method, preset, settings, options, frames, json)
         return
+    _refuse("pictures", frames=frames, **following)
     todo = folder.jobs(path, out)
+    single = path.is_file()
+    if not single and (out / "report.html").exists() and not (out / "dehaze.json").exists():
+        raise ValueError(f"{out}: holds the report of something else; give another --out")
     dehaze = folder.make(method, _dehazer(preset, settings))
     rows: list[dict[str, Any]] = []
-    single = path.is_file()
     stopped = False
     with _progress(len(todo), "pictures", json) as tell:
         try:
@@ -74,11 +94,9 @@ def run(
         "method": _words(method, preset, settings),
         "pictures": rows,
     }
-    page = None
-    if not single or out.is_dir():
-        page = _write_page(out, record)
+    page = None if single else _write_page(out, record)
     if json:
-        common.print_json(record)
+        common.print_json(_finite(record))
     else:
         written = rows[0]["output"] if single else f"{len(rows) - failed:,} of {len(todo):,} pictures to {out}"
         print(f"wrote {written}")
@@ -91,13 +109,12 @@ def run(
 
 
 def _run_video(
-    source: str,
+    place: Path | int,
     out: Path,
     method: str,
-    preset: str,
+    preset: str | None,
     settings: list[str] | None,
-    smoothing: float,
-    every: int,
+    options: dict[str, Any],
     frames: int | None,
     json: bool,
 ) -> None:
@@ -106,15 +123,14 @@ def _run_video(
     from saccade.dehaze import folder
     from saccade.dehaze.video import VideoDehazer, dehaze_video, is_video
 
-    place = int(source) if source.isdecimal() and not Path(source).exists() else Path(source)
     if isinstance(place, Path) and not place.exists():
         raise ValueError(f"{place}: no such file or folder")
-    if isinstance(place, Path) and is_video(place) and not is_video(out):
+    if isinstance(place, Path) and place.is_file() and not is_video(out):
         out = out / place.name
     if isinstance(place, Path) and out.resolve() == place.resolve():
         raise ValueError(f"{place}: would be written over itself; give another --out")
     if method == "sdo":
-        dehaze: Callable[[Any], Any] = VideoDehazer(preset, smoothing, every, **_changes(settings))
+        dehaze: Callable[[Any], Any] = VideoDehazer(_settings(preset, settings), **options)
     else:
         each = folder.make(method, _dehazer(preset, settings))
 
@@ -124,7 +140,7 @@ def _run_video(
     with _progress(None, "frames", json) as tell:
         found = dehaze_video(place, out, dehaze, frames, tell)
     if json:
-        common.print_json(found)
+        common.print_json(_finite(found))
     else:
         print(
             f"{found['frames']:,} frames to {out}, {found['frames_per_second']:.1f} a second with decoding and encoding"
@@ -140,21 +156,37 @@ def _run_video(
 
 
 def _write_page(out: Path, record: dict[str, Any]) -> Path:
+    """The page, and beside it what it is made of: inputs by their whole paths, outputs from the folder on."""
     from saccade.report import write_comparison
     from saccade.train.rundir import write_text
 
     out.mkdir(parents=True, exist_ok=True)  # nothing may have been written yet
-    write_text(out / "dehaze.json", jsons.dumps(record, indent=1) + "\n")
+    rows = []
+    for row in record["pictures"]:
+        row = row | {"input": str(Path(row["input"]).absolute())}
+        if "output" in row:
+            row["output"] = str(Path(row["output"]).relative_to(out))
+        rows.append(row)
+    write_text(out / "dehaze.json", _text(record | {"pictures": rows}))
     return write_comparison(out)
 
 
-def _dehazer(preset: str, settings: list[str] | None) -> Any:
+def _refuse(what: str, **given: Any) -> None:
+    """Raises ValueError for options that were given and mean nothing here."""
+    idle = [f"--{name}" for name, value in given.items() if value is not None]
+    if idle:
+        raise ValueError(f"{' and '.join(idle)}: {'does' if len(idle) == 1 else 'do'} nothing for {what}; leave it out")
+
+
+def _dehazer(preset: str | None, settings: list[str] | None) -> Any:
     from saccade.dehaze import Dehazer
 
-    return Dehazer(preset, **_changes(settings))
+    return Dehazer(_settings(preset, settings))
 
 
-def _changes(settings: list[str] | None) -> dict[str, Any]:
+def _settings(preset: str | None, settings: list[str] | None) -> Any:
+    from saccade.dehaze.settings import settings_for
+
     changes = {}
     for setting in settings or ():
         key, equals, value = setting.partition("=")
@@ -164,11 +196,26 @@ def _changes(settings: list[str] | None) -> dict[str, Any]:
             changes[key] = yaml.safe_load(value)
         except yaml.YAMLError:
             raise ValueError(f"--set {setting!r}: {value!r} is not valid YAML") from None
-    return changes
+    return settings_for(preset or "fidelity", **changes)
 
 
-def _words(method: str, preset: str, settings: list[str] | None) -> str:
-    return f"sdo, preset {preset}{''.join(', ' + s for s in settings or ())}" if method == "sdo" else method
+def _words(method: str, preset: str | None, settings: list[str] | None) -> str:
+    return (
+        f"sdo, preset {preset or 'fidelity'}{''.join(', ' + s for s in settings or ())}" if method == "sdo" else method
+    )
+
+
+def _finite(value: Any) -> Any:
+    """What JSON has words for: None in place of infinities and NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _text(value: Any) -> str:
+    return jsons.dumps(_finite(value), indent=1, allow_nan=False) + "\n"
 
 
 @contextlib.contextmanager
@@ -209,9 +256,10 @@ def evaluate(
     out: Annotated[Path | None, typer.Option("--out", help="Keep the rows in a JSON file.")] = None,
     json: AsJson = False,
 ) -> None:
-    """Score methods picture by picture: PSNR, SSIM and CIEDE2000 against clear pictures; without: FADE, order, edges."""
-    from rich.table import Table
+    """Score methods picture by picture: PSNR, SSIM and CIEDE2000 against clear pictures; without: FADE, order, edges.
 
+    What cannot be scored is named and left out of the means; exit code 1 then.
+    """
     from saccade.dehaze import evaluate as scoring
 
     if not 0 < scale <= 1:
@@ -220,14 +268,25 @@ def evaluate(
     with _progress(None, "scored", json) as tell:
         for row in scoring.evaluate(hazy, gt, [name.strip() for name in methods.split(",")], scale):
             rows.append(row)
+            if "error" in row:
+                print("saccade: " + row["error"], file=sys.stderr)
             tell()
     if out is not None:
         from saccade.train.rundir import write_text
 
-        write_text(out, jsons.dumps({"format": "saccade-dehaze-scores-1", "rows": rows}, indent=1) + "\n")
+        write_text(out, _text({"format": "saccade-dehaze-scores-1", "rows": rows}))
+    scored = [row for row in rows if "error" not in row]
     if json:
-        common.print_json(rows)
-        return
+        common.print_json(_finite(rows))
+    elif scored:
+        _print_scores(scored)
+    if len(scored) < len(rows):
+        raise typer.Exit(1)
+
+
+def _print_scores(rows: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
     measures = [name for name in rows[0] if name not in ("picture", "method")]
     table = Table()
     for name in ("picture", "method", *measures):

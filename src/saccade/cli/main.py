@@ -77,6 +77,8 @@ def run(arguments: list[str] | None = None) -> int:
         return 0
     except (ValueError, OSError, ModuleNotFoundError) as error:
         return _fail(str(error), 2)
+    except MemoryError as error:
+        return _fail(f"not enough memory ({error})", 2)
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of the parser
             return _fail(error.format_message(), 2)

@@ -14,13 +14,20 @@ import torch
 from torch import Tensor
 
 
-def dehaze(method: str = "sdo", preset: str = "clear", **changes: Any) -> Callable[[Tensor], Tensor]:
-    """``{name: dehaze, config: {preset: clear, window: 7}}``: saccade.dehaze, or a baseline by ``method``."""
+def dehaze(method: str = "sdo", preset: str | None = None, **changes: Any) -> Callable[[Tensor], Tensor]:
+    """``{name: dehaze, config: {preset: clear, window: 7}}``: saccade.dehaze, or a baseline by ``method``.
+
+    Raises ValueError for an unknown method, preset or setting, and for settings of a baseline, which has none.
+    """
     from saccade.dehaze import Dehazer, folder
+    from saccade.dehaze.settings import settings_for
 
     if method == "sdo":
-        return Dehazer(preset, **changes)
+        return Dehazer(settings_for(preset or "clear", **changes))
     folder.make(method, Dehazer())  # raises for an unknown method now, not at the first batch
+    given = [*(["preset"] if preset is not None else []), *changes]
+    if given:
+        raise ValueError(f"method {method!r} takes no {', '.join(given)}: they are for 'sdo'")
     return partial(_one_by_one, method=method)
 
 

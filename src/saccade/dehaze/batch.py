@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from saccade.dehaze.clahe import BINS, TILES, Grid, mappings
 from saccade.dehaze.dehazer import Parts
-from saccade.dehaze.method import GREY, GUARD, SMALLEST
+from saccade.dehaze.method import GREY, GUARD, SMALLEST, coarse_radius
 from saccade.dehaze.settings import Settings
 from saccade.dehaze.windows import check_window
 
@@ -44,6 +44,7 @@ def box_mean(x: Tensor, radius: int) -> Tensor:
     """Mean over the (2 radius + 1)^2 square around every pixel of ``[..., H, W]``, over the pixels inside the image only."""
     exact = torch.float32 if x.device.type == "mps" else torch.float64  # that device has no float64
     total = x.to(exact).reshape(-1, 1, *x.shape[-2:])
+    radius = min(radius, max(x.shape[-2:]))
     for axis in (-2, -1):
         size = x.shape[axis]
         lead, reach = ((0, 0, 1, 0), (0, 0, radius, radius)) if axis == -2 else ((1, 0, 0, 0), (radius, radius, 0, 0))
@@ -135,14 +136,35 @@ def transmission(order: Tensor, weight: Tensor, theta: Tensor) -> Tensor:
     return order / (order + weight * (theta - order))
 
 
-def guided_filter(guide: Tensor, source: Tensor, radius: int = 35, eps: float = 0.002) -> Tensor:
-    """``source`` ``[N, H, W]`` smoothed along the edges of ``guide`` ``[N, H, W]``."""
-    mean_i, mean_p = box_mean(guide, radius), box_mean(source, radius)
-    covariance = box_mean(guide * source, radius) - mean_i * mean_p
-    variance = box_mean(guide * guide, radius) - mean_i * mean_i
+def guided_filter(guide: Tensor, source: Tensor, radius: int = 35, eps: float = 0.002, subsample: int = 1) -> Tensor:
+    """``source`` ``[N, H, W]`` smoothed along the edges of ``guide`` ``[N, H, W]``; ``subsample``: fit on means over blocks."""
+    by = min(subsample, max(guide.shape[1:]))
+    small_guide, small = _shrink(guide, by), _shrink(source, by)
+    r = coarse_radius(radius, by)
+    mean_i, mean_p = box_mean(small_guide, r), box_mean(small, r)
+    covariance = box_mean(small_guide * small, r) - mean_i * mean_p
+    variance = box_mean(small_guide * small_guide, r) - mean_i * mean_i
     slope = covariance / (variance + eps)
     offset = mean_p - slope * mean_i
-    return box_mean(slope, radius) * guide + box_mean(offset, radius)
+    return _grow(box_mean(slope, r), guide, by) * guide + _grow(box_mean(offset, r), guide, by)
+
+
+def _shrink(x: Tensor, by: int) -> Tensor:
+    """Means over blocks, the last ones filled up by repeating the border."""
+    if by == 1:
+        return x
+    height, width = x.shape[1:]
+    x = functional.pad(x[:, None], (0, -width % by, 0, -height % by), mode="replicate")
+    return functional.avg_pool2d(x, by)[:, 0]
+
+
+def _grow(x: Tensor, like: Tensor, by: int) -> Tensor:
+    """Back to the size of ``like``, linearly between the centres of the blocks."""
+    if by == 1:
+        return x
+    height, width = like.shape[1:]
+    wide = functional.interpolate(x[:, None], scale_factor=by, mode="bilinear", align_corners=False)
+    return wide[:, 0, :height, :width]
 
 
 def recover(x: Tensor, t: Tensor, A: Tensor) -> Tensor:
@@ -199,9 +221,7 @@ def dehaze_batch(image: Tensor, settings: Settings) -> tuple[Tensor, Parts]:
     theta, clamped = solve_theta(order, weight, bound, nearest, settings.eps)
     t0 = transmission(order, weight, theta)
     luma = (colour * colour.new_tensor(GREY)[:, None, None]).sum(1)
-    if settings.subsample != 1:
-        raise ValueError(f"the torch engine has no subsampled guided filter (subsample {settings.subsample}): use 1")
-    t = guided_filter(luma, t0, settings.radius, settings.guide_eps).clamp(settings.least, 1)
+    t = guided_filter(luma, t0, settings.radius, settings.guide_eps, settings.subsample).clamp(settings.least, 1)
     J = recover(colour, t, A)
     tolerance = 4e-6
     outside = ((J.amin(1) < -tolerance) | (J.amax(1) > 1 + tolerance)).float().mean((1, 2))

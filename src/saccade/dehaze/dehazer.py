@@ -39,9 +39,10 @@ class Parts:
     outside: Any
 
     def scalars(self) -> dict[str, Any]:
-        """The numbers, without the maps, for JSON."""
-        names = ("farthest", "nearest", "theta", "clamped", "below_bound", "outside")
-        return {"airlight": [float(a) for a in self.airlight], **{name: getattr(self, name) for name in names}}
+        """The numbers, without the maps, for JSON; of a batch lists of them."""
+        names = ("airlight", "farthest", "nearest", "theta", "clamped", "below_bound", "outside")
+        values = {name: getattr(self, name) for name in names}
+        return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in values.items()}
 
 
 class Dehazer:
@@ -134,12 +135,11 @@ def _native(frame: native.Frame, image: NDArray, settings: Settings, keep: bool)
     A = frame.load(image, settings)
     farthest, nearest = frame.order(A, settings)
     order = frame.plane() if keep else None
-    theta, below = frame.theta(farthest, nearest, settings)
+    theta, share = frame.theta(farthest, nearest, settings)
     out, outside = frame.render(farthest, nearest, theta.value, settings, keep=keep)
     result = contrast(out, settings)
     if not keep:
         return result, None
-    share = below if theta.clamped else settings.eps if nearest > farthest else 0.0
     parts = Parts(A, order, frame.plane(), farthest, nearest, theta.value, theta.clamped, share, outside)
     return result, parts
 

@@ -57,10 +57,11 @@ def contestants(names: Iterable[str]) -> dict[str, Any]:
 def evaluate(
     hazy: Path, gt: Path | None, methods: Iterable[str], scale: float = 1.0, measures: Iterable[str] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """A row for each picture and method: ``picture``, ``method`` and its measures.
+    """A row for each picture and method: ``picture``, ``method`` and its measures; of a bad picture one, with its ``error``.
 
     ``scale`` shrinks both pictures first (means over areas). Depth orders are compared under the paper's airlight of the
-    hazy picture. Raises ValueError for unreadable or unequal pictures and unknown methods or measures.
+    hazy picture. A picture is bad for all methods or none, so that means stay comparable: unreadable, of another size than
+    its reference, too small for a measure. Raises ValueError for unknown methods or measures and missing references.
     """
     known = (*REFERENCE, *BLIND)
     wanted = tuple(measures or (REFERENCE if gt is not None else BLIND))
@@ -72,15 +73,24 @@ def evaluate(
     run = contestants(methods)
     todo: list[tuple[Path, Path | None]] = [(p, None) for p in _pictures(hazy)] if gt is None else list(pairs(hazy, gt))
     for path, reference in todo:
-        image = _read(path, scale)
-        clear = None if reference is None else _read(reference, scale)
-        if clear is not None and clear.shape != image.shape:
-            raise ValueError(
-                f"{path}: {image.shape[1]} x {image.shape[0]}, its reference {clear.shape[1]} x {clear.shape[0]}"
-            )
-        A = method.airlight(image / 255.0) if "order" in wanted else None
-        for name, dehaze in run.items():
-            yield {"picture": path.name, "method": name, **_score(image, dehaze(image.copy()), clear, A, wanted)}
+        try:
+            image = _read(path, scale)
+            clear = None if reference is None else _read(reference, scale)
+        except ValueError as error:
+            yield {"picture": path.name, "error": str(error)}
+            continue
+        try:
+            if clear is not None and clear.shape != image.shape:
+                raise ValueError(
+                    f"{image.shape[1]} x {image.shape[0]}, its reference {clear.shape[1]} x {clear.shape[0]}"
+                )
+            A = method.airlight(image / 255.0) if "order" in wanted else None
+            scores = {name: _score(image, dehaze(image.copy()), clear, A, wanted) for name, dehaze in run.items()}
+        except ValueError as error:
+            yield {"picture": path.name, "error": f"{path}: {error}"}
+            continue
+        for name, score in scores.items():
+            yield {"picture": path.name, "method": name, **score}
 
 
 def hazy_pictures(folder: Path, scale: float = 1.0) -> Iterator[tuple[str, NDArray[np.uint8]]]:
@@ -130,5 +140,7 @@ def _read(path: Path, scale: float) -> NDArray[np.uint8]:
         pixels = np.repeat(pixels[..., None], 3, 2)
     if scale != 1:
         cv2 = need("cv2")
-        pixels = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        height, width = pixels.shape[:2]
+        size = None if min(height, width) * scale >= 1 else [max(1, round(side * scale)) for side in (width, height)]
+        pixels = cv2.resize(pixels, size, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(pixels)

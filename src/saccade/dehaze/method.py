@@ -102,14 +102,20 @@ def guided_filter(guide: Array, source: Array, radius: int = 35, eps: float = 0.
 
     ``subsample``: fit the lines on every so many pixels (means over blocks), for speed (He and Sun 2015).
     """
-    small_guide, small = _shrink(guide, subsample), _shrink(source, subsample)
-    r = max(1, round(radius / subsample)) if subsample > 1 else radius
+    by = min(subsample, max(guide.shape))
+    small_guide, small = _shrink(guide, by), _shrink(source, by)
+    r = coarse_radius(radius, by)
     mean_i, mean_p = box_mean(small_guide, r), box_mean(small, r)
     covariance = box_mean(small_guide * small, r) - mean_i * mean_p
     variance = box_mean(small_guide * small_guide, r) - mean_i * mean_i
     slope = covariance / (variance + eps)
     offset = mean_p - slope * mean_i
-    return _grow(box_mean(slope, r), guide.shape) * guide + _grow(box_mean(offset, r), guide.shape)
+    return _grow(box_mean(slope, r), guide.shape, by) * guide + _grow(box_mean(offset, r), guide.shape, by)
+
+
+def coarse_radius(radius: int, by: int) -> int:
+    """A radius in blocks of ``by`` pixels, halves rounded up, at least 1."""
+    return max(1, (2 * radius + by) // (2 * by)) if by > 1 else radius
 
 
 def recover(image: Array, t: Array, A: Array) -> Array:
@@ -138,12 +144,11 @@ def _shrink(x: Array, by: int) -> Array:
     return x.reshape(x.shape[0] // by, by, x.shape[1] // by, by).mean((1, 3))
 
 
-def _grow(x: Array, shape: tuple[int, ...]) -> Array:
-    """Back to ``shape``, linearly between block centres."""
-    if x.shape == shape:
+def _grow(x: Array, shape: tuple[int, ...], by: int) -> Array:
+    """Back to ``shape``, linearly between the centres of blocks of ``by`` pixels."""
+    if by == 1:
         return x
     for axis, size in enumerate(shape):
-        by = -(-size // x.shape[axis])
         place = np.clip((np.arange(size) + 0.5) / by - 0.5, 0, x.shape[axis] - 1)
         first = np.minimum(place.astype(int), max(x.shape[axis] - 2, 0))
         rest = (place - first).reshape((-1, 1) if axis == 0 else (1, -1)).astype(x.dtype)

@@ -32,7 +32,12 @@ def psnr(image: NDArray, reference: NDArray) -> float:
 
 
 def ssim(image: NDArray, reference: NDArray) -> float:
-    """Structural similarity (Wang et al. 2004): Gaussian 11 x 11, sigma 1.5, mean over channels."""
+    """Structural similarity (Wang et al. 2004): Gaussian 11 x 11, sigma 1.5, mean over channels.
+
+    Raises ValueError for a picture smaller than that.
+    """
+    if min(image.shape[:2]) < 11:
+        raise ValueError(f"SSIM has windows of 11 x 11 pixels; the picture is {image.shape[1]} x {image.shape[0]}")
     metrics = need("skimage.metrics")
     return float(
         metrics.structural_similarity(

@@ -50,16 +50,16 @@ class Frame:
     def load(self, image: Pixels, settings: Settings, airlight: bool = True) -> NDArray[np.float64]:
         """Take a picture; its airlight ``[3]`` if asked for."""
         self._image = np.ascontiguousarray(image)
-        window = settings.airlight_window if airlight else 0
+        window = self._least(settings.airlight_window) if airlight else 0
         return np.array(self._passes.load(self._image.ctypes.data, window, settings.airlight_fraction))
 
     def order(self, A: NDArray, settings: Settings) -> tuple[float, float]:
         """The depth order's smallest and largest value."""
-        low, high = self._passes.order([float(a) for a in A], settings.window_for(*self.shape))
+        low, high = self._passes.order([float(a) for a in A], self._least(settings.window_for(*self.shape)))
         return low, high
 
     def theta(self, farthest: float, nearest: float, settings: Settings) -> tuple[Theta, float]:
-        """Theta, and the share of pixels that any Theta leaves below their bound."""
+        """Theta, and the share of pixels whose transmission it leaves below their bound."""
         found, share = self._passes.theta(farthest, nearest, settings.eps, settings.low, min(settings.high, 1e30))
         return Theta(max(found, nearest), found < nearest), share
 
@@ -74,9 +74,14 @@ class Frame:
     ) -> tuple[Pixels, float]:
         """The picture, and the share of pixels that left the cube; ``keep`` makes ``plane`` the transmission."""
         out = np.empty((*self.shape, 3), np.uint8) if out is None else out
-        lines = (settings.radius, settings.guide_eps, settings.least, settings.subsample)
+        most = max(self.shape)  # beyond it nothing changes
+        lines = (min(settings.radius, most), settings.guide_eps, settings.least, min(settings.subsample, most))
         outside = self._passes.render(out.ctypes.data, farthest, nearest, theta, *lines, keep)
         return out, outside
+
+    def _least(self, window: int) -> int:
+        """The smallest window that does the same on pictures of this size: the passes set aside memory by it."""
+        return min(window, 2 * max(self.shape) + 1)
 
     def plane(self) -> NDArray[np.float32]:
         """After ``order`` the depth order, after ``render(keep=True)`` the transmission."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,16 @@ WRITTEN = {
     ".tif": "TIFF",
     ".tiff": "TIFF",
     ".webp": "WEBP",
+}
+# EXIF's orientations, to undo them
+TURNS: dict[int, Callable[[NDArray], NDArray]] = {
+    2: np.fliplr,
+    3: lambda x: np.rot90(x, 2),
+    4: np.flipud,
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: np.rot90(x, 2).swapaxes(0, 1),
+    8: np.rot90,
 }
 DEEP = frozenset({".png", ".tif", ".tiff"})  # keep 16 bits
 
@@ -42,6 +54,8 @@ def is_picture(path: Path) -> bool:
 def read_picture(path: Path) -> Picture:
     """Decode a file: turned as its EXIF mark says, CMYK and palettes as RGB, 16 bits kept, alpha apart.
 
+    Of several pictures in one file (an animation, pages) the first.
+
     Raises ValueError naming the file if it cannot be decoded.
     """
     from PIL import Image, ImageOps
@@ -49,11 +63,13 @@ def read_picture(path: Path) -> Picture:
     try:
         with Image.open(path) as file:
             if _deep(path, file):
-                return _read_deep(path)
+                turned = file.getexif().get(0x0112, 1) if file.format == "PNG" else 1  # OpenCV turns TIFFs, no PNGs
+                return _read_deep(path, turned)
             if file.mode in ("F", "I"):
                 raise ValueError(f"mode {file.mode}, 32 bits a channel: convert it to 8 or 16 bits")
+            file.filename = ""  # else Pillow maps a grey TIFF into memory with its sides exchanged before it is turned
             image = ImageOps.exif_transpose(file)
-            if image.mode in ("1", "L"):
+            if image.mode in ("1", "L") and "transparency" not in image.info:
                 return Picture(np.array(image.convert("L")))
             if "A" in image.getbands() or "transparency" in image.info:
                 whole = np.array(image.convert("RGBA"))
@@ -70,16 +86,28 @@ def read_picture(path: Path) -> Picture:
         raise ValueError(f"{path}: unreadable picture ({reason}): replace or delete it") from None
 
 
-def write_picture(path: Path, picture: Picture) -> Path:
-    """Write beside its place, then rename; returns where it went: formats that cannot be written become .png.
+def place_of(path: Path, picture: Picture) -> Path:
+    """Where ``write_picture`` puts a picture: a format that cannot be written, or not in its 16 bits, becomes .png."""
+    suffix = path.suffix.lower()
+    fits = suffix in (DEEP if picture.pixels.dtype == np.uint16 else WRITTEN)
+    return path if fits else path.with_suffix(".png")
 
-    Raises OSError naming the path if it cannot be written. JPEG has no alpha; quality is 95, without colour subsampling.
+
+def aside_of(path: Path) -> Path:
+    """A hidden name beside a file to write to before renaming, short however long the file's own is."""
+    return path.with_name(f".{zlib.crc32(os.fsencode(path.name)):08x}-{os.getpid()}.part{path.suffix.lower()}")
+
+
+def write_picture(path: Path, picture: Picture) -> Path:
+    """Write beside its place, then rename; returns where it went (``place_of``).
+
+    Raises OSError naming the path if it cannot be written, with the system's ``errno`` where it has one. JPEG has no alpha;
+    quality is 95, without colour subsampling.
     """
+    path = place_of(path, picture)
     suffix = path.suffix.lower()
     deep = picture.pixels.dtype == np.uint16
-    if suffix not in WRITTEN or (deep and suffix not in DEEP):
-        path, suffix = path.with_suffix(".png"), ".png"
-    aside = path.with_name(f".{path.name}.part{suffix}")
+    aside = aside_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if deep:
@@ -87,10 +115,12 @@ def write_picture(path: Path, picture: Picture) -> Path:
         else:
             _write(aside, suffix, picture)
         os.replace(aside, path)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: an encoder's limits, such as the 16383 pixels of WebP
         with contextlib.suppress(OSError):
             aside.unlink()
-        raise OSError(f"{path}: cannot be written ({error.strerror or error})") from None
+        failure = OSError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})")
+        failure.errno = getattr(error, "errno", None)
+        raise failure from None
     return path
 
 
@@ -120,11 +150,14 @@ def _deep(path: Path, image: Any) -> bool:
     return False
 
 
-def _read_deep(path: Path) -> Picture:
+def _read_deep(path: Path, turned: int) -> Picture:
     cv2 = need("cv2")
     whole = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if whole is None:
         raise ValueError("the 16-bit decoder could not read it")
+    if whole.dtype != np.uint16:
+        raise ValueError(f"{whole.dtype} samples: convert it to 8 or 16 bits without sign")
+    whole = np.ascontiguousarray(TURNS.get(turned, lambda x: x)(whole))
     if whole.ndim == 2:
         return Picture(whole)
     pixels = np.ascontiguousarray(whole[..., 2::-1])

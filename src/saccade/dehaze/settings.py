@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from saccade.dehaze.windows import check_window
+
+
+def _number(name: str, value: Any) -> float:
+    """A number as it is; of YAML's words those that are one, such as 1e-3. Raises ValueError for anything else."""
+    try:
+        if isinstance(value, bool) or not isinstance(value, (str, numbers.Real)):
+            raise ValueError
+        return float(value)
+    except ValueError:
+        raise ValueError(f"{name}: a number, not {value!r}") from None
+
+
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise ValueError(f"{name}: a whole number{' or auto' if name == 'window' else ''}, not {value!r}")
+    return int(value)
 
 
 @dataclass(frozen=True)
@@ -34,6 +51,12 @@ class Settings:
     clip: float = 0.002
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type == "float":
+                object.__setattr__(self, field.name, _number(field.name, value))
+            elif field.type == "int" or (field.name == "window" and value != "auto"):
+                object.__setattr__(self, field.name, _whole(field.name, value))
         check_window(self.airlight_window)
         if self.window != "auto":
             check_window(self.window)
@@ -48,6 +71,8 @@ class Settings:
             )
         if self.clahe not in ("matlab", "opencv", "none"):
             raise ValueError(f"clahe: matlab, opencv or none, not {self.clahe!r}")
+        if self.clip > 1 if self.clahe == "matlab" else self.clip == float("inf"):
+            raise ValueError(f"clip: 0 to 1 for clahe 'matlab', finite for others, not {self.clip:g}")
         if not self.low < self.high:
             raise ValueError(f"low ({self.low:g}) must lie below high ({self.high:g})")
 
@@ -73,7 +98,7 @@ PRESETS: dict[str, Settings] = {
 }
 
 
-def settings_for(preset: str | Settings, **changes: Any) -> Settings:
+def settings_for(preset: str | Settings, /, **changes: Any) -> Settings:
     """A preset by name, with changes. Raises ValueError for an unknown name or key, or an impossible value."""
     if isinstance(preset, str):
         if preset not in PRESETS:

@@ -14,9 +14,11 @@ from saccade.dehaze.windows import Array
 def synth_haze(clear: Array, depth: Array, beta: float, A: Sequence[float] | float) -> Array:
     """I = J t + A (1 - t) with t = exp(-beta depth) (Koschmieder 1924): RGB ``[H, W, 3]`` in [0, 1], depth ``[H, W]``.
 
-    Raises ValueError for a negative beta or depth.
+    Raises ValueError for a negative beta or depth, NaN, and types that are not floating.
     """
-    if beta < 0 or float(depth.min()) < 0:
+    if clear.dtype.kind != "f" or depth.dtype.kind != "f":
+        raise ValueError(f"picture and depth are floating, not {clear.dtype} and {depth.dtype}")
+    if not (beta >= 0 and float(depth.min()) >= 0):
         raise ValueError(f"beta and depth are 0 or more, not {beta:g} and {float(depth.min()):g}")
     t = np.exp(-beta * depth)[..., None].astype(clear.dtype)
     return clear * t + np.asarray(A, clear.dtype) * (1 - t)

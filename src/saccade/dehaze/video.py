@@ -9,9 +9,10 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,12 @@ from numpy.typing import NDArray
 from saccade.dehaze import method, metrics, native
 from saccade.dehaze.dehazer import check_picture, contrast
 from saccade.dehaze.optional import need
-from saccade.dehaze.pictures import Picture, is_picture, read_picture, write_picture
+from saccade.dehaze.pictures import Picture, aside_of, is_picture, read_picture, write_picture
 from saccade.dehaze.settings import Settings, settings_for
 
 Pixels = NDArray[np.uint8]
 VIDEOS = frozenset({".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts"})
+TIMED = frozenset({".mp4", ".m4v", ".mov", ".mkv"})  # keep frames at uneven times
 CUT = 0.35  # share of the pixels that change their bin of luma between two scenes
 BINS = 64
 SMALLEST = 64  # pixels of the shorter side of a reduced frame
@@ -47,7 +49,8 @@ class VideoDehazer:
 
     The parameters are estimated on every ``every``-th frame, reduced by ``reduce``, and follow the estimates with the weight
     ``smoothing`` a frame (1: no smoothing). Where the luma histogram says that the scene was cut they start anew; ``reset``
-    does so by hand. Raises ValueError for a frame that is no picture or of another size than those before.
+    does so by hand. ``out``: a contiguous array of the frame's shape to write to, the frame itself if need be. Raises
+    ValueError for a frame that is no picture or of another size than those before, and for an ``out`` that does not fit.
     """
 
     def __init__(
@@ -66,11 +69,11 @@ class VideoDehazer:
             )
         self.settings = settings_for(preset, **changes)
         self.smoothing, self.every, self.reduce, self.cut = smoothing, every, reduce, cut
-        self._shape: tuple[int, ...] | None = None
         self.reset()
 
     def reset(self) -> None:
-        """Forget the video so far."""
+        """Forget the video so far, the size of its frames too."""
+        self._shape: tuple[int, ...] | None = None
         self.state: State | None = None
         self._since = 0
         self._histogram: NDArray | None = None
@@ -85,6 +88,8 @@ class VideoDehazer:
             raise ValueError(
                 f"a frame of {list(frame.shape)} in a video of {list(self._shape)}: reset it, or a new VideoDehazer"
             )
+        if out is not None:
+            _check_out(out, frame)
         self._follow(frame)
         state = self.state
         assert state is not None
@@ -94,7 +99,11 @@ class VideoDehazer:
             self._full.load(frame, self.settings, airlight=False)
             self._full.order(state.airlight, self.settings)
             result, _ = self._full.render(state.farthest, state.nearest, state.theta, self.settings, out)
-        return contrast(result, self.settings)
+        result = contrast(result, self.settings)
+        if out is None or result is out:
+            return result
+        np.copyto(out, result)
+        return out
 
     def _prepare(self, frame: Pixels) -> None:
         height, width, _ = self._shape = frame.shape
@@ -149,6 +158,13 @@ class VideoDehazer:
         return State(A, farthest, nearest, theta.value)
 
 
+def _check_out(out: Pixels, frame: Pixels) -> None:
+    if not isinstance(out, np.ndarray) or out.dtype != np.uint8 or out.shape != frame.shape:
+        raise ValueError(f"out is a uint8 array of {list(frame.shape)}, like the frame")
+    if not out.flags.c_contiguous or not out.flags.writeable:
+        raise ValueError("out is contiguous and may be written to")
+
+
 def _plain(frame: Pixels, state: State, settings: Settings) -> Pixels:
     """A frame under a given state, in NumPy."""
     image = frame / 255.0
@@ -167,11 +183,20 @@ def _plain(frame: Pixels, state: State, settings: Settings) -> Pixels:
 
 @dataclass(frozen=True)
 class Clip:
-    """A video that is read once: frames a second, how many frames (None: unknown), the frames."""
+    """A video that is read once: frames a second, how many frames (None: unknown), the frames.
+
+    ``times``: seconds of the frames that were read and not yet asked about, in units of ``base``; none for a folder.
+    """
 
     rate: Fraction
     total: int | None
     frames: Iterator[Pixels]
+    base: Fraction | None = None
+    times: deque[Fraction | None] = field(default_factory=deque)
+
+    def time(self) -> Fraction | None:
+        """When the frame that was read last is shown, where the file says so; once a frame."""
+        return self.times.popleft() if self.times else None
 
 
 def is_video(path: Path) -> bool:
@@ -182,6 +207,7 @@ def is_video(path: Path) -> bool:
 def open_clip(source: Path | int) -> Clip:
     """A video file, a folder of pictures in the order of their names (25 a second), or a camera's number.
 
+    Frames are turned as the file's display matrix says, in quarters.
     Raises ValueError naming what cannot be opened or has no frames; a break later ends the frames with a ValueError.
     """
     if isinstance(source, Path) and source.is_dir():
@@ -202,19 +228,23 @@ def open_clip(source: Path | int) -> Clip:
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-    frames = _decoded(container, stream, label)
+    times: deque[Fraction | None] = deque()
+    frames = _decoded(container, stream, label, times)
     try:
         first = next(frames)
     except StopIteration:
         raise ValueError(f"{label}: a video without frames") from None
-    return Clip(Fraction(rate), stream.frames or None, itertools.chain([first], frames))
+    return Clip(Fraction(rate), stream.frames or None, itertools.chain([first], frames), stream.time_base, times)
 
 
-def _decoded(container: Any, stream: Any, label: str) -> Iterator[Pixels]:
+def _decoded(container: Any, stream: Any, label: str, times: deque[Fraction | None]) -> Iterator[Pixels]:
     count = 0
     try:
         for frame in container.decode(stream):
-            yield frame.to_ndarray(format="rgb24")
+            times.append(None if frame.pts is None else frame.pts * frame.time_base)
+            pixels = frame.to_ndarray(format="rgb24")
+            quarters = round(frame.rotation / 90) % 4
+            yield np.ascontiguousarray(np.rot90(pixels, quarters)) if quarters else pixels
             count += 1
     except (OSError, ValueError) as error:
         raise ValueError(f"{label}: broken after frame {count} ({_reason(error)})") from None
@@ -236,26 +266,47 @@ def _camera(number: int) -> tuple[str, str]:
 
 
 class Writer:
-    """Writes frames to a video file (H.264 where the library has it), which appears when it is whole, or to PNG files."""
+    """Writes frames to a video file (H.264 where the library has it), which appears when it is whole, or to PNG files.
 
-    def __init__(self, out: Path, rate: Fraction) -> None:
+    ``base``: the unit of the frames' times, where they have such; MP4, MOV and MKV with H.264 keep them, the others have
+    ``rate`` throughout.
+    """
+
+    def __init__(self, out: Path, rate: Fraction, base: Fraction | None = None) -> None:
         self.out, self.rate, self.count = out, rate, 0
+        self._base = base if out.suffix.lower() in TIMED else None
+        self._start: Fraction | None = None
+        self._last = -1
         self._container: Any = None
-        self._aside = out.with_name(f".{out.name}.part{out.suffix}")
+        self._aside = aside_of(out)
         if is_video(out):
             out.parent.mkdir(parents=True, exist_ok=True)
 
-    def add(self, frame: Pixels) -> None:
-        """The next frame. Raises OSError if it cannot be written."""
+    def add(self, frame: Pixels, time: Fraction | None = None) -> None:
+        """The next frame, shown at ``time`` (seconds) if it is known. Raises OSError if it cannot be written."""
         if not is_video(self.out):
             write_picture(self.out / f"{self.count:06d}.png", Picture(frame))
         else:
             av = need("av")
             if self._container is None:
-                self._open(av, frame)
+                self._open(av, frame)  # settles the codec, and with it whether times are kept
             shown = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            if self._base is not None:
+                shown.time_base, shown.pts = self._base, self._place(time, self._base)
             self._container.mux(self._stream.encode(shown))
         self.count += 1
+
+    def _place(self, time: Fraction | None, base: Fraction) -> int:
+        """Where a frame lies in units of ``base`` after the first; where times are missing or run back, one step on."""
+        following = self._last + max(1, round(1 / (self.rate * base))) if self.count else 0
+        at = following
+        if time is not None:
+            if self._start is not None:
+                at = round((time - self._start) / base)
+            if self._start is None or at <= self._last:
+                at, self._start = following, time - following * base
+        self._last = at
+        return at
 
     def _open(self, av: Any, frame: Pixels) -> None:
         try:
@@ -264,6 +315,10 @@ class Writer:
             raise OSError(f"{self.out}: cannot be written ({_reason(error)})") from None
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
         self._stream = self._container.add_stream(codec, rate=self.rate)
+        if codec != "libx264":  # others may not take so fine a unit
+            self._base = None
+        if self._base is not None:
+            self._stream.codec_context.time_base = self._base
         self._stream.height, self._stream.width = frame.shape[:2]
         even = frame.shape[0] % 2 == 0 and frame.shape[1] % 2 == 0
         self._stream.pix_fmt = "yuv420p" if even or codec == "mpeg4" else "yuv444p"
@@ -301,10 +356,11 @@ def dehaze_video(
     Ctrl-C ends it after the frame at hand: the file is whole and playable, and ``interrupted`` is true in what comes back.
     So does a broken input, with its ``error``. ``flicker`` is relative to the input (saccade.dehaze.metrics.flicker_ratio);
     times are by the clock, for decoding goes on in threads of its own.
-    Sound is left out. Raises ValueError for a source that cannot be opened, OSError for a place that cannot be written.
+    Frames come out upright, at their times where the format has such; sound is left out.
+    Raises ValueError for a source that cannot be opened, OSError for a place that cannot be written.
     """
     clip = open_clip(source)
-    writer = Writer(out, clip.rate)
+    writer = Writer(out, clip.rate, clip.base)
     before: list[float] = []
     after: list[float] = []
     error, busy, started = None, 0.0, time.perf_counter()
@@ -312,10 +368,11 @@ def dehaze_video(
     with _interruptible() as interrupted:
         try:
             for frame in itertools.islice(clip.frames, frames):
+                shown = clip.time()
                 begun = time.perf_counter()
                 result = dehaze(frame)
                 busy += time.perf_counter() - begun
-                writer.add(result)
+                writer.add(result, shown)
                 before.append(float(frame[::4, ::4].mean()))
                 after.append(float(result[::4, ::4].mean()))
                 tell(clip.total if frames is None else frames)

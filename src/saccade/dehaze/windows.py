@@ -21,6 +21,7 @@ def window_min(x: NDArray, window: int) -> NDArray:
 def box_mean(x: Array, radius: int) -> Array:
     """Mean over the (2 radius + 1)^2 square around every pixel of ``[H, W]``, over the pixels inside the image only."""
     total = x.astype(np.float64, copy=False)
+    radius = min(radius, max(x.shape))
     for axis, size in enumerate(x.shape):
         at = np.arange(size)
         last, first = np.minimum(at + radius, size - 1) + 1, np.maximum(at - radius, 0)

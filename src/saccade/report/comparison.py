@@ -54,9 +54,9 @@ def write_comparison(directory: str | Path) -> Path:
     if failed:
         lines = "".join(f"<li>{html.escape(row['error'])}</li>" for row in failed[:100])
         head += (
-            f'<details open><summary class="bad">{len(failed):,} could not be read</summary><ul>{lines}</ul></details>'
+            f'<details open><summary class="bad">{len(failed):,} could not be done</summary><ul>{lines}</ul></details>'
         )
-    body = head + '<div class="grid">' + "".join(_figure(row) for row in done[:SHOWN]) + "</div>"
+    body = head + '<div class="grid">' + "".join(_figure(row, folder) for row in done[:SHOWN]) + "</div>"
     meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Dehazed</title>'
     style = f"<style>{STYLE}{_STYLE}</style>"
     page = f'<!doctype html><html lang="en"><head>{meta}{style}</head><body><main>{body}</main></body></html>'
@@ -65,9 +65,10 @@ def write_comparison(directory: str | Path) -> Path:
     return target
 
 
-def _figure(row: dict[str, Any]) -> str:
+def _figure(row: dict[str, Any], folder: Path) -> str:
     name = html.escape(Path(row["input"]).name)
-    before, after = _inline(Path(row["input"])), _inline(Path(row["output"]))
+    output = folder / row["output"]
+    before, after = _inline(Path(row["input"])), _inline(output if output.exists() else Path(row["output"]))
     if before is None or after is None:
         return f"<figure><figcaption>{name}: the picture is not there any more</figcaption></figure>"
     facts = f"{row['size'][0]} x {row['size'][1]}, {row['cpu_seconds'] * 1e3:.0f} ms of CPU time"
@@ -89,6 +90,7 @@ def _inline(path: Path) -> str | None:
 
     try:
         with Image.open(path) as file:
+            file.filename = ""  # else Pillow maps a grey TIFF into memory with its sides exchanged
             image = ImageOps.exif_transpose(file)
             if image.mode.startswith("I"):
                 image = image.point(lambda v: v / 257).convert("L")
