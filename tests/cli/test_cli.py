@@ -285,9 +285,9 @@ def test_errors_reach_the_shell_without_a_traceback(tmp_path):
 
 
 def test_importing_the_package_is_quick():
-    """Under a second beyond torch; the command line does not even load torch to show its help."""
-    code = "import torch, time; t = time.perf_counter(); import saccade.models, saccade.train, saccade.data; "
-    code += "print(time.perf_counter() - t)"
+    """Under a second of processor time beyond torch; the command line does not even load torch to show its help."""
+    code = "import torch, time; t = time.process_time(); import saccade.models, saccade.train, saccade.data; "
+    code += "print(time.process_time() - t)"  # of this process: other jobs on the machine do not count
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert float(done.stdout) < 1.0
     code = "import sys, saccade.cli; sys.exit('torch' in sys.modules)"

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from saccade.cli import common
 
@@ -185,6 +184,8 @@ def _dehazer(preset: str | None, settings: list[str] | None) -> Any:
 
 
 def _settings(preset: str | None, settings: list[str] | None) -> Any:
+    import yaml
+
     from saccade.dehaze.settings import settings_for
 
     changes = {}
