@@ -12,7 +12,6 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from saccade.layers import Conv2d, Linear
 from saccade.layers.subbit import SubBit
 from saccade.layers.weight_forms import WeightForm
 from saccade.models import SpikingModel, create_model
-from saccade.models.files import fit_weights, tuples, write_tensors
+from saccade.models.files import fit_weights, read_metadata, tuples, write_tensors
 from saccade.models.fuse import conv_norm_chains
 from saccade.models.transforms import apply_transform
 
@@ -122,16 +121,7 @@ def _pack(model: SpikingModel, sample: Tensor | None) -> tuple[dict[str, Tensor]
 
 def packed_info(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The metadata of a packed file, as of a model file, with the forms of its layers. Raises ValueError for anything else."""
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such packed file")
-    try:
-        with safe_open(path, "pt") as file:
-            meta = json.loads((file.metadata() or {}).get("saccade", "null"))
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: not a readable packed file ({error})") from None
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise ValueError(f"{path}: a safetensors file, but not one that saccade packed ({FORMAT})")
-    return meta
+    return read_metadata(path, FORMAT, "packed file", "one that saccade packed")
 
 
 def load_packed(path: str | os.PathLike[str]) -> SpikingModel:

@@ -67,9 +67,9 @@ def step_record(step: str, model: SpikingModel, splits: Splits) -> dict[str, Any
 
 def make_plan(model: SpikingModel, scores: Scores, settings: PruneSettings) -> ChannelPlan:
     """The channels that a recipe's or command's settings keep. Raises ValueError for the scores of another network."""
-    check_scores(model, scores)
     if settings.budget_kb is not None:
         return plan_by_budget(model, scores, settings.budget_kb)
+    check_scores(model, scores)
     return plan_by_ratio(scores, settings.ratio if settings.ratios is None else settings.ratios)  # type: ignore[arg-type]
 
 

@@ -43,8 +43,9 @@ def shared_operations(c_in: int, c_out: int, places: int, positions: float, eta:
 def bit_operations(model: nn.Module, found: Profile) -> dict[str, BitOperations]:
     """By path, of every convolution and linear layer that a profile saw fed by spikes; weights without a form have 32 bits."""
     result: dict[str, BitOperations] = {}
+    modules = dict(model.named_modules())
     for record in found.records:
-        layer: Any = dict(model.named_modules()).get(record.layer)
+        layer: Any = modules.get(record.layer)
         if not isinstance(layer, Weighted) or not record.spiking or record.op not in ("conv", "matmul"):
             continue
         weight: Any = layer.weight

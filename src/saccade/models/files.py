@@ -63,15 +63,20 @@ def write_tensors(tensors: dict[str, Any], path: str | os.PathLike[str], metadat
 
 def model_info(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The metadata of a model file: format, model, kwargs, classes, input, transforms. Raises ValueError for anything else."""
+    return read_metadata(path, FORMAT, "model file", "a model written by saccade")
+
+
+def read_metadata(path: str | os.PathLike[str], form: str, kind: str, what: str) -> dict[str, Any]:
+    """Our metadata of a safetensors file. Raises ValueError, in words for ``kind`` and ``what``, for another format or file."""
     if not Path(path).is_file():
-        raise ValueError(f"{path}: no such model file")
+        raise ValueError(f"{path}: no such {kind}")
     try:
         with safe_open(path, "pt") as file:
             meta = json.loads((file.metadata() or {}).get("saccade", "null"))
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: not a readable model file ({error})") from None
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise ValueError(f"{path}: a safetensors file, but not a model written by saccade ({FORMAT})")
+        raise ValueError(f"{path}: not a readable {kind} ({error})") from None
+    if not isinstance(meta, dict) or meta.get("format") != form:
+        raise ValueError(f"{path}: a safetensors file, but not {what} ({form})")
     return meta
 
 
