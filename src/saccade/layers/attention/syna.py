@@ -8,17 +8,17 @@ runs over the batch axis instead of time, so that a sample's gate depends on its
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from saccade.layers.fold import Conv2d, folded
-from saccade.neurons import LIF, PRESETS
+from saccade.layers.weighted import Conv2d
+from saccade.neurons import NEURONS, NeuronConfig
 
 
 class _Gate(nn.Module):
-    """What the three gates share: the end of the computation, a sigmoid or a spike.
+    """What the three gates share: the end of the computation, a sigmoid (neuron None) or a spike.
 
     A gate looks at the whole sequence, so it is not causal. ``open_bias`` is where a learnable offset of the gate's
     logits starts; 0 (as published) leaves it out.
@@ -26,9 +26,9 @@ class _Gate(nn.Module):
 
     causal = False
 
-    def __init__(self, spiking: bool, open_bias: float) -> None:
+    def __init__(self, neuron: NeuronConfig | None, open_bias: float, channels: int | None = None) -> None:
         super().__init__()
-        self.neuron = LIF(PRESETS["lif"], role="gate") if spiking else None
+        self.neuron = None if neuron is None else neuron.build(channels=channels, role="gate")
         self.bias = nn.Parameter(torch.tensor(float(open_bias))) if open_bias else None
 
     def fire(self, logits: Tensor) -> Tensor:
@@ -51,8 +51,8 @@ class TimeGate(_Gate):
     form replaces the sigmoid by a LIF that runs over time.
     """
 
-    def __init__(self, T: int, reduction: int = 4, spiking: bool = False, open_bias: float = 0.0) -> None:
-        super().__init__(spiking, open_bias)
+    def __init__(self, T: int, reduction: int = 4, neuron: NeuronConfig | None = None, open_bias: float = 0.0) -> None:
+        super().__init__(neuron, open_bias)
         hidden = _hidden(T, reduction, "time", "steps (T)")
         self.fixed_T = T
         self.mlp = nn.Sequential(nn.Linear(T, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, T, bias=False))
@@ -72,8 +72,10 @@ class ChannelGate(_Gate):
     single LIF step from rest.
     """
 
-    def __init__(self, channels: int, reduction: int, spiking: bool = False, open_bias: float = 0.0) -> None:
-        super().__init__(spiking, open_bias)
+    def __init__(
+        self, channels: int, reduction: int, neuron: NeuronConfig | None = None, open_bias: float = 0.0
+    ) -> None:
+        super().__init__(neuron, open_bias, channels)
         hidden = _hidden(channels, reduction, "channel", "channels")
         self.mlp = nn.Sequential(
             nn.Linear(channels, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, channels, bias=False)
@@ -91,13 +93,13 @@ class SpatialGate(_Gate):
     single LIF step from rest.
     """
 
-    def __init__(self, kernel: int = 3, spiking: bool = False, open_bias: float = 0.0) -> None:
-        super().__init__(spiking, open_bias)
+    def __init__(self, kernel: int = 3, neuron: NeuronConfig | None = None, open_bias: float = 0.0) -> None:
+        super().__init__(neuron, open_bias)
         self.conv = Conv2d(2, 1, kernel, padding=kernel // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         maps = torch.stack((x.mean((0, 2)), x.amax((0, 2))), 1)
-        return self.fire(folded(self.conv, maps)[None])
+        return self.fire(self.conv(maps[None]))
 
 
 class SynAGate(nn.Module):
@@ -134,6 +136,7 @@ class SynA:
         match the released files exactly, c and d are our reading.
     reduction_t: of the time MLP; channel_hidden: width of the channel MLP; kernel: of the spatial gate.
     trailing_relu, open_bias: of IA, see ``SynAGate`` and ``_Gate``; the defaults are as published.
+    neuron: of the spiking gates.
     """
 
     ma: str = "T"
@@ -144,6 +147,7 @@ class SynA:
     kernel: int = 3
     trailing_relu: bool = True
     open_bias: float = 0.0
+    neuron: NeuronConfig = field(default_factory=lambda: NEURONS["lif"])
 
     def __post_init__(self) -> None:
         if self.position not in POSITIONS:
@@ -166,10 +170,10 @@ class SynA:
         return bool(self.ma) and conv == wanted and (self.position in "ab" or owns_shortcut or first_stage)
 
     def _build(self, dims: str, channels: int, T: int, spiking: bool) -> SynAGate:
-        bias = self.open_bias if spiking else 0.0
+        neuron, bias = (self.neuron, self.open_bias) if spiking else (None, 0.0)
         make = {
-            "T": lambda: TimeGate(T, self.reduction_t, spiking, bias),
-            "C": lambda: ChannelGate(channels, max(channels // self.channel_hidden, 1), spiking, bias),
-            "S": lambda: SpatialGate(self.kernel, spiking, bias),
+            "T": lambda: TimeGate(T, self.reduction_t, neuron, bias),
+            "C": lambda: ChannelGate(channels, max(channels // self.channel_hidden, 1), neuron, bias),
+            "S": lambda: SpatialGate(self.kernel, neuron, bias),
         }
         return SynAGate([make[dim]() for dim in dims], self.trailing_relu if spiking else True)
