@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from saccade.measure import Alphabet, profile
-from saccade.measure.alphabet import exact_sum
+from saccade.graph.alphabet import exact_sum
 
 
 @pytest.mark.parametrize(

@@ -12,25 +12,33 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from saccade.measure.alphabet import Alphabet
+from saccade.graph.alphabet import Alphabet
+from saccade.graph.formula import Formula
 
 
 @dataclass(frozen=True)
 class Known:
-    """Alphabet (None: analog), dependence on the input, and the tensor version whose values have been checked."""
+    """Alphabet (None: analog), dependence on the input, the tensor version whose values have been checked, and how the
+    values came about, where that is known and short."""
 
     alphabet: Alphabet | None = None
     live: bool = False
     checked: int = -1
+    formula: Formula | None = None
 
 
 CONSTANT = Known()
 
 
 class Tape:
-    """Maps storages to what is known of them. A weak reference pins each address, so that none is mistaken."""
+    """Maps storages to what is known of them. A weak reference pins each address, so that none is mistaken.
 
-    def __init__(self) -> None:
+    narrow: alphabets shrink to the values that occurred where these are looked at (for counting one run); otherwise they
+    hold for every run.
+    """
+
+    def __init__(self, narrow: bool = True) -> None:
+        self.narrow = narrow
         self._known: dict[int, tuple[StorageWeakRef, Known]] = {}
 
     def __getitem__(self, x: Tensor) -> Known:

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saccade.measure.alphabet import Alphabet, exact_sum, to_steps
-from saccade.measure.records import Counts, OpRecord
-from saccade.measure.tape import Tape
+from saccade.graph.alphabet import Alphabet, as_fraction, exact_sum, to_steps
+from saccade.graph.formula import Formula, place_of
+from saccade.graph.records import Counts, OpRecord
+from saccade.graph.tape import Tape
 
 BINARY = Alphabet(Fraction(1), 0, 1)
 
@@ -21,7 +22,8 @@ BINARY = Alphabet(Fraction(1), 0, 1)
 class Call:
     """One dispatched operation after it ran: arguments as they were before it, its first output, and where it is.
 
-    `bias` is the bias parameter of the module that runs it; `record` receives the counts.
+    `name`: without its namespace if it is torch's own, and without a trailing underscore. `where`: the path of the module
+    that runs it, whose bias parameter is `bias`. `record` receives the counts.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Call:
     where: str
     bias: Tensor | None
     record: Callable[[OpRecord], None]
+    formula: Formula | None = None  # of the output, from ``exact``
 
     def arg(self, index: int, name: str, default: Any = None) -> Any:
         """An argument by position or name."""
@@ -59,7 +62,12 @@ class Call:
             k = x if alphabet.unit == 1 else (x / float(alphabet.unit)).round()
         else:
             k = to_steps(x, alphabet, f"{self.where}: input of {self.name}")
-            if known.alphabet and k.numel() and x.numel() * x.element_size() == x.untyped_storage().nbytes():
+            if (
+                self.tape.narrow
+                and known.alphabet
+                and k.numel()
+                and x.numel() * x.element_size() == x.untyped_storage().nbytes()
+            ):
                 seen_low, seen_high = (int(v) for v in k.aminmax())
                 low, high = max(alphabet.low, min(seen_low, 0)), min(alphabet.high, max(seen_high, 1))
                 self.tape[x] = replace(known, alphabet=Alphabet(alphabet.unit, low, high), checked=x._version)
@@ -70,6 +78,26 @@ class Call:
         alphabet = self.alphabet(x)
         assert alphabet is not None
         return exact_sum(self.steps(x), max(abs(alphabet.low), abs(alphabet.high)), dim)
+
+    def formula_of(self, x: Any) -> Formula:
+        """How a spike tensor or a number came about; the same symbol for the same values."""
+        if not isinstance(x, Tensor) or self.number(x) is not None:
+            return Formula.number(as_fraction(self.number(x) or 0.0))
+        known, alphabet = self.tape[x], self.alphabet(x)
+        assert alphabet is not None
+        if known.formula is None or known.formula.place != place_of(x):
+            known = replace(known, alphabet=alphabet, formula=replace(Formula.of(alphabet), place=place_of(x)))
+            self.tape[x] = known
+        assert known.formula is not None
+        return known.formula
+
+    def exact(self, interval: Alphabet | None, formula: Formula) -> Alphabet | None:
+        """The alphabet of a result, cut to what its formula reaches, which is kept for what comes next."""
+        cut = None if interval is None else formula.within(interval)
+        if cut is None:
+            return interval
+        self.formula = formula
+        return cut
 
     def repeats(self, x: Tensor) -> int:
         """How often broadcasting uses each element of `x`."""

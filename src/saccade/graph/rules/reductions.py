@@ -5,15 +5,18 @@ from __future__ import annotations
 from fractions import Fraction
 from math import prod
 
+import torch
 from torch import Tensor
 
-from saccade.measure import geometry as geo
-from saccade.measure.alphabet import Alphabet
-from saccade.measure.call import Call
-from saccade.measure.elementwise import extremum
-from saccade.measure.records import Counts, OpRecord
+from saccade.graph import geometry as geo
+from saccade.graph.alphabet import Alphabet
+from saccade.graph.call import Call
+from saccade.graph.records import Counts, OpRecord
+from saccade.graph.rules.elementwise import extremum
+from saccade.graph.rules.registry import counts
 
 
+@counts("max", "min", "amax", "amin")
 def reduce_max(call: Call) -> Alphabet | None:
     x = call.args[0]
     if isinstance(call.arg(1, "other"), Tensor):
@@ -22,11 +25,13 @@ def reduce_max(call: Call) -> Alphabet | None:
     return call.alphabet(x)
 
 
+@counts("argmax", "argmin")
 def arg_extremum(call: Call) -> Alphabet | None:
     call.count(comparisons=call.args[0].numel() - call.out.numel())
     return None
 
 
+@counts("sum", "mean")
 def sum_or_mean(call: Call) -> Alphabet | None:
     x = call.args[0]
     window = x.numel() // max(call.out.numel(), 1)
@@ -66,6 +71,7 @@ def _axes(call: Call) -> int:
     return int(call.name.split("pool")[1][0])
 
 
+@counts("max_pool2d_with_indices", "max_pool3d_with_indices", "adaptive_max_pool2d", "adaptive_max_pool3d")
 def max_pool(call: Call) -> Alphabet | None:
     axes = _axes(call)
     x = call.args[0]
@@ -76,6 +82,7 @@ def max_pool(call: Call) -> Alphabet | None:
     return call.alphabet(x)
 
 
+@counts("avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d")
 def avg_pool(call: Call) -> Alphabet | None:
     axes = _axes(call)
     x, alphabet = call.args[0], call.alphabet(call.args[0])
@@ -88,3 +95,45 @@ def avg_pool(call: Call) -> Alphabet | None:
     divisor = (call.arg(6, "divisor_override") or taps) if "adaptive" not in call.name else taps
     total = alphabet.summed(taps) if even else None
     return total.scale(Fraction(1, divisor)) if total else None
+
+
+def _along(call: Call) -> int:
+    """Elements of the axis that an operation runs along."""
+    x: Tensor = call.args[0]
+    return x.shape[call.arg(1, "dim", -1)] if x.dim() else 1
+
+
+@counts("prod", "cumprod")
+def product(call: Call) -> Alphabet | None:
+    """Products of n elements take n - 1 multiplications; of spikes of size one, a coincidence where both factors fire."""
+    x = call.args[0]
+    dim = call.arg(1, "dim")
+    n = x.numel() if dim is None else _along(call)
+    rows = x.numel() // max(n, 1)
+    alphabet = call.alphabet(x)
+    if alphabet is None or alphabet.unit != 1 or max(abs(alphabet.low), abs(alphabet.high)) > 1:
+        call.count(mults=x.numel() - rows)
+        return None
+    fires = call.steps(x) != 0
+    running = (fires.flatten() if dim is None else fires.movedim(dim, -1)).to(torch.uint8).cumprod(-1)
+    call.count(ands=int(running[..., 1:].count_nonzero()))
+    return alphabet
+
+
+@counts("sort")
+def sort(call: Call) -> Alphabet | None:
+    """``n ceil(log2 n)`` comparisons for n elements along the axis; the values are those that came."""
+    x = call.args[0]
+    call.count(comparisons=x.numel() * _log2(_along(call)))
+    return call.alphabet(x)
+
+
+@counts("topk")
+def topk(call: Call) -> Alphabet | None:
+    """``n ceil(log2 (k + 1))`` comparisons for n elements along the axis (a heap of k); the values are those that came."""
+    call.count(comparisons=call.args[0].numel() * _log2(int(call.args[1]) + 1))
+    return call.alphabet(call.args[0])
+
+
+def _log2(n: int) -> int:
+    return max(n - 1, 0).bit_length()

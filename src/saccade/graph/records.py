@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
-from saccade.measure.alphabet import Alphabet
+from saccade.graph.alphabet import Alphabet
 
 
 @dataclass
@@ -70,13 +70,17 @@ class OpRecord:
 
 @dataclass
 class NeuronRecord:
-    """One spiking layer: `neurons` per sample, `updates` = all elements seen, exact spikes per time step."""
+    """One spiking layer: `neurons` per sample, `updates` = all elements seen, exact spikes per time step.
+
+    state_bits: what it keeps from one step to the next for a sample, by its `state_spec`; None if it does not say.
+    """
 
     layer: str
     role: str
     alphabet: Alphabet
     neurons: int
     updates: int = 0
+    state_bits: int | None = None
     spikes_per_step: list[int] = field(default_factory=list)
 
     @property
