@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from saccade.compress.criteria import spikes_of
-from saccade.layers import Blocks
+from saccade.graph import outputs
+from saccade.layers import recomputes
 from saccade.models import SpikingModel
 from saccade.neurons import recording
 from saccade.train.losses import Autocast, ExtraLoss, read_out
@@ -99,7 +99,7 @@ def distill(
             raise ValueError(
                 f"{method} pairs neuron layers in order: the teacher has {len(theirs)}, the student {len(ours)}"
             )
-    if method != "logits" and any(isinstance(m, Blocks) and m.recompute for m in student.modules()):
+    if method != "logits" and recomputes(student):
         raise ValueError(
             f"{method} watches inside blocks, which run without gradients first when recomputed: switch that off"
         )
@@ -140,8 +140,8 @@ def _spikes(model: SpikingModel) -> Iterator[Mapping[str, list[Tensor]]]:
     """As ``recording``, of spikes."""
     with recording(model) as layers:
         paths = list(layers)
-    with spikes_of(model, paths) as found:
-        yield found
+    with outputs(model, paths) as spikes:
+        yield spikes
 
 
 @contextlib.contextmanager

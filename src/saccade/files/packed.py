@@ -92,7 +92,7 @@ def _pack(model: SpikingModel, sample: Tensor) -> tuple[dict[str, Tensor], dict[
     for path, norm in batch_norms(model).items():
         if norm.running_var is None:
             continue
-        scale, offset = (part.double() for part in norm_of(_doubled(norm)).affine())
+        scale, offset = (part.double() for part in norm_of(_doubled(norm)).scale_and_offset())
         tensors[f"{path}.offset"] = offset.float().cpu()
         tensors[f"{path}.scale"] = (scale * scale_before.get(path, 1.0)).float().cpu()
         covered |= {f"{path}.{key}" for key in norm.state_dict()}

@@ -18,7 +18,7 @@ class Norm(nn.Module):
 
     channel_axis: int
 
-    def affine(self) -> tuple[Tensor, Tensor]:
+    def scale_and_offset(self) -> tuple[Tensor, Tensor]:
         """What the norm does in eval mode: times a scale, plus an offset, ``[C]`` each.
 
         Raises ValueError for a norm that is no such function (without running statistics, or of each sample's own).
@@ -75,8 +75,8 @@ class BatchNorm(Norm, _BatchNorm):
         batch = self.training or self.running_mean is None
         return F.batch_norm(x, *statistics, gamma, self.bias, batch, momentum or 0.0, self.eps)
 
-    def affine(self) -> tuple[Tensor, Tensor]:
-        return batch_affine(self)
+    def scale_and_offset(self) -> tuple[Tensor, Tensor]:
+        return batch_scale_and_offset(self)
 
     def keep(self, channels: Tensor) -> None:
         keep_batch_norm(self, channels)
@@ -116,7 +116,7 @@ class LayerNorm(Norm, nn.LayerNorm):
     def __init__(self, channels: int, **options: Any) -> None:
         super().__init__(channels, **options)
 
-    def affine(self) -> tuple[Tensor, Tensor]:
+    def scale_and_offset(self) -> tuple[Tensor, Tensor]:
         raise ValueError("a layer norm divides by what each token is, so it is no scale and offset")
 
     def keep(self, channels: Tensor) -> None:
@@ -142,10 +142,10 @@ class _Borrowed:
         self.module = module
         self.channel_axis = 1 if isinstance(module, _BatchNorm) else -1
 
-    def affine(self) -> tuple[Tensor, Tensor]:
+    def scale_and_offset(self) -> tuple[Tensor, Tensor]:
         if isinstance(self.module, _BatchNorm):
-            return batch_affine(self.module)
-        return LayerNorm.affine(self.module)  # type: ignore[arg-type]
+            return batch_scale_and_offset(self.module)
+        return LayerNorm.scale_and_offset(self.module)  # type: ignore[arg-type]
 
     def keep(self, channels: Tensor) -> None:
         if isinstance(self.module, _BatchNorm):
@@ -154,7 +154,7 @@ class _Borrowed:
             LayerNorm.keep(self.module, channels)  # type: ignore[arg-type]
 
 
-def batch_affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+def batch_scale_and_offset(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     """Scale and offset ``[C]`` of a batch norm in eval mode: ``g / sqrt(var + eps)``, ``beta - mean * scale``.
 
     g is gamma, times alpha * V_th for a threshold-dependent norm. Source: Zheng et al. (2021) eq. 12-13.

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.optim import Optimizer
 
-from saccade.models.files import write_tensors
+from saccade.files.tensors import write_tensors
 
 FORMAT = "saccade-checkpoint-1"
 
@@ -52,7 +52,7 @@ def save(
     meta = {"format": FORMAT, "progress": asdict(progress), "groups": groups, "plain": plain}
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
-    write_tensors(kept, path, {"saccade": json.dumps(meta)})
+    write_tensors(kept, path, meta)
 
 
 def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any] | None, Progress]:

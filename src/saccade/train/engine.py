@@ -12,11 +12,10 @@ from torch.optim import Optimizer
 
 from saccade.data import MappedSet, PixelMap, Splits, load
 from saccade.kernels import keep_memory
-from saccade.layers import set_recompute, set_spike_packing
-from saccade.layers.subbit import forms_of
-from saccade.models import SpikingModel, create_model, load_model
-from saccade.models.channels import channel_groups
-from saccade.models.transforms import apply_transform
+from saccade.layers import set_recompute, set_spike_packing, weight_forms
+from saccade.files import load_model
+from saccade.models import SpikingModel, create_model
+from saccade.transforms import apply, channel_groups
 from saccade.train import checkpoint
 from saccade.train.checkpoint import Progress
 from saccade.train.loop import Job
@@ -104,7 +103,7 @@ def _train(
     check_fits(model, splits, "model.start" if recipe.model.start else "model.kwargs")
     if recipe.prune is not None:
         check_groups(model, recipe.prune.ratios or {})
-    if settings.devices > 1 and any(forms_of(model)):
+    if settings.devices > 1 and any(form.single_process for form in weight_forms(model)):
         raise ValueError("train.devices: codebooks learn and are redrawn in one process only; set it to 1")
     extra = teach(recipe.teacher, model) if recipe.teacher is not None and teach is not None else None
     set_spike_packing(model, settings.pack_spikes)
@@ -140,7 +139,7 @@ def build_model(settings: ModelSettings) -> SpikingModel:
     """The model that a recipe starts from, transforms applied. Raises ValueError for unknown names, files and settings."""
     model = load_model(settings.start) if settings.start else create_model(settings.name, **settings.kwargs)
     for transform in settings.transforms:
-        apply_transform(model, transform.name, dict(transform.config))
+        apply(model, transform.model_dump())
     return model
 
 

@@ -14,10 +14,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from saccade.data import Splits, batches, build_augmentation, steps_per_epoch
-from saccade.layers.subbit import after_step, before_step
-from saccade.layers.weight_forms import set_progress
-from saccade.models import SpikingModel, save_model
-from saccade.models.files import fit_weights
+from saccade.files import fit_weights, save_model
+from saccade.layers import weight_forms
+from saccade.models import SpikingModel
 from saccade.train import checkpoint
 from saccade.train.checkpoint import Progress
 from saccade.train.evaluate import Evaluation, evaluate
@@ -127,7 +126,8 @@ class Job:
 
     def _epoch(self, epoch: int, interrupted: Callable[[], bool]) -> None:
         settings, progress, fabric = self.recipe.train, self.progress, self.fabric
-        set_progress(self.model, epoch / max(settings.epochs - 1, 1))
+        for form in weight_forms(self.model):
+            form.before_epoch(epoch / max(settings.epochs - 1, 1))
         started = time.perf_counter() - progress.seconds
         stream = batches(
             self.splits.train,
@@ -182,7 +182,8 @@ class Job:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        before_step(self.model, epoch * self.steps + step)
+        for form in weight_forms(self.model):
+            form.before_step(epoch * self.steps + step)
         if self.extra is None:
             logits = self.wrapped(x, steps=True)
             loss = self.loss(logits, y)
@@ -194,7 +195,8 @@ class Job:
         if settings.clip_norm:
             fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False)
         self.optimizer.step()
-        after_step(self.model)
+        for form in weight_forms(self.model):
+            form.after_step()
         self.optimizer.zero_grad()
         if self.ema is not None:
             self._update_ema(settings.ema)
@@ -291,7 +293,7 @@ class Job:
             "format": "saccade-summary-1",
             "recipe": self.recipe.name,
             "seed": self.recipe.seed,
-            "model": self.model.created_as[0],  # type: ignore[index, union-attr]
+            "model": self.model.name,
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "T": self.model.T,
             "classes": list(self.splits.test.classes),

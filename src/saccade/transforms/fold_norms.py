@@ -41,7 +41,7 @@ class FoldNormsConfig(Transform):
             layer, norm = weighted(model.get_submodule(chain[0])), norm_of(model.get_submodule(chain[1]))
             if layer is None or norm is None:
                 raise ValueError(f"{chain[0]} and {chain[1]} are no layer with weights and its norm")
-            scale, offset = norm.affine()
+            scale, offset = norm.scale_and_offset()
             if self.into == "conv":
                 fold_into(layer, scale, offset)
             else:
