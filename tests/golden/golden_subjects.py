@@ -39,7 +39,13 @@ def woken(name: str, **kwargs: object) -> tuple[nn.Module, torch.Tensor]:
     """A registered model, narrow, woken in float64 (float32 sums differ between processors), in eval mode; and frames for it."""
     torch.manual_seed(0)
     accepted = [field.name for field in fields(model_card(name).config)]
-    small = {"widths": WIDTHS.get(name, (4, 6, 8, 10)), "T": T, "channels": CHANNELS.get(name), "image_size": 32, "columns": 16} | kwargs
+    small = {
+        "widths": WIDTHS.get(name, (4, 6, 8, 10)),
+        "T": T,
+        "channels": CHANNELS.get(name),
+        "image_size": 32,
+        "columns": 16,
+    } | kwargs
     model = create_model(name, **{key: value for key, value in small.items() if key in accepted})
     size = 16 if model_card(name).input[1] <= 32 and name not in CHANNELS else 32
     x = torch.rand(model.T, SAMPLES, model.in_channels, size, size, generator=torch.Generator().manual_seed(1)).double()

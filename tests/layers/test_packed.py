@@ -136,19 +136,19 @@ def test_under_autocast(dtype):
 
 def test_a_layer_whose_input_leaves_its_grid_keeps_it_whole():
     layer = Conv2d(8, 8, 3)
-    spikes = on_grid((4, 8, 32, 32), Grid())
+    spikes = on_grid((1, 4, 8, 32, 32), Grid())
     layer(spikes)
     assert layer._grid == Grid()
     layer(spikes * 2)
     assert layer._grid == Grid(1.0, 0, 2)
-    layer(torch.randn(4, 8, 32, 32))
+    layer(torch.randn(1, 4, 8, 32, 32))
     assert layer._grid == "analog"
-    _, kept = gradients(layer, torch.randn(4, 8, 32, 32), True)
+    _, kept = gradients(layer, torch.randn(1, 4, 8, 32, 32), True)
     assert not any(t.dtype == torch.uint8 for t in kept)
 
 
 def test_nothing_is_packed_where_nothing_is_kept():
-    layer, spikes = Conv2d(8, 8, 3), on_grid((4, 8, 32, 32), Grid())
+    layer, spikes = Conv2d(8, 8, 3), on_grid((1, 4, 8, 32, 32), Grid())
     with torch.no_grad():
         layer(spikes)
     layer.requires_grad_(False)
@@ -197,10 +197,10 @@ def test_average_pooling_is_torchs_and_keeps_nothing(k, channels, layout):
 
 
 def test_average_pooling_of_other_windows_is_torchs():
-    x = torch.randn(2, 3, 9, 9)
+    x = torch.randn(1, 2, 3, 9, 9)
     for options in ({"stride": 1}, {"padding": 1}, {"ceil_mode": True}, {"divisor_override": 3}, {}):
-        expected = torch.nn.AvgPool2d(2, **options)(x)
-        assert torch.equal(AvgPool2d(2, **options)(x), expected)
+        expected = torch.nn.AvgPool2d(2, **options)(x[0])
+        assert torch.equal(AvgPool2d(2, **options)(x)[0], expected)
 
 
 def test_spikes_of_a_neuron_are_packed_in_a_chain():

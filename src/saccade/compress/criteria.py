@@ -6,8 +6,9 @@ import hashlib
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,9 @@ def _bn_gamma(model: nn.Module, group: ChannelGroup) -> Tensor:
     """|gamma| of the norms that a channel passes. Source: Liu et al. (2017), Network Slimming."""
     norms = [norm_of(model.get_submodule(path)) for path in group.norms]
     if not norms:
-        raise ValueError(f"bn_gamma: the channels of {group.producers[0]} pass no norm; score them by another criterion")
+        raise ValueError(
+            f"bn_gamma: the channels of {group.producers[0]} pass no norm; score them by another criterion"
+        )
     return torch.stack([norm.weight.detach().abs() for norm in norms]).sum(0)
 
 
@@ -150,19 +153,20 @@ def score(model: SpikingModel, data: Iterable[Tensor] = (), criterion: str = "sv
     """
     if criterion not in CRITERIA:
         raise ValueError(f"unknown criterion {criterion!r}; known: {', '.join(CRITERIA)}")
-    groups = channel_groups(model)
+    batches = iter(data)
+    first = next(batches, None)
+    groups = channel_groups(model, first)
+    nothing = {name: [0.0] * group.size for name, group in groups.items()}
     if criterion == "random":
         draw = torch.Generator().manual_seed(seed)
         values = {name: torch.rand(group.size, generator=draw).tolist() for name, group in groups.items()}
-        return Scores(
-            criterion, values, {name: [0.0] * len(v) for name, v in values.items()}, 0, seed, fingerprint(model)
-        )
+        return Scores(criterion, values, nothing, 0, seed, fingerprint(model, groups))
     if criterion in WEIGHTS:
         values = {name: WEIGHTS[criterion](model, group).tolist() for name, group in groups.items()}
-        return Scores(
-            criterion, values, {name: [0.0] * len(v) for name, v in values.items()}, 0, seed, fingerprint(model)
-        )
-    tally, images = _look(model, data, groups, LOOKERS[criterion])
+        return Scores(criterion, values, nothing, 0, seed, fingerprint(model, groups))
+    if first is None:
+        raise ValueError("this criterion looks at spikes: give it batches of images")
+    tally, images = _look(model, chain([first], batches), groups, LOOKERS[criterion])
     if tally.flat:
         flat = ", ".join(sorted(tally.flat))
         warnings.warn(
@@ -170,15 +174,17 @@ def score(model: SpikingModel, data: Iterable[Tensor] = (), criterion: str = "sv
         )
     values, ties = {}, {}
     for name, group in groups.items():
+        if not group.neurons:
+            raise ValueError(f"{name}: no neurons see its channels alone, so {criterion} cannot score them; use l1")
         values[name] = (torch.stack([tally.sums[path] for path in group.neurons]).sum(0) / images).tolist()
         ties[name] = (torch.stack([tally.ties[path] for path in group.neurons]).sum(0) / images).tolist()
-    return Scores(criterion, values, ties, images, seed, fingerprint(model))
+    return Scores(criterion, values, ties, images, seed, fingerprint(model, groups))
 
 
-def fingerprint(model: nn.Module) -> str:
+def fingerprint(model: nn.Module, groups: Mapping[str, ChannelGroup]) -> str:
     """Of the weights in use of the layers that make channels: tells the scores of one network from those of another."""
     digest = hashlib.sha256()
-    for group in channel_groups(model).values():
+    for group in groups.values():
         for path in group.producers:
             weight = weighted(model.get_submodule(path)).used_weight()
             digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
@@ -203,6 +209,4 @@ def _look(
                 images += x.shape[0] if x.dim() == 4 else x.shape[1]
     finally:
         model.train(was_training)
-    if not images:
-        raise ValueError("this criterion looks at spikes: give it batches of images")
     return tally, images

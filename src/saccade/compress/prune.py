@@ -88,7 +88,8 @@ def plan_by_budget(model: SpikingModel, scores: Scores, kilobytes: float) -> Cha
 
 def check_scores(model: nn.Module, scores: Scores) -> None:
     """Raises ValueError if the scores are those of another network: by its channels, or by its weights."""
-    have = {name: group.size for name, group in channel_groups(model).items()}
+    groups = channel_groups(model)
+    have = {name: group.size for name, group in groups.items()}
     scored = {name: len(values) for name, values in scores.values.items()}
     if have != scored:
         differing = next(name for name in {**have, **scored} if have.get(name) != scored.get(name))
@@ -96,7 +97,7 @@ def check_scores(model: nn.Module, scores: Scores) -> None:
             f"the scores are of another network: {differing} has {have.get(differing, 'no')} channels here and "
             f"{scored.get(differing, 'no')} there"
         )
-    if scores.model not in ("", fingerprint(model)):
+    if scores.model not in ("", fingerprint(model, groups)):
         raise ValueError(
             "the scores are of another network: its channels are as many, but its weights differ; score this one"
         )

@@ -14,7 +14,9 @@ def upgrade_metadata(metadata: dict[str, Any], source: str) -> dict[str, Any]:
         return metadata
     try:
         config = upgrade_config(metadata["kwargs"])
-        transforms = [upgrade_transform(one["name"], dict(one["config"]), metadata["model"]) for one in metadata["transforms"]]
+        transforms = [
+            upgrade_transform(one["name"], dict(one["config"]), metadata["model"]) for one in metadata["transforms"]
+        ]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{source}: its metadata are damaged ({type(error).__name__}: {error})") from None
     kept = {key: value for key, value in metadata.items() if key not in ("kwargs", "transforms")}

@@ -71,7 +71,9 @@ class BatchNorm(Norm, _BatchNorm):
             self.num_batches_tracked.add_(1)
             if momentum is None:
                 momentum = 1.0 / float(self.num_batches_tracked)
-        statistics = (self.running_mean, self.running_var) if not self.training or self.track_running_stats else (None, None)
+        statistics = (
+            (self.running_mean, self.running_var) if not self.training or self.track_running_stats else (None, None)
+        )
         batch = self.training or self.running_mean is None
         return F.batch_norm(x, *statistics, gamma, self.bias, batch, momentum or 0.0, self.eps)
 
@@ -173,7 +175,9 @@ def keep_batch_norm(norm: _BatchNorm, channels: Tensor) -> None:
     for name in ("weight", "bias"):
         old = getattr(norm, name)
         if old is not None:
-            setattr(norm, name, nn.Parameter(old.detach()[channels.to(old.device)].clone(), requires_grad=old.requires_grad))
+            setattr(
+                norm, name, nn.Parameter(old.detach()[channels.to(old.device)].clone(), requires_grad=old.requires_grad)
+            )
     if norm.running_mean is not None and norm.running_var is not None:
         channels = channels.to(norm.running_mean.device)
         norm.running_mean, norm.running_var = norm.running_mean[channels], norm.running_var[channels]

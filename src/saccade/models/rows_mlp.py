@@ -22,6 +22,8 @@ class RowScan(Temporal):
     The state is the step that each sample is at, ``[N]``.
     """
 
+    graph_layer = True  # one node: which row is read is no arithmetic
+
     def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         if x.dim() != 5:
             raise ValueError(f"expected [T, N, C, H, W], got {list(x.shape)}")

@@ -195,7 +195,9 @@ class MaskedMixing(Mixing):
         self.fixed_T: int = config.T
         self.theta = nn.Parameter(torch.full((config.T,), float(config.v_th)))
         if config.learn:
-            rows, columns = torch.tril_indices(config.T, config.T)  # one axis: what is above the diagonal is no parameter
+            rows, columns = torch.tril_indices(
+                config.T, config.T
+            )  # one axis: what is above the diagonal is no parameter
             self.entries = nn.Parameter(_powers(config.decay, rows - columns))
 
     def mixing(self, T: int) -> Tensor:
@@ -271,7 +273,9 @@ class SlidingMixing(Mixing):
         before = x.new_zeros(kept, *x.shape[1:]) if state is None else state.transpose(0, 1)  # type: ignore[union-attr]
         x = torch.cat([before, x])
         spikes = self._mix(x, self._banded(_lags(len(x) - kept, len(x), x.device)))
-        return spikes, x[len(x) - kept :].transpose(0, 1).contiguous() if kept else None  # samples first, as a Stream expects
+        return spikes, x[len(x) - kept :].transpose(
+            0, 1
+        ).contiguous() if kept else None  # samples first, as a Stream expects
 
     def _banded(self, lags: Tensor) -> Tensor:
         """The Toeplitz matrix of the taps, for the lags of its rows and columns."""

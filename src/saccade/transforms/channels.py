@@ -1,5 +1,7 @@
 from __future__ import annotations
 from dataclasses import dataclass
+
+
 @dataclass(frozen=True)
 class ChannelGroup:
     producers: tuple[str, ...]
@@ -9,4 +11,7 @@ class ChannelGroup:
     shortcuts_in: tuple[str, ...]
     shortcuts_out: tuple[str, ...]
     size: int
-def channel_groups(model, x=None): raise ValueError("stub")
+
+
+def channel_groups(model, x=None):
+    raise ValueError("stub")

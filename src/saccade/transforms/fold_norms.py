@@ -162,7 +162,9 @@ def _check_same(model: nn.Module, fused: nn.Module, x: Tensor) -> None:
     scale = max(float(before.abs().max()), 1e-30)
     gap = float((before - after).abs().max()) / scale
     if not gap < 1e-4 or math.isnan(gap):
-        raise ValueError(f"the fused copy is another function (outputs differ by {gap:.1e} of their size): please report this")
+        raise ValueError(
+            f"the fused copy is another function (outputs differ by {gap:.1e} of their size): please report this"
+        )
 
 
 def _mismatch(model: nn.Module, fused: nn.Module, x: Tensor) -> tuple[dict[str, float], float]:
