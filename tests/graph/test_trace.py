@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -409,3 +411,23 @@ def test_memory_is_let_go():
     graph = trace(Function(run), IMAGES)
     assert gone == [True]
     assert all(value.tensor is None for node in graph.nodes for value in node.outputs)
+
+
+@pytest.mark.parametrize("name", ["vgg_small", "or_resnet18_small", "ms_resnet18_small"])
+def test_a_trace_costs_few_forward_passes(name):
+    """About 3 to 7 in benchmarks/graph.py; here the best of several, so that a busy machine does not fail it."""
+    model = create_model(name).eval()
+    x = torch.rand(4, 3, 32, 32)
+
+    def best(run) -> float:
+        seconds = []
+        for _ in range(5):
+            start = time.perf_counter()
+            run()
+            seconds.append(time.perf_counter() - start)
+        return min(seconds)
+
+    with torch.no_grad():
+        model(x)
+        forward = best(lambda: model(x))
+    assert best(lambda: trace(model, x)) < 15 * forward
