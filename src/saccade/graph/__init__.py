@@ -1,6 +1,7 @@
 """A run of a model as a graph: what follows what, and what it may hold."""
 
 from saccade.graph.alphabet import Alphabet
+from saccade.graph.axes import Group, LayerAxes, Reader, Ties, layer_axes, ties
 from saccade.graph.call import Call
 from saccade.graph.graph import Graph, Node, Source, Value
 from saccade.graph.observe import observe, outputs, selected
@@ -14,16 +15,22 @@ __all__ = [
     "Call",
     "Counts",
     "Graph",
+    "Group",
+    "LayerAxes",
     "NeuronRecord",
     "Node",
     "OpRecord",
+    "Reader",
     "Source",
+    "Ties",
     "Value",
     "counts",
     "is_layer",
     "is_neuron",
+    "layer_axes",
     "observe",
     "outputs",
     "selected",
+    "ties",
     "trace",
 ]

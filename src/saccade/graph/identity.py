@@ -56,8 +56,8 @@ def place(x: Tensor) -> tuple[Any, ...]:
 
 def extent(x: Tensor) -> tuple[int, int]:
     """The first and last element of the storage that a tensor may cover."""
-    first = x.storage_offset()
-    reach = sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
+    first = int(x.storage_offset())
+    reach = sum(int((size - 1) * stride) for size, stride in zip(x.shape, x.stride(), strict=True))
     return first, first + reach if x.numel() else first - 1
 
 

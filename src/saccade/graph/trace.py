@@ -18,7 +18,7 @@ LAYER_TYPES = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._BatchNo
 
 
 def is_layer(module: nn.Module) -> bool:
-    """Torch's convolutions, linear layers, batch and layer norms, what derives from them, and classes with ``graph_layer = True``."""
+    """Torch's convolutions, linear layers, batch and layer norms, their subclasses, and classes with ``graph_layer = True``."""
     return isinstance(module, LAYER_TYPES) or bool(getattr(type(module), "graph_layer", False))
 
 
@@ -57,11 +57,12 @@ def trace(
     builder = _Builder(model, declared_levels(model, spiking), layers)
     values = builder.begin(inputs, sequence)
     with torch.inference_mode(False), torch.no_grad(), builder.watching(model), eager(), builder:
-        if call is not None:
-            result = call(model, x)
-        else:
-            result = model(*x) if isinstance(x, tuple | list) else model(x)
+        result = (call or _call)(model, x)
     return builder.graph(values, tensors_in(result))
+
+
+def _call(model: nn.Module, x: Any) -> Any:
+    return model(*x) if isinstance(x, tuple | list) else model(x)
 
 
 class _Builder(Watcher):

@@ -40,10 +40,23 @@ def levels_of(module: nn.Module) -> tuple[float, ...]:
 
 
 def tensors_in(values: Any) -> list[Tensor]:
-    """The tensors in nested lists, tuples and mappings."""
+    """The tensors in nested lists, tuples, mappings and what else torch knows to take apart, in order."""
+    result: list[Tensor] = []
+    _collect(values, result)
+    return result
+
+
+def _collect(values: Any, result: list[Tensor]) -> None:
     if isinstance(values, Tensor):
-        return [values]
-    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+        result.append(values)
+    elif isinstance(values, tuple | list):
+        for value in values:
+            _collect(value, result)
+    elif isinstance(values, dict):
+        for value in values.values():
+            _collect(value, result)
+    elif values is not None and not isinstance(values, int | float | str | torch.dtype | torch.device):
+        result += [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
 def eager() -> AbstractContextManager[Any]:

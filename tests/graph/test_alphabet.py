@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from saccade.measure import Alphabet, profile
 from saccade.graph.alphabet import exact_sum
+from saccade.measure import Alphabet, profile
 
 
 @pytest.mark.parametrize(
