@@ -77,7 +77,7 @@ def test_estimators():
 
 
 def test_rescaling_uses_every_level():
-    """Sheet 03 H: He initialisation of a 48 to 48 convolution; vanilla leaves most of the levels alone."""
+    """He initialisation of a 48 to 48 convolution; vanilla leaves most of the levels alone."""
     w = weights(48, 48, 3, 3, scale=math.sqrt(2 / (9 * 48)))
     vanilla = {bits: bit_utilization(w, Uniform(bits, "one"), percent=98) for bits in (2, 4, 8)}
     assert vanilla == {2: 0.5, 4: pytest.approx(0.25, abs=0.07), 8: pytest.approx(0.164, abs=0.02)}

@@ -60,7 +60,7 @@ def test_imagenet_models_have_the_published_size(name, count, convs, neurons):
         assert sum(isinstance(m, LIF) for m in model.modules()) == neurons
 
 
-def test_shortcuts_cost_what_the_sheet_says():
+def test_shortcuts_cost_what_was_published():
     assert parameters(create_model("or_resnet18")) - parameters(create_model("plain_resnet18")) == 173_824
 
 

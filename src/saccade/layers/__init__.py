@@ -1,6 +1,7 @@
 """Layers over ``[T, N, ...]``: convolutions, matrix products, norms, pooling, residual connections, attention, encoders."""
 
 from saccade.layers.attention import ChannelGate, SpatialGate, SynA, SynAGate, TimeGate
+from saccade.layers.declared import declare_inputs
 from saccade.layers.encode import direct, latency, rate
 from saccade.layers.fold import fold_time
 from saccade.layers.norms import BatchNorm, BatchNorm2d, LayerNorm, Norm, ThresholdBatchNorm2d, batch_norms, norm_of
@@ -48,6 +49,7 @@ __all__ = [
     "WeightForm",
     "Weighted",
     "batch_norms",
+    "declare_inputs",
     "direct",
     "fold_time",
     "latency",
