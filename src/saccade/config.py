@@ -161,7 +161,7 @@ def plain(value: Any) -> Any:
 
 @cache
 def _adapters(kind: type[Config]) -> dict[str, TypeAdapter[Any]]:
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     options = ConfigDict(arbitrary_types_allowed=True)
     return {
         field.name: TypeAdapter(hints[field.name])

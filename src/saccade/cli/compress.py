@@ -102,31 +102,34 @@ def _convert(
 ) -> None:
     """Load, change, save; sizes before and after, and the accuracy on validation images where the run says which."""
     from saccade.compress import recalibrate_, utilisation
-    from saccade.compress.pipeline import accuracy, training_images
+    from saccade.compress.pipeline import score_on, training_images
+    from saccade.experiment import fit_task, open_run, splits_for
     from saccade.measure import model_size
     from saccade.models import load_model, model_info, save_model
 
-    file, recipe = common.open_run(path)
+    file, recipe = open_run(path)
     network, info = load_model(file), model_info(file)
-    splits = common.splits_for(recipe, None, data) if recipe is not None else None
-    found: dict[str, Any] = {"model": str(file), "bytes_before": model_size(network).bits / 8}
-    if splits is not None:
-        found["validation_before"] = accuracy(network, splits.validation)
+    splits = task = None
+    record: dict[str, Any] = {"model": str(file), "bytes_before": model_size(network).bits / 8}
+    if recipe is not None:
+        splits = splits_for(recipe, None, data)
+        task = fit_task(recipe.task, network, splits, str(file))
+        record |= {"score": task.primary._asdict(), "validation_before": score_on(network, splits.validation, task)}
     done = change(network)
     layers = done if isinstance(done, tuple) else done.layers
     if splits is not None and calibrate:
         recalibrate_(network, training_images(splits, calibrate, recipe.seed if recipe else 0))
-    found |= {"bytes_after": model_size(network).bits / 8, "layers": layers}
-    if splits is not None:
-        found["validation_after"] = accuracy(network, splits.validation)
+    record |= {"bytes_after": model_size(network).bits / 8, "layers": layers}
+    if splits is not None and task is not None:
+        record["validation_after"] = score_on(network, splits.validation, task)
     used = utilisation(network)
     if used:
-        found["levels_used"] = used
+        record["levels_used"] = used
     target = out or file.with_name(f"{name}.safetensors")
     save_model(network, target, info["classes"], info["input"])
-    found["file"] = str(target)
+    record["file"] = str(target)
     if as_json:
-        common.print_json(found)
+        common.print_json(record)
         return
     whole = "" if isinstance(done, tuple) else f", kept whole: {', '.join(done.skipped) or 'none'}"
     print(f"{len(layers)} layers changed{whole}")
@@ -135,15 +138,19 @@ def _convert(
         print(
             f"levels used by the central 99 % of weights: {used[least]:.0%} to {max(used.values()):.0%}, least in {least}"
         )
-    _say_change(found)
+    _say_change(record)
     print(f"wrote {target}")
 
 
-def _say_change(found: dict[str, Any]) -> None:
-    before, after = found["bytes_before"], found["bytes_after"]
+def _say_change(record: dict[str, Any]) -> None:
+    from saccade.train import Score
+
+    before, after = record["bytes_before"], record["bytes_after"]
     print(f"learnt numbers {before / 1e3:,.1f} kB -> {after / 1e3:,.1f} kB ({before / after:.1f} times smaller)")
-    if "validation_before" in found:
-        print(f"validation accuracy {found['validation_before']:.2%} -> {found['validation_after']:.2%}")
+    if "validation_before" in record:
+        score = Score(**record["score"])
+        values = [score.text(record[f"validation_{when}"]) for when in ("before", "after")]
+        print(f"validation {score.name} {values[0]} -> {values[1]}")
 
 
 @compress_app.command("score")
@@ -161,32 +168,33 @@ def score(
     from rich.table import Table
 
     from saccade.compress.pipeline import score_channels
+    from saccade.experiment import open_run, splits_for
     from saccade.models import load_model
-    from saccade.train.rundir import write_text
+    from saccade.report import write_text
 
-    file, recipe = common.open_run(run)
+    file, recipe = open_run(run)
     if recipe is None:
         raise ValueError(f"{run}: scoring needs a run directory, for its training images")
     network = load_model(file)
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always")
-        found = score_channels(network, common.splits_for(recipe, None, data), criterion, batches, batch_size, seed)
+        scores = score_channels(network, splits_for(recipe, None, data), criterion, batches, batch_size, seed)
     target = out or file.with_name("scores.json")
-    write_text(target, common.as_json(found.to_json()) + "\n")
+    write_text(target, common.as_json(scores.to_json()) + "\n")
     if json:
-        common.print_json(found.to_json())
+        common.print_json(scores.to_json())
         return
     for one in notes:
         print(f"note: {one.message}")
     table = Table("group", "channels", "least", "median", "most", "distinct")
-    for name, values in found.values.items():
+    for name, values in scores.values.items():
         ordered = sorted(values)
         middle = ordered[len(ordered) // 2]
         table.add_row(
             name, str(len(values)), *(f"{v:.4g}" for v in (ordered[0], middle, ordered[-1])), str(len(set(values)))
         )
     common.print_table(table)
-    looked = f"on {found.images} training images" if found.images else "by its weights alone"
+    looked = f"on {scores.images} training images" if scores.images else "by its weights alone"
     print(f"{criterion} {looked}; wrote {target}")
 
 
@@ -205,41 +213,45 @@ def prune(
     json: AsJson = False,
 ) -> None:
     """Remove the channels with the lowest scores, with norms, statistics and what reads them; estimate the norms again."""
-    from pydantic import ValidationError
-
     from saccade.compress import prune_, read_scores, recalibrate_, thaw_
-    from saccade.compress.pipeline import accuracy, make_plan, training_images
+    from saccade.compress.pipeline import make_plan, score_on, training_images
+    from saccade.experiment import fit_task, open_run, splits_for
+    from saccade.experiment.stages import Prune
     from saccade.measure import model_size
     from saccade.models import load_model, model_info, save_model
-    from saccade.train.recipe import PruneSettings, first_mistake
 
     if sum(value is not None for value in (ratio, ratios, budget_kb)) != 1:
         raise ValueError("how much? give one of --ratio, --ratios and --budget-kb")
-    try:
-        settings = PruneSettings(ratio=ratio, ratios=_shares(ratios) if ratios else None, budget_kb=budget_kb)
-    except ValidationError as error:
-        raise ValueError(first_mistake(error)) from None
-    file, recipe = common.open_run(run)
+    amount = Prune(ratio=ratio, ratios=_shares(ratios) if ratios else None, budget_kb=budget_kb)
+    file, recipe = open_run(run)
     if recipe is None:
         raise ValueError(f"{run}: pruning needs a run directory, for its images")
     network, info = load_model(file), model_info(file)
-    splits = common.splits_for(recipe, None, data)
-    plan = make_plan(network, read_scores(scores or file.with_name("scores.json")), settings)
-    found: dict[str, Any] = {"model": str(file), "bytes_before": model_size(network).bits / 8}
-    found["validation_before"] = accuracy(network, splits.validation)
-    found["kept"] = prune_(network, plan)
+    splits = splits_for(recipe, None, data)
+    task = fit_task(recipe.task, network, splits, str(file))
+    plan = make_plan(
+        network,
+        read_scores(scores or file.with_name("scores.json")),
+        ratio=amount.ratio,
+        ratios=amount.ratios,
+        budget_kb=amount.budget_kb,
+    )
+    record: dict[str, Any] = {"model": str(file), "bytes_before": model_size(network).bits / 8}
+    record |= {"score": task.primary._asdict(), "validation_before": score_on(network, splits.validation, task)}
+    record["kept"] = prune_(network, plan)
     thaw_(network)
     if calibrate:
         recalibrate_(network, training_images(splits, calibrate, recipe.seed))
-    found |= {"bytes_after": model_size(network).bits / 8, "validation_after": accuracy(network, splits.validation)}
+    record |= {"bytes_after": model_size(network).bits / 8}
+    record["validation_after"] = score_on(network, splits.validation, task)
     target = out or file.with_name("pruned.safetensors")
     save_model(network, target, info["classes"], info["input"])
-    found["file"] = str(target)
+    record["file"] = str(target)
     if json:
-        common.print_json(found)
+        common.print_json(record)
         return
     print(f"channels kept: {plan}")
-    _say_change(found)
+    _say_change(record)
     print(f"wrote {target}; go on with: saccade compress finetune {target}")
 
 
@@ -276,36 +288,30 @@ def finetune(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Train a changed model on, score it once on the test set, write its report. Interrupted, the same command goes on."""
-    from saccade.cli.pixels import PIXELS
-    from saccade.cli.stages import STAGES, teach
-    from saccade.compress.pipeline import finetune_recipe
-    from saccade.report import write_report
-    from saccade.train import Interrupted, override, train
-    from saccade.train.recipe import parse
+    from saccade.cli.training import print_summary
+    from saccade.experiment import RunDirectory, open_run, override, parse
+    from saccade.experiment import run as run_recipe
+    from saccade.experiment.stages import finetune_recipe
+    from saccade.train import Interrupted, main_process
 
     if method != "mpfd" and teacher is None:
         raise ValueError(f"--method {method} says what to learn from a teacher: name one with --teacher")
-    model, own = common.open_run(model)
-    recipe = common.open_run(like)[1] if like else own
+    model, own = open_run(model)
+    recipe = open_run(like)[1] if like else own
     if recipe is None:
         raise ValueError(f"{model}: lies in no run directory; name one with --like, for its images and settings")
     raw = finetune_recipe(recipe, model, {}).model_dump(mode="json")
     if teacher is not None:
         raw["teacher"] = {"model": str(teacher), "method": method}
-    changes = [*(settings or []), *([f"data.root={data}"] if data is not None else [])]
-    plan = parse(override(raw, changes), "finetune")
-    directory = out or model.with_name("finetune")
+    plan = parse(override(raw, settings or []), "finetune")
+    place = RunDirectory(out or model.with_name("finetune"))
     try:
-        resume = (directory / "checkpoints" / "last").exists() and not (directory / "summary.json").exists()
-        summary = train(plan, directory, resume=resume, stages=STAGES, teach=teach, pixels=PIXELS, quiet=quiet)
+        resume = place.has_checkpoint() and not place.finished()
+        summary = run_recipe(plan, place.path, resume=resume, data=data, quiet=quiet)
     except Interrupted as stop:
         raise Interrupted(f"{stop}; give the same command again to go on") from None
-    page = write_report(directory)
-    if json:
-        common.print_json(summary)
-        return
-    print(f"test accuracy {summary['test_accuracy']:.2%} ({summary['test_correct']} of {summary['test_total']})")
-    print(f"report {page}")
+    if main_process():
+        print_summary(summary, place.path, json)
 
 
 @compress_app.command("size")
