@@ -32,7 +32,10 @@ def settings(real_data, **more):
 def whole(real_data, tmp_path_factory):
     """qp_snn/cifar10-small, made smaller: train at 4 bits, score, prune, re-estimate, fine-tune."""
     out = tmp_path_factory.mktemp("compress") / "run"
-    changes = settings(real_data, **{"model.kwargs": CHANNELS, "prune.batches": 1, "prune.finetune.epochs": 1})
+    changes = settings(
+        real_data,
+        **{"model.config": CHANNELS, "stages.prune.config.batches": 1, "stages.prune.config.finetune.epochs": 1},
+    )
     assert run(["train", "qp_snn/cifar10-small", "--out", str(out), "--quiet", *changes]) == 0
     return out
 
@@ -41,7 +44,7 @@ def whole(real_data, tmp_path_factory):
 def full(real_data, tmp_path_factory):
     """A full-precision network to change step by step."""
     out = tmp_path_factory.mktemp("full") / "run"
-    changes = settings(real_data, **{"model.kwargs": CHANNELS})
+    changes = settings(real_data, **{"model.config": CHANNELS})
     assert run(["train", "qp_snn/cifar10-twin", "--out", str(out), "--quiet", *changes]) == 0
     return out
 
@@ -196,17 +199,21 @@ def test_bad_input_is_one_line(full, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"stages": "[profile]"}, 'the section prune and the stage "prune" go together'),
-        ({"prune.budget_kb": 30}, "give exactly one of ratio, ratios and budget_kb"),
-        ({"prune.criterium": "svs"}, "prune.criterium: unknown key, did you mean 'criterion'?"),
-        ({"train.devices": 2}, "the stage prune runs in one process"),
+        ({"prune": "{ratio: 0.3}"}, "prune: unknown key"),
+        ({"stages": "[prune]"}, "stages.prune: give exactly one of ratio, ratios and budget_kb"),
+        ({"stages.prune.config.budget_kb": 30}, "stages.prune: give exactly one of ratio, ratios and budget_kb"),
+        ({"stages.prune.config.criterium": "svs"}, "stages.1: prune takes no 'criterium'; did you mean 'criterion'?"),
+        ({"train.devices": 2}, "stages.prune: it runs in one process"),
         ({"model.start": "x.safetensors"}, "give either name"),
         ({"model.name": '""'}, "give either name"),
         ({"teacher.model": "none.safetensors"}, "none.safetensors: no such model file"),
         ({"teacher.model": "t", "train.compile": "true"}, "train.compile must be false"),
-        ({"prune.criterion": "svd"}, "prune.criterion: Input should be 'svs', 'sca'"),
-        ({"prune.ratio": "null", "prune.ratios": "{conv9: 0.2}"}, "prune.ratios: no group 'conv9'; the model has stem"),
-        ({"prune.ratio": "null", "prune.ratios": "{conv1: 1.2}"}, "prune.ratios.conv1: Input should be less than 1"),
+        ({"stages.prune.config.criterion": "svd"}, "stages.1: prune: criterion: Input should be 'svs', 'sca'"),
+        (
+            {"stages.prune.config": "{ratios: {conv9: 0.2}}"},
+            "stages.prune: ratios: no group 'conv9'; the model has stem",
+        ),
+        ({"stages.prune.config": "{ratios: {conv1: 1.2}}"}, "stages.1: prune: ratios: Input should be less than 1"),
         ({"teacher.model": "t", "train.recompute": "true"}, "train.recompute must be false"),
         ({"model.transforms": "[{name: prune}]"}, "prune: its settings do not fit"),
         (
@@ -214,15 +221,15 @@ def test_bad_input_is_one_line(full, tmp_path, capsys):
                 "model.transforms": "[{name: subbit, config: {eta: 4}}]",
                 "train.devices": 2,
                 "stages": "[]",
-                "prune": "null",
             },
             "codebooks learn",
         ),
-        ({"prune.finetune.epocs": 3}, "prune.finetune: epocs: unknown key, did you mean 'epochs'?"),
+        ({"stages.prune.config.finetune.epocs": 3}, "stages.prune: finetune: the section train has no 'epocs'"),
+        ({"stages.prune.config.finetune.lr": -3}, "stages.prune: finetune.lr: Input should be greater than 0"),
     ],
 )
 def test_recipes_with_mistakes(change, message, real_data, tmp_path, capsys):
-    changes = settings(real_data, **{"model.kwargs": CHANNELS}, **change)
+    changes = settings(real_data, **{"model.config": CHANNELS}, **change)
     out = tmp_path / "run"
     assert message in answer(capsys, "train", "qp_snn/cifar10-small", "--out", out, "--quiet", *changes, code=2)
     assert not (out / "model.safetensors").exists()

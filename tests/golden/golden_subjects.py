@@ -36,7 +36,9 @@ def names() -> list[str]:
 
 
 def woken(name: str, **kwargs: object) -> tuple[nn.Module, torch.Tensor]:
-    """A registered model, narrow, woken in float64 (float32 sums differ between processors), in eval mode; and frames for it."""
+    """A registered model, narrow, woken in float64 (float32 sums differ between processors), in eval mode; and frames for
+    it.
+    """
     torch.manual_seed(0)
     accepted = [field.name for field in fields(model_card(name).config)]
     small = {

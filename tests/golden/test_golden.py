@@ -1,7 +1,8 @@
 """What 0.1 computed, this version computes: outputs and spikes of every network, with and without each change of it.
 
 The values in golden.json were taken before the redesign; ``SACCADE_GOLDEN=write`` takes them again, which is right only where
-a defect was mended. Spikes in float64 are compared to the bit, logits and weights to 1e-9, since processors add in another order.
+a defect was mended. Spikes in float64 are compared to the bit, logits and weights to 1e-9, since processors add in another
+order.
 """
 
 from __future__ import annotations

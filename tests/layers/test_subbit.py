@@ -15,7 +15,6 @@ from saccade.layers.subbit import (
 )
 from saccade.layers.weight_forms import sign
 from saccade.transforms import SubBitConfig, apply
-from saccade.transforms import SubBitConfig
 
 KERNEL = torch.tensor([[0.8, 0.7, 5.0], [-0.9, -0.8, -0.7], [-0.9, -0.8, -0.9]])
 WORDS = [[-1, 1, -1, 1, -1, 1, -1, -1, -1], [1, 1, -1, -1, -1, -1, -1, -1, -1]]

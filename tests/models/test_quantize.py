@@ -124,9 +124,7 @@ def test_weights_without_spread_stay_numbers(form, shape):
 
 def test_moving_averages_leave_signs_alone(tmp_path):
     """An average of signs is no sign: a codebook's are copied."""
-    from saccade.cli.stages import STAGES
-    from saccade.train import train
-    from saccade.train.recipe import parse
+    from saccade.experiment import parse, run
 
     pytest.importorskip("sklearn", reason="the digits need scikit-learn")
     recipe = parse(
@@ -134,14 +132,14 @@ def test_moving_averages_leave_signs_alone(tmp_path):
             "name": "ema",
             "model": {
                 "name": "or_resnet18",
-                "kwargs": {"stem": "mnist", "T": 2, "widths": [4, 8], "pairs": [1, 1]},
+                "config": {"stem": "mnist", "T": 2, "widths": [4, 8], "pairs": [1, 1]},
                 "transforms": [{"name": "subbit", "config": {"eta": 4}}],
             },
             "data": {"name": "digits", "validation": 100, "train_size": 320, "test_size": 50},
             "train": {"epochs": 3, "batch_size": 32, "lr": 0.05, "ema": 0.9, "accelerator": "cpu"},
         }
     )
-    train(recipe, tmp_path / "run", stages=STAGES, quiet=True)
+    run(recipe, tmp_path / "run", quiet=True, report=False)
     model = load_model(tmp_path / "run" / "model.safetensors")
     books = [m.form for m in model.modules() if isinstance(m, Conv2d) and isinstance(m.form, SubBit)]
     assert books

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from saccade.experiment import run
 from saccade.neurons import PRESETS, neuron
-from saccade.train import train
 
 pytestmark = [
     pytest.mark.gpu,
@@ -23,6 +23,6 @@ def test_neurons_spike_as_on_the_cpu(name):
 @pytest.mark.parametrize("precision", ["32-true", "16-mixed", "bf16-mixed"])
 def test_training_runs_and_resumes(tmp_path, make_recipe, precision):
     recipe = make_recipe(train__accelerator="cuda", train__precision=precision, train__epochs=3)
-    summary = train(recipe, tmp_path / "run", quiet=True)
+    summary = run(recipe, tmp_path / "run", quiet=True)
     assert summary["test_total"] == 100
-    assert train(recipe, tmp_path / "run", resume=True, quiet=True)["confusion"] == summary["confusion"]
+    assert run(recipe, tmp_path / "run", resume=True, quiet=True)["confusion"] == summary["confusion"]

@@ -34,22 +34,20 @@ def profile(
     import torch
 
     from saccade.data import image_batches
+    from saccade.experiment import open_run
     from saccade.measure import profile as measure
     from saccade.measure import training_memory
-    from saccade.models import create_model, list_models, model_card
-    from saccade.train import check_fits
+    from saccade.models import MODELS, create_model
 
     batches: Iterable[Tensor]
-    if model in list_models():
+    if model in MODELS:
         network = create_model(model).eval()
-        _, height, width = model_card(model).input
+        _, height, width = MODELS[model].input
         noise = torch.Generator().manual_seed(0)
         batches = [torch.rand(memory or 2, network.in_channels, height, width, generator=noise)]
     else:
-        file, recipe = common.open_run(Path(model))
-        network = common.load_network(file)
-        splits = common.splits_for(recipe, set_name, data)
-        check_fits(network, splits, str(file))
+        file, recipe = open_run(Path(model))
+        network, splits, _ = common.with_data(file, recipe, set_name, data)
         batches = image_batches(splits.test, batch_size=memory or 100, limit=memory or images)
     if memory:
         found: Any = training_memory(network, next(iter(batches)))
@@ -71,17 +69,14 @@ def prune(
 
     The logits before and after are compared bit for bit on that data; any difference on the test set is reported.
     """
-    from saccade.cli.stages import prune_run
-    from saccade.models import load_model, save_model
-    from saccade.train import check_fits
-    from saccade.train.rundir import RunDirectory
+    from saccade.experiment import RunDirectory, open_run
+    from saccade.experiment.stages import prune_run
+    from saccade.files import save_model
 
-    file, recipe = common.open_run(run)
+    file, recipe = open_run(run)
     if recipe is None:
         raise ValueError(f"{run}: natural pruning needs the run directory, for its training data")
-    network = load_model(file)
-    splits = common.splits_for(recipe, None, data)
-    check_fits(network, splits, str(file))
+    network, splits, _ = common.with_data(file, recipe, None, data)
     directory = RunDirectory(file.parent)
     chosen = directory.read_json("summary.json")["chosen_epoch"]
     with common.passes(json) as tell:
@@ -122,14 +117,12 @@ def fuse(
 ) -> None:
     """Write a copy for inference without batch norms, and say which share of its spikes differs from the model's."""
     from saccade.data import image_batches
-    from saccade.models import load_model, save_model
-    from saccade.models.fuse import fuse as fold
-    from saccade.train import check_fits
+    from saccade.experiment import open_run
+    from saccade.files import save_model
+    from saccade.transforms import fuse as fold
 
-    file, recipe = common.open_run(model)
-    network = load_model(file)
-    splits = common.splits_for(recipe, set_name, data)
-    check_fits(network, splits, str(file))
+    file, recipe = open_run(model)
+    network, splits, _ = common.with_data(file, recipe, set_name, data)
     found = fold(network, next(iter(image_batches(splits.test, images, limit=images))), into)
     target = out or file.with_name("fused.safetensors")
     save_model(found.model, target, splits.test.classes, splits.test.shape)

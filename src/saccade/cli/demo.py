@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-from saccade.cli import common
-
 
 def demo(
     out: Annotated[Path, typer.Option(help="Run directory; an earlier demo's is replaced.")] = Path("runs/demo"),
@@ -17,19 +15,14 @@ def demo(
 ) -> None:
     """Train on handwritten digits, count spikes and energy, remove silent shortcuts, check that nothing changed."""
     from saccade.cli.analysing import print_pruning
-    from saccade.cli.stages import STAGES
-    from saccade.report import write_report
-    from saccade.train import load_recipe, train
-    from saccade.train.rundir import RunDirectory
+    from saccade.experiment import RunDirectory, run
 
     if out.exists():
         stored = out / "recipe.yaml"
         if not stored.exists() or RunDirectory(out).recipe().name != "syna_resnet/digits-demo":
             raise ValueError(f"{out}: exists and is no earlier demo; choose another --out")
         shutil.rmtree(out)
-    recipe = load_recipe(common.recipe_path("syna_resnet/digits-demo"))
-    summary = train(recipe, out, stages=STAGES, quiet=quiet)
-    page = write_report(out)
+    summary = run("syna_resnet/digits-demo", out, quiet=quiet)
     found = RunDirectory(out).read_json("pruning.json")
     cost = summary["profile"]
     print()
@@ -39,6 +32,6 @@ def demo(
         f"{cost['energy_standard_uj']:.3f} uJ (45 nm, 4.6 pJ a multiply-accumulate, 0.9 pJ an addition)"
     )
     print_pruning(found)
-    print(f"report: {page}")
+    print(f"report: {out / 'report.html'}")
     if summary["test_accuracy"] < 0.9 or not found["removed"]:
         raise typer.Exit(1)

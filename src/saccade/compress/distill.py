@@ -6,13 +6,16 @@ Sources: Wei et al. (2025), S2NN, arXiv 2509.24266 (MPFD, and the two that it co
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from saccade.files import load_model
 from saccade.graph import outputs
 from saccade.layers import recomputes
 from saccade.models import SpikingModel
@@ -126,6 +129,11 @@ def distill(
             yield more
 
     return extra
+
+
+def teacher_loss(student: SpikingModel, model_file: str | os.PathLike[str], **options: Any) -> ExtraLoss:
+    """As ``distill``, from a model file. Raises ValueError for a file that cannot be loaded, too."""
+    return distill(student, load_model(model_file), **options)
 
 
 def _divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:

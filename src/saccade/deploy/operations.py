@@ -1,7 +1,8 @@
-"""The operations of a program: frozen records of numbers and tensors, each with its arithmetic. ``@lowers`` says what becomes one.
+"""The operations of a program: frozen records of numbers and tensors, each with its arithmetic. ``@lowers`` says what becomes
+one.
 
-Inputs and outputs are ``[T or 1, N, ...]``. What lies before the first spikes and after the last is in float64; what lies between
-is in integers (``saccade.deploy.program``).
+Inputs and outputs are ``[T or 1, N, ...]``. What lies before the first spikes and after the last is in float64; what lies
+between is in integers (``saccade.deploy.program``).
 """
 
 from __future__ import annotations
@@ -143,7 +144,9 @@ class Rows(Operation):
 
 @dataclass(frozen=True)
 class FirstSpikes(Operation):
-    """Memory-free neurons on currents: ``mixing [T, T]`` or ``[C, T, T]``, ``theta`` one or one a step; what has T = 1 is shown."""
+    """Memory-free neurons on currents: ``mixing [T, T]`` or ``[C, T, T]``, ``theta`` one or one a step; what has T = 1 is
+    shown.
+    """
 
     name = "first_spikes"
     mixing: Tensor

@@ -23,8 +23,8 @@ class IntegerLayer(Operation):
     """One layer of one-bit inputs and its neurons: ``fires[t] iff sign * H[t] >= thresholds[t]``, all int64.
 
     ``H[t] = sum_j 2^(order-1-j) * (weight . s[t-j])`` over the lags j < order: the leaky sum with lambda = 1/2, times
-    2^(order-1), so that no bit is lost. path: of its neurons in the model. weight: ``[O, I, kh, kw]`` or ``[O, I]``; sign: ``[O]``, of
-    the scale between integers and potentials; thresholds: ``[T, O]``, where norm, biases and theta went.
+    2^(order-1), so that no bit is lost. path: of its neurons in the model. weight: ``[O, I, kh, kw]`` or ``[O, I]``; sign:
+    ``[O]``, of the scale between integers and potentials; thresholds: ``[T, O]``, where norm, biases and theta went.
     pool: side of the windows of its input that are joined by OR first (1: none). stride, padding, dilation, groups: of a
     convolution. inputs, outputs: shapes of a sample, before pooling and after firing.
     Source: the arithmetic of Wei et al. (2025), QP-SNN, with time in the place of weight bits.
@@ -102,9 +102,9 @@ class IntegerLayer(Operation):
 class Program:
     """A lowered network: a float64 front that makes the first spikes, integer layers, a float64 read-out; all records.
 
-    front: from pixels to the first spikes ``[T, N, ...]``, of the neurons at ``first_path``; still: their input is the same at every
-    step. readout: from the last spikes to an answer a step; last: whether the network's answer is the last step or the mean. The
-    schedules of ``saccade.deploy`` map the first spikes to those of every layer, by path.
+    front: from pixels to the first spikes ``[T, N, ...]``, of the neurons at ``first_path``; still: their input is the same
+    at every step. readout: from the last spikes to an answer a step; last: whether the network's answer is the last step or
+    the mean. The schedules of ``saccade.deploy`` map the first spikes to those of every layer, by path.
     """
 
     T: int

@@ -41,8 +41,8 @@ def save_model(
 ) -> None:
     """Write a model made by ``create_model``, with the transforms applied since (aside, then renamed).
 
-    ``model`` may be wrapped (``torch.compile``, DDP): the model inside is written. ``input_shape``: the ``(C, H, W)`` it was trained
-    on, for ``saccade predict``.
+    ``model`` may be wrapped (``torch.compile``, DDP): the model inside is written. ``input_shape``: the ``(C, H, W)`` it was
+    trained on, for ``saccade predict``.
 
     Raises ValueError for a model without a registered name, one that was changed otherwise than by transforms, so that the file
     would load as another function, or weights that are not finite; OSError with nothing overwritten.

@@ -1,9 +1,9 @@
 """The packed file: every number at the bits it needs, so that a size that is printed is a size on disk.
 
-safetensors with JSON metadata, as a model file. Of a layer with a weight form: the streams of its ``encode``, ``PATH.NAME`` uint8,
-whole numbers as a stream of bits, least significant first, and ``PATH.scale``, a float32 a channel, unless a norm that follows
-directly takes it up. Of a batch norm: ``PATH.scale`` and ``PATH.offset``, what it multiplies by and adds. Everything else as float32
-under its own name.
+safetensors with JSON metadata, as a model file. Of a layer with a weight form: the streams of its ``encode``, ``PATH.NAME``
+uint8, whole numbers as a stream of bits, least significant first, and ``PATH.scale``, a float32 a channel, unless a norm that
+follows directly takes it up. Of a batch norm: ``PATH.scale`` and ``PATH.offset``, what it multiplies by and adds. Everything
+else as float32 under its own name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Time by convention: inside a model every tensor is ``[T, N, ...]``, and a layer without a sense of time folds the first two axes.
+"""Time by convention: inside a model every tensor is ``[T, N, ...]``, and a layer without a sense of time folds the first two
+axes.
 
 What does not depend on time yet has T = 1 there, so everything before the first neuron runs once for a static image.
 """

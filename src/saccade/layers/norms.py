@@ -1,4 +1,6 @@
-"""Norms over ``[T, N, ...]``. Each names its channel axis; folding, packing and lowering ask it what it multiplies by and adds."""
+"""Norms over ``[T, N, ...]``. Each names its channel axis; folding, packing and lowering ask it what it multiplies by and
+adds.
+"""
 
 from __future__ import annotations
 

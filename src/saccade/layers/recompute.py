@@ -22,7 +22,8 @@ def running_again() -> bool:
 
 
 class Blocks(nn.Sequential):
-    """``nn.Sequential`` whose children, with recomputation on (``set_recompute``), keep their input alone and run again in the backward pass.
+    """``nn.Sequential`` whose children, with recomputation on (``set_recompute``), keep their input alone and run again in
+    the backward pass.
 
     Gradients are the same, bit for bit; time grows by about a forward pass. Source: Chen et al. (2016), sublinear memory.
     """

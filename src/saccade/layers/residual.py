@@ -37,8 +37,8 @@ for _connection in (
     Connection("and", lambda a, s: a * s, needs_both=True),
     Connection("iand", lambda a, s: (1 - a) * s),
     # Shan et al. (2023), SynA-ResNet: spike-driven, dO/da = 1 - s, dO/ds = 1 - a. Their code evaluates
-    # ``(b(x) + s(x)) - b(x) * s(x)`` with every branch called twice; as its neurons keep state between calls, the two values of a
-    # differ and its "binary" output reaches 2. Here each branch is evaluated once and passed in.
+    # ``(b(x) + s(x)) - b(x) * s(x)`` with every branch called twice; as its neurons keep state between calls, the two values
+    # of a differ and its "binary" output reaches 2. Here each branch is evaluated once and passed in.
     Connection("or", lambda a, s: a + s - a * s, removable=True),
 ):
     CONNECTIONS.register(_connection.name, _connection)

@@ -29,8 +29,8 @@ class Stored(NamedTuple):
 
 
 class Codes(NamedTuple):
-    """A weight as a file holds it: ``streams``, by name, whole numbers and the bits of each; and a scale ``[O]``, by which the values
-    that the streams stand for are multiplied.
+    """A weight as a file holds it: ``streams``, by name, whole numbers and the bits of each; and a scale ``[O]``, by which
+    the values that the streams stand for are multiplied.
     """
 
     streams: dict[str, tuple[Tensor, int]]
@@ -40,11 +40,12 @@ class Codes(NamedTuple):
 class WeightForm(nn.Module):
     """Base of the forms: ``forward(weight)`` of a convolution ``[O, I, kh, kw]`` or a linear layer ``[O, I]``.
 
-    A form that takes numbers from the weight (a mean, say) gives them by ``statistics(weight)``, ``[O, ...]``. ``freeze(weight)``
-    keeps them as they are now: pruning input channels would otherwise change them; ``thaw()`` lets them move again.
+    A form that takes numbers from the weight (a mean, say) gives them by ``statistics(weight)``, ``[O, ...]``.
+    ``freeze(weight)`` keeps them as they are now: pruning input channels would otherwise change them; ``thaw()`` lets them
+    move again.
 
-    single_process: it learns in a way that several processes cannot share. unaveraged: names of buffers that a moving average of
-    the weights leaves as they are.
+    single_process: it learns in a way that several processes cannot share. unaveraged: names of buffers that a moving average
+    of the weights leaves as they are.
     """
 
     values: ClassVar[str] = ""  # names in files what its streams stand for, see VALUES

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from torch import nn
 
-from saccade.layers import Norm, Stored, WeightForm, Weighted, weight_forms
+from saccade.layers import Norm, Stored, Weighted, WeightForm, weight_forms
 
 PRESETS = ("paper_qp", "paper_s2nn")
 

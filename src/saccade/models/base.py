@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from saccade.config import Config
-from saccade.neurons import NEURONS, NeuronConfig
+from saccade.neurons import NEURONS
 
 READOUTS = ("mean", "last")
 CIFAR = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  # means and deviations of CIFAR-10's pixels by channel

@@ -45,7 +45,7 @@ class SewResNetConfig(ClassifierConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_stages(self.stem, STEMS, self.widths, self.blocks)
-        CONNECTIONS[self.connection]  # noqa: B018  (raises for an unknown one)
+        CONNECTIONS[self.connection]
 
     def build(self) -> SewResNet:
         return SewResNet(self)

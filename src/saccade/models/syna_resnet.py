@@ -37,8 +37,8 @@ class SynaResNetConfig(ClassifierConfig):
     stem: "cifar" (3x3) and "mnist" (3x3, one channel) keep the resolution; "dvs48" (mean to 48x48, 3x3 stride 2, max-pool)
     and "dvs" (7x7 stride 2, max-pool) are for 128x128 events. widths, pairs: channels and pairs of each stage.
     connection: a name of ``saccade.layers.CONNECTIONS``, or "plain" for no shortcut at all. in_channels: other than the stem's.
-    ma, ia, position, trailing_relu, open_bias, reduction_t: attention, see ``saccade.layers.SynA``; position None is the stem's as
-    published, and with it the stem "mnist" has no gates (the released file has every one commented out).
+    ma, ia, position, trailing_relu, open_bias, reduction_t: attention, see ``saccade.layers.SynA``; position None is the
+    stem's as published, and with it the stem "mnist" has no gates (the released file has every one commented out).
     neuron: of backbone and shortcuts; gate_neuron: of spiking gates.
     """
 
@@ -67,7 +67,7 @@ class SynaResNetConfig(ClassifierConfig):
         if min((*self.widths, *self.pairs), default=0) < 1:
             raise ValueError(f"widths and pairs are whole numbers from 1, got {self.widths} and {self.pairs}")
         if self.connection != PLAIN:
-            CONNECTIONS[self.connection]  # noqa: B018  (raises for an unknown one)
+            CONNECTIONS[self.connection]
         self.attention()
 
     def attention(self) -> SynA | None:

@@ -72,7 +72,8 @@ class Vgg(SpikingModel):
         if tuple(x.shape[-2:]) != self.input_size:
             size = "x".join(map(str, self.input_size))
             raise ValueError(
-                f"images of {x.shape[-2]}x{x.shape[-1]} do not fit a model built for image_size {size}: its head reads whole maps"
+                f"images of {x.shape[-2]}x{x.shape[-1]} do not fit a model built for image_size {size}: "
+                "its head reads whole maps"
             )
         x = self.stem_neuron(self.in_time(self.stem(x), T))
         return self.head(self.layers(x).flatten(-3))

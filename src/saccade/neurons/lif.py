@@ -86,7 +86,9 @@ class LIF(Spiking):
         return replace(self._config, v_th=tuple(thresholds.tolist()))
 
     def set_thresholds(self, thresholds: Tensor) -> None:
-        """Fire at a threshold for each channel, ``[C]``. Raises ValueError for another number of channels than the layer has."""
+        """Fire at a threshold for each channel, ``[C]``. Raises ValueError for another number of channels than the layer
+        has.
+        """
         if thresholds.dim() != 1 or self.channels not in (None, len(thresholds)):
             have = "channels" if self.channels is None else f"{self.channels} channels"
             raise ValueError(f"thresholds {list(thresholds.shape)} are not one for each of the layer's {have}")

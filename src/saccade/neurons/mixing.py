@@ -1,8 +1,8 @@
 """Memory-free neurons: no stored potential and no reset, but a causal mixing of the input steps, then a threshold.
 
-``H = A X`` over time, ``S[t] = 1[H[t] >= theta_t]``: the whole sequence is mixed by one product with the ``[T, T]`` matrix A. What
-a step needs of the past is its inputs, which in a layer of one-bit inputs are bits (see ``saccade.deploy``). One class for each
-mixing; all start at ``A_ij = decay^(i-j)`` for j <= i.
+``H = A X`` over time, ``S[t] = 1[H[t] >= theta_t]``: the whole sequence is mixed by one product with the ``[T, T]`` matrix A.
+What a step needs of the past is its inputs, which in a layer of one-bit inputs are bits (see ``saccade.deploy``). One class
+for each mixing; all start at ``A_ij = decay^(i-j)`` for j <= i.
 
 Source: reconstructed from the abstract of MFP-QSNN (2025), arXiv 2503.00040, whose body is not public, with the masked and
 sliding parallel spiking neurons of Fang et al. (2023), eq. 8-12.
@@ -87,8 +87,8 @@ class LeakMixingConfig(MixingConfig):
 
 
 class LeakMixing(Mixing):
-    """Runs as the recursion ``H[t] = lambda H[t-1] + x[t]`` in the fused kernel of ``LIF``, which equals the product and costs T
-    instead of T^2 operations a neuron; a stream keeps H.
+    """Runs as the recursion ``H[t] = lambda H[t-1] + x[t]`` in the fused kernel of ``LIF``, which equals the product and
+    costs T instead of T^2 operations a neuron; a stream keeps H.
 
     Raises ValueError for a lambda by channel without ``channels``.
     """
@@ -201,7 +201,7 @@ class MaskedMixing(Mixing):
             self.entries = nn.Parameter(_powers(config.decay, rows - columns))
 
     def mixing(self, T: int) -> Tensor:
-        if T != self.fixed_T:
+        if self.fixed_T != T:
             raise ValueError(f"a masked memory-free neuron built for T = {self.fixed_T} got a sequence of T = {T}")
         if not self.config.learn:
             lags = _lags(T, T, self.theta.device)

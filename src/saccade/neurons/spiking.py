@@ -34,8 +34,8 @@ class Spiking(Temporal):
     """Base of the neurons, ``[T, N, ...] -> [T, N, ...]`` of the values in ``levels``.
 
     ``config`` builds the like of it; ``role`` marks a neuron as a "gate" or a "shortcut" for reports. A subclass hands the
-    potentials that it compares with its threshold to ``note`` while ``recorded`` is true, and overrides ``keep_channels`` where it
-    holds something for each channel.
+    potentials that it compares with its threshold to ``note`` while ``recorded`` is true, and overrides ``keep_channels``
+    where it holds something for each channel.
     """
 
     levels: tuple[float, ...] = (0.0, 1.0)

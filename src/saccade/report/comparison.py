@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from saccade.report.page import STYLE
-from saccade.train.rundir import write_text
+from saccade.report.html import STYLE
+from saccade.report.run_files import write_text
 
 SHOWN = 24
 SIDE = 960  # pixels of the longer side on the page

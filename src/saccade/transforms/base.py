@@ -1,4 +1,6 @@
-"""Changes of a model that its file replays: each is a Config with ``apply``, in place, and ``undo`` where there is a way back."""
+"""Changes of a model that its file replays: each is a Config with ``apply``, in place, and ``undo`` where there is a way
+back.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,8 @@ class Transform(Config):
 def apply(model: nn.Module, transform: Transform | str | dict[str, Any]) -> Change:
     """Apply a transform (a config, a name or ``{name, config}``) in place, and note it in ``model.transforms`` for files.
 
-    A model without such a list goes without. Raises ValueError, with the model untouched, for settings or a model that do not fit.
+    A model without such a list goes without. Raises ValueError, with the model untouched, for settings or a model that do not
+    fit.
     """
     change = Transform.parse(transform).apply(model)
     noted(model).append(change.config)

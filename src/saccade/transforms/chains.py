@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import Tensor, nn
-from saccade.graph import Graph, trace
+
+from saccade.graph import trace
 from saccade.layers import norm_of, weighted
 
 
 @dataclass(frozen=True)
 class Chain:
-    """Paths of a layer with weights, the norm that takes its output as it is, and the neuron that takes the norm's (None: another)."""
+    """Paths of a layer with weights, the norm that takes its output as it is, and the neuron that takes the norm's (None:
+    another).
+    """
 
     layer: str
     norm: str

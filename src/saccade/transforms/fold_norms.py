@@ -21,8 +21,8 @@ INTO = ("conv", "threshold")
 
 @dataclass(frozen=True)
 class FoldNormsConfig(Transform):
-    """into: "conv" (the weights of a convolution or linear layer) or "threshold". chains: paths of what follows what: the layer,
-    its norm, and for "threshold" the neuron after it. One-way; ``fuse`` finds the chains and checks the result.
+    """into: "conv" (the weights of a convolution or linear layer) or "threshold". chains: paths of what follows what: the
+    layer, its norm, and for "threshold" the neuron after it. One-way; ``fuse`` finds the chains and checks the result.
     """
 
     into: str = "conv"

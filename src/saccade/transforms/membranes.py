@@ -40,8 +40,8 @@ class MembraneTransform(Transform):
 class MemoryFreeConfig(MembraneTransform):
     """Make every LIF of a model a memory-free neuron.
 
-    mixing: how steps mix; "masked_mixing" takes the T of the model if it has none. surrogate: of the new neurons; None keeps that of
-    each replaced one, as it keeps its role and its channels.
+    mixing: how steps mix; "masked_mixing" takes the T of the model if it has none. surrogate: of the new neurons; None keeps
+    that of each replaced one, as it keeps its role and its channels.
     """
 
     mixing: MixingConfig = field(default_factory=LeakMixingConfig)

@@ -18,8 +18,8 @@ from saccade.transforms.fold_norms import refuse_folded
 
 @dataclass(frozen=True)
 class PruneChannelsConfig(Transform):
-    """kept: by group (see ``channel_groups``), the channels that stay, ascending; a number n stands for the first n, as a file has
-    it, whose weights are those of the kept ones. Groups that are not named keep all.
+    """kept: by group (see ``channel_groups``), the channels that stay, ascending; a number n stands for the first n, as a
+    file has it, whose weights are those of the kept ones. Groups that are not named keep all.
 
     One-way. Scales of weight forms are frozen as they are, so that the narrower model computes what the old one did with the
     other channels silenced; "thaw_scales" lets them move again for fine-tuning.
@@ -28,8 +28,8 @@ class PruneChannelsConfig(Transform):
     kept: dict[str, int | tuple[int, ...]]
 
     def apply(self, model: nn.Module) -> Change:
-        """Raises ValueError, with the model untouched, for unknown groups, empty ones, indices that are not distinct and in order
-        inside the group, or a model whose norms are folded.
+        """Raises ValueError, with the model untouched, for unknown groups, empty ones, indices that are not distinct and in
+        order inside the group, or a model whose norms are folded.
         """
         refuse_folded(model, "pruning")
         groups = channel_groups(model)

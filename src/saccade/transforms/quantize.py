@@ -26,8 +26,8 @@ QUANTIZERS.register("balanced_binary", lambda c, weight: BalancedBinary())
 
 @dataclass(frozen=True)
 class WeightTransform(Transform):
-    """Base of the transforms that put a form on layers. skip: paths or patterns of layers that keep their full weights; None is the
-    first convolution, which sees pixels, and the last linear layer, whose logits are read, as in the papers.
+    """Base of the transforms that put a form on layers. skip: paths or patterns of layers that keep their full weights; None
+    is the first convolution, which sees pixels, and the last linear layer, whose logits are read, as in the papers.
     """
 
     changes_structure: ClassVar[bool] = False

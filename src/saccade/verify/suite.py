@@ -37,7 +37,8 @@ def verify(
     time_axis: of a foreign model's input: "first" (``[T, N, ...]``), "second" (``[N, T, ...]``) or "none" (``[N, ...]``).
     reset: called with the model before each call, for models that keep state between calls.
     spiking: a foreign model's layers of neurons, by class (or base class) name or module path; a mapping gives the values
-        each may emit, {0, 1} otherwise. Modules with ``levels`` and residual blocks whose connection is binary are known already.
+        each may emit, {0, 1} otherwise. Modules with ``levels`` and residual blocks whose connection is binary are known
+        already.
     strict: a layer that never fires is a failure, not a warning.
 
     Raises ValueError, in one line, for input or options that do not fit; a model that misbehaves gives a failed check.

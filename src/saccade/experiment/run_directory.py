@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
-import json
 import os
 import platform
 import subprocess
@@ -20,117 +17,110 @@ import torch
 import yaml
 
 import saccade
-from saccade.train.recipe import Recipe, dump, parse
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write aside, then rename: a reader never sees half a file, a full disk leaves the old one."""
-    aside = path.with_name(path.name + ".part")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, path)
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
+from saccade.experiment.recipe import Recipe, dump, parse, with_root
+from saccade.report.run_files import RunFiles, write_text
+from saccade.train import Reporter, checkpoint_path
+from saccade.train.tasks import Score, Task
 
 
 @dataclass(frozen=True)
-class RunDirectory:
+class RunDirectory(RunFiles):
     """``recipe.yaml env.json metrics.csv model.safetensors checkpoints/{initial,last,best}/ summary.json tensorboard/``."""
-
-    path: Path
 
     @classmethod
     def open(cls, path: str | Path, recipe: Recipe, resume: bool, write: bool = True) -> RunDirectory:
         """Make the directory, or check that it holds this recipe's run. Raises ValueError if it does not.
 
-        ``write`` is for one of several processes; the others only look.
+        ``write`` is for one of several processes; the others only look. A run that goes on may find its images elsewhere.
         """
         run = cls(Path(path))
         stored = run.path / "recipe.yaml"
         if stored.exists():
             if not resume and run.has_checkpoint():
                 raise ValueError(f"{path}: holds a run already; resume it (--resume) or choose another directory")
-            if resume and run.recipe() != recipe:
+            if resume and with_root(run.recipe(), recipe.data.root or "") != with_root(recipe, recipe.data.root or ""):
                 raise ValueError(f"{path}: was started with another recipe; resume it without changes")
         elif resume:
             raise ValueError(f"{path}: no run to resume here (no recipe.yaml)")
-        if write and not resume:
+        if write:
             run.path.mkdir(parents=True, exist_ok=True)
-            write_text(stored, dump(recipe))
-            run.write_json("env.json", environment())
-            run.rewrite_metrics([])
+            if not resume:
+                run.write_json("env.json", environment())
+                run.rewrite_metrics([])
+            if not resume or run.recipe() != recipe:
+                write_text(stored, dump(recipe))
         return run
 
     def recipe(self) -> Recipe:
         """The recipe the run was started with. Raises ValueError if there is none."""
         path = self.path / "recipe.yaml"
         try:
-            return parse(yaml.safe_load(path.read_text()), str(path))
+            raw = yaml.safe_load(path.read_text())
         except (OSError, yaml.YAMLError) as error:
             raise ValueError(f"{path}: cannot read the run's recipe ({error})") from None
+        if not isinstance(raw, dict):
+            raise ValueError(f"{path}: cannot read the run's recipe (it is no mapping of keys)")
+        return parse(raw, str(path))
 
     def checkpoint(self, name: str) -> Path:
-        return self.path / "checkpoints" / name / "state.safetensors"
+        return checkpoint_path(self.path, name)
 
     def has_checkpoint(self) -> bool:
         return self.checkpoint("last").exists()
 
-    def write_json(self, name: str, value: Any) -> None:
-        write_text(self.path / name, json.dumps(value, indent=1) + "\n")
-
-    def read_json(self, name: str) -> dict[str, Any]:
-        """One of the run's JSON files. Raises ValueError naming it if it is missing or damaged."""
-        path = self.path / name
-        try:
-            value = json.loads(path.read_text())
-        except FileNotFoundError:
-            raise ValueError(f"{self.path}: holds no finished run (no {name})") from None
-        except ValueError as error:
-            raise ValueError(f"{path}: not valid JSON ({error})") from None
-        if not isinstance(value, dict):
-            raise ValueError(f"{path}: not what saccade writes (expected an object)")
-        return value
-
-    def metrics(self) -> list[dict[str, float | None]]:
-        """The rows of metrics.csv; empty cells are None. Raises ValueError naming the file if it is damaged."""
-        path = self.path / "metrics.csv"
-        try:
-            with path.open(newline="") as file:
-                return [{k: float(cell) if cell else None for k, cell in row.items()} for row in csv.DictReader(file)]
-        except (OSError, ValueError, TypeError) as error:
-            raise ValueError(f"{path}: not a readable metrics file ({error})") from None
-
-    def rewrite_metrics(self, rows: list[dict[str, Any]]) -> None:
-        write_text(self.path / "metrics.csv", _csv(rows, header=True) if rows else "")
-
-    def log(self, row: dict[str, Any]) -> None:
-        """Append a row to metrics.csv."""
-        file = self.path / "metrics.csv"
-        empty = not file.exists() or file.stat().st_size == 0
-        if not empty:  # an epoch without validation lacks the rate columns
-            with file.open(newline="") as old:
-                row = {key: row.get(key) for key in next(csv.reader(old))}
-        with file.open("a", newline="") as out:
-            out.write(_csv([row], header=empty))
+    def finished(self) -> bool:
+        """Whether training and all stages are done."""
+        if not (self.path / "summary.json").exists():
+            return False
+        return len(self.read_json("summary.json").get("stages_done", ())) == len(self.recipe().stages)
 
     @contextlib.contextmanager
-    def reporter(self, recipe: Recipe, quiet: bool) -> Iterator[Reporter]:
-        """What tells the user (progress bars on a terminal, a line an epoch elsewhere) and TensorBoard."""
-        reporter = Reporter(self.path, recipe, quiet)
+    def in_use(self) -> Iterator[None]:
+        """Keep other processes out of the directory. Raises ValueError if one is in it.
+
+        The lock is the system's, on the directory itself: it ends with the process, however that ends, and leaves no file.
+        """
+        try:
+            import fcntl
+        except ImportError:  # not on this system
+            yield
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(f"{self.path}: another process is at work in this directory; choose another") from None
+            except OSError:  # a file system without locks
+                pass
+            yield
+        finally:
+            os.close(handle)
+            with contextlib.suppress(OSError):
+                self.path.rmdir()  # if nothing was written there
+
+    @contextlib.contextmanager
+    def reporter(self, recipe: Recipe, task: Task, quiet: bool) -> Iterator[RunReporter]:
+        """What writes metrics.csv and tells the user (bars on a terminal, a line an epoch elsewhere) and TensorBoard."""
+        reporter = RunReporter(self, recipe.train.epochs, task.scores, quiet)
         try:
             yield reporter
         finally:
             reporter.close()
 
 
-def _csv(rows: list[dict[str, Any]], header: bool) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=list(rows[0]), lineterminator="\n", extrasaction="ignore")
-    if header:
-        writer.writeheader()
-    writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)
-    return out.getvalue()
+def open_run(path: str | Path) -> tuple[Path, Recipe | None]:
+    """A model file and, where it lies in a run directory, the recipe it was trained with.
+
+    ``path`` is a model file or a run directory. Raises ValueError if it is neither.
+    """
+    path = Path(path)
+    file = path / "model.safetensors" if path.is_dir() else path
+    if not file.is_file():
+        raise ValueError(f"{path}: neither a model file nor a run directory with a model.safetensors")
+    run = RunDirectory(file.parent)
+    return file, run.recipe() if (run.path / "recipe.yaml").exists() else None
 
 
 def environment() -> dict[str, Any]:
@@ -161,15 +151,15 @@ def _commit() -> str | None:
     return commit + ("-dirty" if changed else "")
 
 
-class Reporter:
-    """Progress on the terminal and scalars for TensorBoard."""
+class RunReporter(Reporter):
+    """metrics.csv, progress on the terminal and scalars for TensorBoard."""
 
-    def __init__(self, path: Path, recipe: Recipe, quiet: bool) -> None:
+    def __init__(self, run: RunDirectory, epochs: int, scores: tuple[Score, ...], quiet: bool) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
-        self.epochs = recipe.train.epochs
+        self.run, self.epochs, self.scores, self.quiet = run, epochs, scores, quiet
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         live = self.console.is_terminal and not quiet
         self.bar = (
@@ -178,10 +168,12 @@ class Reporter:
             else None
         )
         self.task: Any = None
-        self.path, self.quiet = path, quiet
         self.writer: Any = None
         if self.bar:
             self.bar.start()
+
+    def history(self, rows: list[dict[str, Any]]) -> None:
+        self.run.rewrite_metrics(rows)
 
     def epoch(self, epoch: int, steps: int, done: int) -> None:
         self._task(f"epoch {epoch}/{self.epochs}", steps, done)
@@ -200,19 +192,25 @@ class Reporter:
     def resumed(self, epoch: int, step: int) -> None:
         self.console.print(f"resumed after epoch {epoch}" + (f", step {step}" if step else ""))
 
-    def logged(self, row: dict[str, Any]) -> None:
+    def epoch_done(self, row: dict[str, Any]) -> None:
+        self.run.log(row)
         if self.writer is None and not self.quiet:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(str(self.path / "tensorboard"))
+            self.writer = SummaryWriter(str(self.run.path / "tensorboard"))
         if self.writer is not None:
             for key, value in row.items():
                 if value is not None and key != "epoch":
                     self.writer.add_scalar(key, value, row["epoch"])
         parts = [f"epoch {row['epoch']:>3}/{self.epochs}"]
-        for key, label in (("train_loss", "loss"), ("train_accuracy", "train"), ("validation_accuracy", "validation")):
-            if row[key] is not None:
-                parts.append(f"{label} {row[key]:.4f}" if key == "train_loss" else f"{label} {row[key]:.2%}")
+        if row["train_loss"] is not None:
+            parts.append(f"loss {row['train_loss']:.4f}")
+        for part in ("train", "validation"):
+            for score in self.scores:
+                value = row[f"{part}_{score.name}"]
+                if value is not None:
+                    name = "" if score is self.scores[0] else f" {score.name}"
+                    parts.append(f"{part}{name} {score.text(value)}")
         self.console.print("  ".join([*parts, f"{row['seconds']:.0f} s"]))
 
     def _task(self, name: str, total: int, done: int) -> None:
