@@ -22,7 +22,7 @@ DIGITS: dict[str, Any] = {
     "seed": 0,
     "model": {
         "name": "or_resnet18",
-        "config": {"stem": "mnist", "T": 3, "widths": [4, 8], "pairs": [1, 1], "preset": "tet"},
+        "config": {"stem": "mnist", "T": 3, "widths": [4, 8], "pairs": [1, 1], "neuron": "tet"},
     },
     "data": {"name": "digits", "validation": 100, "train_size": 256, "test_size": 100},
     "train": {"epochs": 2, "batch_size": 64, "optimizer": "adam", "lr": 5e-3, "accelerator": "cpu"},

@@ -32,7 +32,7 @@ def trained(tmp_path_factory):
                     "T": 4,
                     "widths": [8, 16],
                     "pairs": [1, 1],
-                    "preset": "tet",
+                    "neuron": "tet",
                     "position": "b",
                 },
             },

@@ -76,7 +76,7 @@ def test_one_recipe(whole, capsys):
 
 def test_steps_and_sizes(full, capsys):
     out = answer(capsys, "compress", "quantize", full, "--bits", "2", "--calibrate", "200")
-    assert "5 layers changed, kept whole: stem.0, head" in out
+    assert "5 layers changed, left as they were: stem.0, head" in out
     assert "times smaller" in out
     assert "levels used by the central 99 % of weights: 100% to 100%" in out
     quantised = full / "quantized.safetensors"
@@ -157,7 +157,7 @@ def test_bad_input_is_one_line(full, tmp_path, capsys):
     before = sorted(path.name for path in full.iterdir())
     lines = {
         ("quantize", full, "--bits", "9"): "bits must be 1 to 8, got 9",
-        ("quantize", full, "--method", "ternary"): "unknown quantiser 'ternary'",
+        ("quantize", full, "--method", "ternary"): "unknown quantizer 'ternary'",
         ("quantize", tmp_path): "neither a model file nor a run directory",
         ("subbit", full, "--eta", "10"): "eta must be 1 to 9 bits",
         ("memory-free", full, "--mode", "both"): "mode must be one of leak, masked, sliding, got 'both'",
@@ -211,11 +211,11 @@ def test_bad_input_is_one_line(full, tmp_path, capsys):
         ({"stages.prune.config.criterion": "svd"}, "stages.1: prune: criterion: Input should be 'svs', 'sca'"),
         (
             {"stages.prune.config": "{ratios: {conv9: 0.2}}"},
-            "stages.prune: ratios: no group 'conv9'; the model has stem",
+            "stages.prune: ratios: no group 'conv9'; the model has stem.0",
         ),
         ({"stages.prune.config": "{ratios: {conv1: 1.2}}"}, "stages.1: prune: ratios: Input should be less than 1"),
         ({"teacher.model": "t", "train.recompute": "true"}, "train.recompute must be false"),
-        ({"model.transforms": "[{name: prune}]"}, "prune: its settings do not fit"),
+        ({"model.transforms": "[{name: prune}]"}, "Field required"),
         (
             {
                 "model.transforms": "[{name: subbit, config: {eta: 4}}]",

@@ -125,7 +125,7 @@ def test_the_digits_checkpoint_says_what_it_did():
 
     pytest.importorskip("sklearn")
     model = load_model(Path(__file__).parents[2] / "checkpoints" / "digits.safetensors").double()
-    images, labels = load("digits", validation=150).test.__getitems__(range(360))
+    images, _labels = load("digits", validation=150).test.__getitems__(range(360))
     with torch.no_grad():
         logits = model(images.double() / 255)
     found = {"predictions": logits.argmax(-1).tolist(), "logits": numbers(logits)}

@@ -14,10 +14,8 @@ from saccade.data import DATA_SETS, ArraySet, DataSource, Parts
 from saccade.data.augment import random_flip
 from saccade.experiment import STAGES, StageConfig
 from saccade.layers import Linear
-from saccade.models import SpikingModel
-from saccade.models.base import Normalise
-from saccade.models.registry import ModelCard, register
-from saccade.neurons import neuron
+from saccade.models import ModelCard, ModelConfig, Normalise, SpikingModel, register
+from saccade.neurons import NEURONS
 from saccade.report import section
 from saccade.train import TASKS, Metrics, Score, Task, TaskConfig
 
@@ -43,15 +41,27 @@ class MadeBoxes(DataSource):
         return ArraySet(images.unsqueeze(1), torch.cat([first, last], 1) / self.side)
 
 
+@dataclass(frozen=True)
+class BoxNetConfig(ModelConfig):
+    """side: of the images, in pixels."""
+
+    T: int = 2
+    side: int = 12
+
+    def build(self):
+        return BoxNet(self)
+
+
 class BoxNet(SpikingModel):
     """Two linear layers around neurons; the output is boxes [T, N, 4]."""
 
-    def __init__(self, side: int = 12, T: int = 2) -> None:
-        super().__init__(T, 4, Normalise(1))
-        self.first, self.neuron, self.second = Linear(side * side, 32), neuron("tet"), Linear(32, 4)
+    def __init__(self, config: BoxNetConfig) -> None:
+        super().__init__(config, Normalise(1), (config.side, config.side))
+        self.first, self.second = Linear(config.side**2, 32), Linear(32, 4)
+        self.neuron = NEURONS["tet"].build(channels=32)
 
-    def step_logits(self, x: Tensor) -> Tensor:
-        return self.second(self.neuron(self.first(self.in_time(x).flatten(2) * 3)))
+    def step_outputs(self, x: Tensor, T: int) -> Tensor:
+        return self.second(self.neuron(self.first(self.in_time(x, T).flatten(2) * 3)))
 
 
 def overlap(a: Tensor, b: Tensor) -> Tensor:
@@ -143,7 +153,7 @@ def boxes_section(run, summary):
     return f"<h2>Boxes</h2><p>{text(record['words'])}: {record['size']:.3f} of the image</p>"
 
 
-register(ModelCard("box_net", "for tests", "test", (1, 12, 12), BoxNet))
+register(ModelCard("box_net", "for tests", "test", (1, 12, 12), BoxNetConfig()))
 DATA_SETS.register("made_boxes", MadeBoxes())
 TASKS.register("boxes", Boxes())
 STAGES.register("largest", Largest())
