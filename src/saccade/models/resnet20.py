@@ -29,6 +29,7 @@ class PadShortcut(nn.Module):
     Where channels were removed, ``source`` says which input channel each output channel takes, -1 for zeros.
     """
 
+    graph_layer = True
     source: Tensor | None
 
     def __init__(self, c_in: int, c_out: int, stride: int) -> None:
