@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -84,3 +87,10 @@ def test_bad_selections_are_refused_and_failures_leave_no_hooks():
     with pytest.raises(RuntimeError), outputs(model, ["first"]):
         model(torch.rand(2, 5))
     assert hooks(model) == 0
+
+
+def test_the_graph_knows_nothing_of_neurons_layers_or_models():
+    code = "import saccade.graph, sys; print([m for m in sys.modules if m.startswith('saccade.')])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "saccade.graph.axes" in loaded
+    assert not {f"saccade.{name}" for name in ("neurons", "layers", "models", "measure")} & set(eval(loaded))

@@ -431,3 +431,26 @@ def test_a_trace_costs_few_forward_passes(name):
         model(x)
         forward = best(lambda: model(x))
     assert best(lambda: trace(model, x)) < 15 * forward
+
+
+FOREIGN = {
+    "transformer": (nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), torch.rand(2, 5, 16)),
+    "recurrent cell": (nn.GRUCell(6, 5), torch.rand(2, 6)),
+    "group norm": (nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.SiLU(), nn.InstanceNorm2d(8)), IMAGES),
+    "one axis": (nn.Sequential(nn.Conv1d(3, 4, 3), nn.BatchNorm1d(4), nn.MaxPool1d(2)), torch.rand(2, 3, 16)),
+    "weight norm": (torch.nn.utils.parametrizations.weight_norm(nn.Linear(6, 5)), torch.rand(2, 6)),
+    "in place": (nn.Sequential(nn.Linear(6, 5), nn.Hardswish(inplace=True)), torch.rand(2, 6)),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_torchs_own_modules_are_seen_through(name):
+    """Fused forms of attention are run step by step, so that nothing in them is missed."""
+    from saccade.measure import profile
+
+    module, x = FOREIGN[name]
+    graph = trace(module.eval(), x)
+    assert graph.inputs[0] in reached(graph.outputs[0])
+    assert len([node for node in graph.layer_nodes() if node.path == "linear1"]) == (name == "transformer")
+    assert profile(module, x, batch_dim=0).total().macs > 0
+    assert torch.backends.mha.get_fastpath_enabled()

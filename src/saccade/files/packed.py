@@ -71,7 +71,7 @@ def save_packed(
 
 
 def _pack(model: SpikingModel, sample: Tensor) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    norm_after = {chain.layer: chain.norm for chain in norm_chains(model, sample).folds}
+    norm_after = {chain.layer: chain.norm for chain in norm_chains(model, sample).chains}
     scale_before: dict[str, Tensor] = {}
     tensors: dict[str, Tensor] = {}
     layers: dict[str, Any] = {}

@@ -178,11 +178,14 @@ def slice_(axes: Axes, node: Node) -> None:
         _along(axes, node, x, dim, "cut by")
 
 
-@_rule(*"select unbind split split_with_sizes chunk index_select cumsum cumprod gather index_copy index_fill".split())
+SPLITS = ("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes")
+
+
+@_rule(*"select unbind index_select cumsum cumprod gather index_copy index_fill".split(), *SPLITS)
 def along(axes: Axes, node: Node) -> None:
     """Operations on one axis, the first argument after the tensor, or (splits) the one after that."""
     x = node.inputs[0]
-    position = 2 if node.op in ("split", "split_with_sizes", "chunk") else 1
+    position = 2 if node.op in SPLITS else 1
     dim = _dim(node, position, len(x.shape))
     kept = [s for i, s in enumerate(node.output.shape) if i != dim] == [s for i, s in enumerate(x.shape) if i != dim]
     if node.op == "gather" and not kept:

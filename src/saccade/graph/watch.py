@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,9 +23,8 @@ from saccade.graph.rules import RULES, CountingRule
 from saccade.graph.tape import Known, Tape
 
 ROOT = "(model)"
-SHARING = frozenset(
-    ("_unsafe_view", "detach", "alias", "lift_fresh")
-)  # no views by name, but their result is their argument
+# No views by name, but their results lie in the memory of their argument.
+SHARING = frozenset(("_unsafe_view", "detach", "alias", "lift_fresh", "unsafe_split", "unsafe_split_with_sizes"))
 
 
 def is_neuron(module: nn.Module) -> bool:
@@ -59,10 +58,18 @@ def _collect(values: Any, result: list[Tensor]) -> None:
         result += [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
-def eager() -> AbstractContextManager[Any]:
-    """Compiled modules run uncompiled inside: compiled code is invisible to dispatch."""
+@contextmanager
+def eager() -> Iterator[None]:
+    """Inside, nothing runs that dispatch cannot look into: compiled modules run uncompiled, torch's attention step by step."""
     # Nothing is compiled unless dynamo was imported, which is slow to do here.
-    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+    compiled = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with compiled:
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Changes of a model that its file replays: one file each, applied and undone by one mechanism."""
 
 from saccade.transforms.base import TRANSFORMS, Change, Transform, apply, undo
-from saccade.transforms.chains import Chain, Chains, norm_chains
-from saccade.transforms.channels import ChannelGroup, channel_groups
+from saccade.transforms.chains import NormChain, NormChains, norm_chains
+from saccade.transforms.channels import ChannelGroup, Channels, channel_groups, channels_of
 from saccade.transforms.fold_norms import FoldNormsConfig, Fused, fuse
 from saccade.transforms.membranes import MemoryFreeConfig, QuantizeMembranesConfig
 from saccade.transforms.prune_channels import PruneChannelsConfig, ThawScalesConfig
@@ -13,13 +13,14 @@ from saccade.transforms.subbit import SubBitConfig
 __all__ = [
     "QUANTIZERS",
     "TRANSFORMS",
-    "Chain",
-    "Chains",
     "Change",
     "ChannelGroup",
+    "Channels",
     "FoldNormsConfig",
     "Fused",
     "MemoryFreeConfig",
+    "NormChain",
+    "NormChains",
     "PruneChannelsConfig",
     "QuantizeConfig",
     "QuantizeMembranesConfig",
@@ -29,6 +30,7 @@ __all__ = [
     "Transform",
     "apply",
     "channel_groups",
+    "channels_of",
     "fuse",
     "norm_chains",
     "quantize_",

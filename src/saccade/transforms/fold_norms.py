@@ -14,7 +14,7 @@ from saccade.graph import outputs
 from saccade.layers import norm_of, weighted
 from saccade.neurons import LIF, Spiking
 from saccade.transforms.base import TRANSFORMS, Change, Transform, apply, noted, replace_module
-from saccade.transforms.chains import norm_chains
+from saccade.transforms.chains import NormChain, norm_chains
 
 INTO = ("conv", "threshold")
 
@@ -99,7 +99,7 @@ def fuse(model: nn.Module, x: Tensor, into: str = "conv") -> Fused:
     chains = norm_chains(model, x)
     paths = tuple(
         (chain.layer, chain.norm) if into == "conv" else (chain.layer, chain.norm, _neuron_after(model, chain))
-        for chain in chains.folds
+        for chain in chains.chains
     )
     fused = copy.deepcopy(model)
     apply(fused, FoldNormsConfig(into, paths))
@@ -134,10 +134,10 @@ def _fold_direction_into(layer: Any, scale: Tensor, offset: Tensor) -> Tensor:
     return factor
 
 
-def _neuron_after(model: nn.Module, chain: Any) -> str:
-    if chain.neuron is None:
+def _neuron_after(model: nn.Module, chain: NormChain) -> str:
+    if not chain.neuron:
         raise ValueError(
-            f"{chain.norm}: something lies between the norm and a neuron (a gate, a sum), so no threshold can hold it"
+            f"{chain.norm}: something lies between the norm and a neuron ({chain.between}), so no threshold can hold it"
         )
     neuron = model.get_submodule(chain.neuron)
     if type(neuron) is not LIF:
@@ -145,8 +145,7 @@ def _neuron_after(model: nn.Module, chain: Any) -> str:
     config = neuron.config
     if config.v_rest != 0 or (config.reset == "hard" and config.v_reset != 0):
         raise ValueError(f"{chain.neuron}: a threshold can hold a norm only where the potential rests and resets at 0")
-    path: str = chain.neuron
-    return path
+    return chain.neuron
 
 
 def _run(model: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, list[Tensor]]]:

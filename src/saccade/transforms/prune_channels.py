@@ -32,6 +32,8 @@ class PruneChannelsConfig(Transform):
         order inside the group, or a model whose norms are folded.
         """
         refuse_folded(model, "pruning")
+        if not self.kept:
+            raise ValueError("kept: say how many channels of which groups stay")
         groups = channel_groups(model)
         kept = {name: _indices(name, channels, groups) for name, channels in self.kept.items()}
         narrow(copy.deepcopy(model).to("meta"), groups, kept)  # raises before anything is changed
@@ -74,15 +76,33 @@ def narrow(model: nn.Module, groups: Mapping[str, ChannelGroup], kept: Mapping[s
         for path in group.neurons:
             neuron: Any = model.get_submodule(path)
             neuron.keep_channels(keep)
+        for path in group.depthwise:
+            weighted(model.get_submodule(path)).keep_outputs(keep)
         for path, block in group.consumers:
-            weighted(model.get_submodule(path)).keep_inputs(keep, block)
-        for path in group.shortcuts_in:
-            sides.setdefault(path, [None, None])[0] = keep
-        for path in group.shortcuts_out:
+            layer = weighted(model.get_submodule(path))
+            if layer is None:
+                sides.setdefault(path, [None, None])[0] = keep
+            else:
+                layer.keep_inputs(keep, block)
+        for path in group.shortcuts:
             sides.setdefault(path, [None, None])[1] = keep
+        for path, axis in group.parameters:
+            _keep_parameter(model, path, axis, keep)
     for path, (inside, outside) in sides.items():
         shortcut: Any = model.get_submodule(path)
         shortcut.keep_sides(inside, outside)
+
+
+def _keep_parameter(model: nn.Module, path: str, axis: int, keep: Tensor) -> None:
+    """Of a parameter or buffer outside layers, the channels on one of its axes."""
+    owner, _, name = path.rpartition(".")
+    module = model.get_submodule(owner)
+    old: Tensor = getattr(module, name)
+    values = old.detach().index_select(axis, keep.to(old.device))
+    if isinstance(old, nn.Parameter):
+        setattr(module, name, nn.Parameter(values, requires_grad=old.requires_grad))
+    else:
+        module._buffers[name] = values
 
 
 def _indices(name: str, channels: int | tuple[int, ...], groups: Mapping[str, ChannelGroup]) -> Tensor:

@@ -28,7 +28,7 @@ def _of(call: Call, x: Tensor | float) -> Alphabet | None:
 @counts(
     *"clone _to_copy copy cat stack repeat index index_select gather roll flip where masked_fill".split(),
     *"constant_pad_nd im2col upsample_nearest2d pixel_shuffle pixel_unshuffle reflection_pad2d".split(),
-    *"replication_pad2d tril triu embedding".split(),
+    *"replication_pad2d tril triu embedding channel_shuffle native_channel_shuffle".split(),
     moves=True,
 )
 def move(call: Call) -> Alphabet | None:
