@@ -339,8 +339,7 @@ def test_bad_requests_leave_the_model_alone():
         ({"nowhere": (0,)}, "no group of channels 'nowhere'; the model has stem.0, "),
         (
             {"blocks.0.conv1": (0,), "blocks.1.conv2": (0,)},
-            r"blocks.1.conv2 belongs to 'blocks.0.conv2', whose sum ties it to blocks.0.conv2, blocks.2.conv2: they keep the
-            same",
+            r"blocks.1.conv2 belongs to 'blocks.0.conv2', whose sum ties it to blocks.0.conv2, blocks.2.conv2: they keep",
         ),
     ):
         with pytest.raises(ValueError, match=message):

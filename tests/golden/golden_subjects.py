@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 
 import torch
+from small_models import narrow
 from torch import nn
 
 from saccade.compress import plan_by_ratio, score
-from saccade.models import create_model, list_models, model_card
+from saccade.models import list_models
 from saccade.neurons import LeakMixingConfig, MaskedMixingConfig, SlidingMixingConfig
 from saccade.transforms import (
     MemoryFreeConfig,
@@ -24,10 +24,6 @@ from saccade.transforms import (
 )
 from saccade.verify import wake
 
-T, SAMPLES = 4, 3
-WIDTHS = {"resnet19": (4, 6, 8)}  # three stages
-CHANNELS = {"vgg16": (4,) * 13, "vggsnn": (4,) * 8, "vgg_small": (4,) * 6}
-
 Change = Callable[[nn.Module, torch.Tensor], nn.Module]
 
 
@@ -35,25 +31,12 @@ def names() -> list[str]:
     return list_models()
 
 
-def woken(name: str, **kwargs: object) -> tuple[nn.Module, torch.Tensor]:
-    """A registered model, narrow, woken in float64 (float32 sums differ between processors), in eval mode; and frames for
-    it.
-    """
-    torch.manual_seed(0)
-    accepted = [field.name for field in fields(model_card(name).config)]
-    small = {
-        "widths": WIDTHS.get(name, (4, 6, 8, 10)),
-        "T": T,
-        "channels": CHANNELS.get(name),
-        "image_size": 32,
-        "columns": 16,
-    } | kwargs
-    model = create_model(name, **{key: value for key, value in small.items() if key in accepted})
-    size = 16 if model_card(name).input[1] <= 32 and name not in CHANNELS else 32
-    x = torch.rand(model.T, SAMPLES, model.in_channels, size, size, generator=torch.Generator().manual_seed(1)).double()
+def woken(name: str, **changes: object) -> tuple[nn.Module, torch.Tensor]:
+    """A registered model, narrow, woken in float64 (float32 sums differ between processors), in eval mode; frames for it."""
+    model, x = narrow(name, **changes)
     model.double()
-    wake(model, x)
-    return model.eval(), x
+    wake(model, x.double())
+    return model.eval(), x.double()
 
 
 def _applied(transform: Transform) -> Change:

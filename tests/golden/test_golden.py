@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from saccade.measure import profile
+from saccade.models import create_model
 
 FILE = Path(__file__).with_name("golden.json")
 WRITING = os.environ.get("SACCADE_GOLDEN") == "write"
@@ -139,7 +140,7 @@ def test_training_takes_the_same_steps(name):
 
     torch.manual_seed(3)
     small = {"widths": (4, 6, 8, 10)} if "resnet" in name else {"channels": (4,) * 6}
-    model = subjects.create_model(name, T=2, **small).double().train()
+    model = create_model(name, T=2, **small).double().train()
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     loss = loss_function("ce", 10)
     generator = torch.Generator().manual_seed(5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -10,23 +9,19 @@ from typing import Any
 import pytest
 import torch
 from export_oracle import Found, exported_groups
+from small_models import narrow
 from torch import Tensor, nn
 
 from saccade.graph import ties, trace
-from saccade.models import create_model, list_models, model_card
+from saccade.models import list_models
 from saccade.transforms import ChannelGroup, channel_groups, channels_of
 from saccade.transforms.layer_rules import our_axes
 
-CHANNELS = {"vgg16": 13, "vggsnn": 8, "vgg_small": 6}
 
-
-def narrow(name: str, **kwargs: object) -> tuple[nn.Module, Tensor]:
-    accepted = inspect.signature(model_card(name).build).parameters
-    channels = (4,) * CHANNELS[name] if name in CHANNELS else None
-    small = {"widths": (4, 6, 8, 10), "T": 4, "channels": channels, "image_size": 32, "columns": 16} | kwargs
-    model = create_model(name, **{key: value for key, value in small.items() if key in accepted and value is not None})
-    size = 16 if model_card(name).input[1] <= 32 and name not in CHANNELS else 32
-    return model.eval(), torch.rand(2, model.in_channels, size, size, generator=torch.Generator().manual_seed(0))
+def example(name: str, **changes: object) -> tuple[nn.Module, Tensor]:
+    """A narrow model in eval mode, and two images for it."""
+    model, x = narrow(name, **changes)
+    return model.eval(), x[0, :2]
 
 
 # The groups of 0.1, which its models wrote down by hand: {model: [{producers, norms, neurons, consumers, shortcuts}]}
@@ -42,7 +37,7 @@ def sides(group: dict[str, Any]) -> dict[str, set[Any]]:
 
 @pytest.mark.parametrize("name", BY_HAND)
 def test_what_was_written_by_hand_is_found(name):
-    model, x = narrow(name)
+    model, x = example(name)
     found = [sides(vars(group)) for group in channel_groups(model, x).values()]
     written = [sides(group) for group in BY_HAND[name]]
     assert [group for group in written if group not in found] == []
@@ -53,7 +48,7 @@ def test_what_was_written_by_hand_is_found(name):
 def test_an_independent_oracle_finds_the_same_groups(name):
     if f"{name}_small" in list_models() or "104" in name:
         pytest.skip("as its smaller kin, and slow to export")
-    model, x = narrow(name)
+    model, x = example(name)
     found = {}
     for group in ties(trace(model, x), our_axes).groups:
         producers = frozenset(node.path for node in group.producers)
@@ -69,7 +64,7 @@ def test_an_independent_oracle_finds_the_same_groups(name):
 
 @pytest.mark.parametrize("syna", [{"ma": "TCS", "ia": "TCS"}, {"ma": "C", "ia": ""}, {"ma": "S", "ia": "T"}])
 def test_attention_gates_are_no_obstacle(syna):
-    model, x = narrow("syna_resnet18_small", reduction_t=2, T=4, widths=(16, 16, 16, 16), **syna)
+    model, x = example("syna_resnet18_small", reduction_t=2, T=4, widths=(16, 16, 16, 16), **syna)
     found = ties(trace(model, x), our_axes).groups
     oracle = exported_groups(model, x)
     assert {frozenset(node.path for node in group.producers) for group in found} == set(oracle)
@@ -105,7 +100,7 @@ def test_residuals_of_all_kinds_have_groups(connection, identity):
 
 @pytest.mark.parametrize("connection", ["add", "or"])
 def test_bottlenecks_of_sew(connection):
-    model, x = narrow("sew_resnet50_small", connection=connection)
+    model, x = example("sew_resnet50_small", connection=connection)
     groups = channel_groups(model, x)
     assert groups["blocks.0.backbone.0"].consumers == (("blocks.0.backbone.3", 1),)
     assert {"blocks.0.backbone.6", "blocks.0.shortcut.conv", "blocks.2.backbone.6"} <= set(
@@ -114,7 +109,7 @@ def test_bottlenecks_of_sew(connection):
 
 
 def test_what_stays_and_why():
-    model, x = narrow("vgg_small")
+    model, x = example("vgg_small")
     channels = channels_of(model, x)
     assert channels.left == {"layers.15": "the read-out head reads it", "head": "the model's output"}
     assert list(channels.groups) == ["stem.0", "layers.1", "layers.4", "layers.8", "layers.11"]

@@ -1,32 +1,16 @@
 """Every registered model, narrow and woken, keeps its promises; and waking does what it says."""
 
-from dataclasses import fields
-
 import pytest
 import torch
+from small_models import narrow
 from torch import nn
 
-from saccade.models import create_model, list_models, model_card
+from saccade.models import list_models
 from saccade.neurons import LIF
 from saccade.verify import firing_rates, verify, wake
 from saccade.verify.subject import Subject, find_axes
 from saccade.verify.suite import own_views
 from saccade.verify.waking import neurons_of
-
-T, SAMPLES = 4, 3
-
-
-def narrow(name, **kwargs):
-    """A registered model with few channels and steps, and frames for it that fit its stem."""
-    torch.manual_seed(0)
-    accepted = [field.name for field in fields(model_card(name).config)]
-    channels = {"vgg16": (4,) * 13, "vggsnn": (4,) * 8, "vgg_small": (4,) * 6}.get(name)
-    widths = (4, 6, 8) if name == "resnet19" else (4, 6, 8, 10)
-    small = {"widths": widths, "T": T, "channels": channels, "image_size": 32, "columns": 16} | kwargs
-    model = create_model(name, **{key: value for key, value in small.items() if key in accepted})
-    size = 16 if model_card(name).input[1] <= 32 and not channels else 32
-    x = torch.rand(model.T, SAMPLES, model.in_channels, size, size, generator=torch.Generator().manual_seed(1))
-    return model, x
 
 
 @pytest.mark.parametrize("name", list_models())
