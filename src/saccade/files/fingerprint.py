@@ -11,7 +11,8 @@ from saccade.config import Config
 from saccade.neurons import LIFConfig, Spiking
 
 PLAIN = (int, float, str, bool, type(None))
-APART = ("training", "name", "transforms", "config")  # of a model: how it came about is told by what it is made of
+# How a model came about is told by what it is made of; momentum is for training alone.
+APART = ("training", "name", "transforms", "config", "momentum")
 
 
 def structure(model: nn.Module) -> dict[str, str]:

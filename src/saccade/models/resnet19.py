@@ -45,7 +45,7 @@ def membrane_block(config: ResNet19Config, c_in: int, c_out: int, stride: int) -
         conv = Conv2d(channels, c_out, 3, step, 1, bias=False)
         layers += [config.neuron.build(channels=channels), conv, BatchNorm2d(c_out)]
     residual = nn.Sequential(*layers)
-    if c_in == c_out:
+    if c_in == c_out and stride == 1:
         return MembraneBlock(residual, nn.Identity())
     return MembraneBlock(residual, nn.Sequential(Conv2d(c_in, c_out, 1, stride, bias=False), BatchNorm2d(c_out)))
 
