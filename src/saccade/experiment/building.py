@@ -25,8 +25,8 @@ def build_model(settings: ModelSettings) -> SpikingModel:
     else:
         try:
             model = create_model(settings.name, **settings.config)
-        except TypeError as error:
-            raise ValueError(f"model.config: {settings.name} cannot be built with these settings: {error}") from None
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"model: {error}") from None
     for transform in settings.transforms:
         apply_transform(model, transform.name, dict(transform.config))
     return model
