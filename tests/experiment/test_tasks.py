@@ -1,11 +1,11 @@
 """A task, a data set, a model and a stage of somebody else go the whole way, and no file of the package knows them."""
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-import boxes_plugin
 import numpy as np
 import pytest
 import torch
@@ -20,6 +20,12 @@ from saccade.train import Score, evaluate
 from saccade.train.loop import Job
 
 HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module", autouse=True)
+def boxes():
+    """The plugin; imported only now, as other tests are made of what is registered when tests are collected."""
+    return importlib.import_module("boxes_plugin")
 
 
 def box_recipe(**train):
@@ -43,12 +49,12 @@ def box_recipe(**train):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, boxes):
     directory = tmp_path_factory.mktemp("boxes") / "run"
     return directory, run(box_recipe(), directory, quiet=True)
 
 
-def test_it_trains_and_says_so_in_its_own_terms(whole):
+def test_it_trains_and_says_so_in_its_own_terms(whole, boxes):
     directory, summary = whole
     assert summary["task"] == "boxes"
     assert [score["name"] for score in summary["scores"]] == ["mean_iou", "distance"]
@@ -64,9 +70,9 @@ def test_it_trains_and_says_so_in_its_own_terms(whole):
     splits = data.load({"name": "made_boxes", "config": {"images": 240}}, validation=40, test_size=50)
     assert splits.test[0][1].shape == (4,)
     model = load_model(directory / "model.safetensors")
-    assert evaluate(model, splits.test, boxes_plugin.BoxTask(boxes_plugin.Boxes())).metrics[
-        "mean_iou"
-    ] == pytest.approx(summary["test_mean_iou"])
+    assert evaluate(model, splits.test, boxes.BoxTask(boxes.Boxes())).metrics["mean_iou"] == pytest.approx(
+        summary["test_mean_iou"]
+    )
 
 
 @pytest.mark.parametrize("steps", [4, 17])
@@ -189,7 +195,7 @@ def test_scores_know_their_better_end():
     )
 
 
-def test_sequences_come_with_time_first_and_train(tmp_path, monkeypatch):
+def test_sequences_come_with_time_first_and_train(tmp_path, monkeypatch, boxes):
     """A set whose samples have steps, of counts: [T, n, C, H, W], not divided by 255."""
     images = torch.randint(0, 4, (30, 3, 1, 12, 12), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     targets = torch.rand(30, 4, generator=torch.Generator().manual_seed(1))
@@ -200,11 +206,11 @@ def test_sequences_come_with_time_first_and_train(tmp_path, monkeypatch):
     assert torch.equal(y, targets[:4])
     mapped = data.MappedSet(events, lambda pixels: pixels.flip(-1))
     assert torch.equal(mapped[3][0], images[3].flip(-1))
-    monkeypatch.setattr(boxes_plugin.MadeBoxes, "read", lambda self, root: data.Parts(events, events))
+    monkeypatch.setattr(boxes.MadeBoxes, "read", lambda self, root: data.Parts(events, events))
     with pytest.raises(ValueError, match="made_boxes: its images and its record differ in scale or time axis"):
         data.load("made_boxes", validation=4)
-    monkeypatch.setattr(boxes_plugin.MadeBoxes, "scale", 1.0)
-    monkeypatch.setattr(boxes_plugin.MadeBoxes, "sequences", True)
+    monkeypatch.setattr(boxes.MadeBoxes, "scale", 1.0)
+    monkeypatch.setattr(boxes.MadeBoxes, "sequences", True)
     raw = box_recipe(batch_size=10, epochs=1).model_dump(mode="json")
     raw["data"] |= {"config": {}, "augment": [], "validation": 6, "test_size": 10}
     summary = run(raw, tmp_path / "run", quiet=True)

@@ -76,7 +76,7 @@ def prune(
     file, recipe = open_run(run)
     if recipe is None:
         raise ValueError(f"{run}: natural pruning needs the run directory, for its training data")
-    network, splits, _ = common.with_data(file, recipe, None, data)
+    network, splits, _ = common.with_data(file, recipe, None, data, packed=False)
     directory = RunDirectory(file.parent)
     chosen = directory.read_json("summary.json")["chosen_epoch"]
     with common.passes(json) as tell:
@@ -122,7 +122,7 @@ def fuse(
     from saccade.models.fuse import fuse as fold
 
     file, recipe = open_run(model)
-    network, splits, _ = common.with_data(file, recipe, set_name, data)
+    network, splits, _ = common.with_data(file, recipe, set_name, data, packed=False)
     fused = fold(network, next(iter(image_batches(splits.test, images, limit=images))), into)
     target = out or file.with_name("fused.safetensors")
     save_model(fused.model, target, splits.test.classes, splits.test.shape)
