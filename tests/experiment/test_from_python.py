@@ -46,6 +46,14 @@ def test_a_recipe_may_be_a_mapping_a_file_or_a_name(tmp_path, make_recipe, monke
         run("nothing")
 
 
+def test_without_matplotlib_there_is_a_warning_and_no_page(tmp_path, make_recipe, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.warns(UserWarning, match="run: no report.html was written"):
+        summary = run(make_recipe(train__epochs=1), tmp_path / "run", quiet=True)
+    assert RunDirectory(tmp_path / "run").read_json("summary.json") == summary
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
 def write_pictures(root, count=12):
     rng = np.random.default_rng(0)
     for part in ("train", "test"):

@@ -187,6 +187,8 @@ def test_scores_know_their_better_end():
     assert Score("iou").better(0.4, 0.3)
     assert not Score("iou").better(0.3, 0.3)
     assert Score("loss", "min").better(0.2, 0.3)
+    assert Score("loss", "min").better(0.2, float("nan"))
+    assert not Score("loss", "min").better(float("nan"), 0.3)
     assert not Score("loss", "min").better(0.3, 0.3)
     assert (Score("accuracy", percent=True).text(0.5), Score("iou").text(0.5), Score("iou").text(None)) == (
         "50.00%",

@@ -1,7 +1,7 @@
 """Making a network smaller: fewer bits, fewer channels, no stored potentials, no silent shortcuts, and teachers to help."""
 
 from saccade.compress.criteria import CRITERIA, Scores, read_scores, score, spike_map_rank
-from saccade.compress.distill import distill, feature_distance, gram
+from saccade.compress.distill import distill, feature_distance, gram, teacher_loss
 from saccade.compress.export import load_packed, packed_info, save_packed
 from saccade.compress.natural import (
     ShortcutRecord,
@@ -59,6 +59,7 @@ __all__ = [
     "silent_shortcuts",
     "spike_map_rank",
     "subbit_",
+    "teacher_loss",
     "thaw_",
     "unquantize_",
     "utilisation",

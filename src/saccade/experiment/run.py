@@ -19,6 +19,7 @@ from saccade.experiment.run_directory import RunDirectory
 from saccade.experiment.stages import Finished
 from saccade.models import SpikingModel, load_model, model_info
 from saccade.train import launch, main_process, train
+from saccade.train.engine import arranged
 
 
 def run(
@@ -102,7 +103,7 @@ def _run(fabric: Any, recipe: Recipe, directory: Path, resume: bool, quiet: bool
     fabric.barrier()
     if trained:
         summary = run.read_json("summary.json")
-        model = load_model(run.path / "model.safetensors").to(fabric.device)
+        model = arranged(load_model(run.path / "model.safetensors").to(fabric.device), recipe.train)
     else:
         with run.reporter(recipe, task, quiet or not fabric.is_global_zero) as reporter:
             training = train(
