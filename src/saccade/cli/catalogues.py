@@ -96,7 +96,13 @@ def models(
         model = create_model(name)
         parameters = sum(p.numel() for p in model.parameters())
         rows.append(
-            {"name": name, "parameters": parameters, "T": model.T, "summary": card.summary, "source": card.source}
+            {
+                "name": name,
+                "parameters": parameters,
+                "T": model.T,
+                "summary": card.summary,
+                "source": card.source + _origin(model),
+            }
         )
     if json:
         common.print_json(rows)
