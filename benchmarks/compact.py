@@ -15,8 +15,8 @@ from typing import Any
 
 from saccade.compress.pipeline import pack
 from saccade.experiment import Recipe, RunDirectory, environment, load_recipe, load_splits, recipe_path, run
+from saccade.files import load_model
 from saccade.measure import model_size
-from saccade.models import load_model
 from saccade.report import write_text
 
 

@@ -24,7 +24,7 @@ from saccade.compress.pipeline import step_record
 from saccade.experiment import Finished, RunDirectory, environment, load_splits, parse
 from saccade.experiment import run as run_recipe
 from saccade.experiment.stages import Prune, prune_and_finetune
-from saccade.models import load_model
+from saccade.files import load_model
 from saccade.report import write_text
 
 CHANNELS = (16, 32, 32, 48, 48, 64)

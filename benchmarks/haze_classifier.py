@@ -16,7 +16,7 @@ import torch
 
 from saccade.data import ImageSet, MappedSet, PixelMapConfig
 from saccade.experiment import RunDirectory, environment, load_splits
-from saccade.models import load_model
+from saccade.files import load_model
 from saccade.report import write_text
 from saccade.train import Classification, evaluate
 

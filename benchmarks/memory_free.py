@@ -39,7 +39,8 @@ from saccade.deploy import (
     state_bytes,
 )
 from saccade.experiment import RunDirectory, environment, parse, run
-from saccade.models import create_model, load_model
+from saccade.files import load_model
+from saccade.models import create_model
 from saccade.neurons import LIF, PRESETS, MembraneConfig, MemoryFree, MemoryFreeConfig, QuantizedMembraneLIF, recording
 from saccade.report import write_text
 

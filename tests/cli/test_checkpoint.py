@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from saccade.experiment import load_recipe
-from saccade.models import load_model
+from saccade.files import load_model
 from saccade.train import evaluate
 
 ROOT = Path(__file__).parents[2]

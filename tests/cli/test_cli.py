@@ -11,7 +11,7 @@ from PIL import Image
 
 from saccade.cli.main import run
 from saccade.experiment import dump
-from saccade.models import load_model
+from saccade.files import load_model
 
 pytest.importorskip("sklearn", reason="the digits need scikit-learn")
 
@@ -185,6 +185,8 @@ def test_catalogues(capsys):
     assert "syna_resnet/digits-demo" in answer(capsys, "recipes")
     assert "label_smoothing: 0.0" in answer(capsys, "recipes", "syna_resnet/digits-demo")
     assert "cifar10" in answer(capsys, "data", "list")
+    assert "label_smoothing: 0.0" in answer(capsys, "tasks")
+    assert "natural_pruning" in answer(capsys, "stages")
     assert "digits is ready" in answer(capsys, "data", "prepare", "digits", "--data", ".")
     assert answer(capsys, "--version").strip() == "0.1.0"
     for command in (
@@ -196,6 +198,8 @@ def test_catalogues(capsys):
         "verify",
         "models",
         "recipes",
+        "tasks",
+        "stages",
         "report",
         "demo",
         "data",

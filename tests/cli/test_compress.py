@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from saccade.cli.main import run
-from saccade.models import load_model, model_info
+from saccade.files import load_model, model_info
 
 CHANNELS = "{T: 2, channels: [8, 12, 12, 16, 16, 16]}"
 
@@ -72,6 +72,37 @@ def test_one_recipe(whole, capsys):
     of_model = answer(capsys, "evaluate", tuned)
     of_packed = answer(capsys, "evaluate", tuned / "packed.safetensors")
     assert of_packed.splitlines()[0] == of_model.splitlines()[0]
+
+
+def test_a_run_cut_off_in_its_finetuning_goes_on_to_the_same_weights(whole, real_data, tmp_path, capsys, monkeypatch):
+    from saccade.train.loop import Interrupted, Job
+
+    changes = settings(
+        real_data,
+        **{
+            "model.config": CHANNELS,
+            "stages.prune.config.batches": 1,
+            "stages.prune.config.finetune.epochs": 1,
+        },
+    )
+    fit = Job._epoch
+
+    def stop(job, epoch, interrupted):
+        if job.directory.name == "finetune":
+            raise Interrupted("stopped")
+        fit(job, epoch, interrupted)
+
+    monkeypatch.setattr(Job, "_epoch", stop)
+    out = tmp_path / "run"
+    assert run(["train", "qp_snn/cifar10-small", "--out", str(out), "--quiet", *changes]) == 130
+    assert f"go on with: saccade train --resume {out}" in capsys.readouterr().err
+    assert json.loads((out / "summary.json").read_text())["stages_done"] == ["profile"]
+    monkeypatch.undo()
+    answer(capsys, "train", "--resume", out, "-q")
+    for name in ("model.safetensors", "finetune/model.safetensors"):
+        one, two = (load_model(folder / name).state_dict() for folder in (whole, out))
+        assert all(torch.equal(one[key], two[key]) for key in one)
+    assert "<h2>Compression</h2>" in (out / "report.html").read_text()
 
 
 def test_steps_and_sizes(full, capsys):

@@ -20,7 +20,7 @@ from saccade.compress import (
     spike_map_rank,
 )
 from saccade.files import load_model, save_model
-from saccade.layers import BatchNorm2d, Conv2d, Linear
+from saccade.layers import BatchNorm2d, Conv2d
 from saccade.measure import model_size
 from saccade.models import create_model
 from saccade.neurons import LIF, LeakMixing, LeakMixingConfig

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from saccade.experiment import STAGES, RunDirectory, StageConfig, dump
 from saccade.experiment import run as run_recipe
+from saccade.files import load_model
 from saccade.layers import Conv2d
-from saccade.models import load_model
 from saccade.train import Classification, TrainingError
 from saccade.train.tasks.classification import ClassificationTask
 

@@ -122,7 +122,7 @@ def test_profiles_count_what_they_did(name):
 
 def test_the_digits_checkpoint_says_what_it_did():
     from saccade.data import load
-    from saccade.models import load_model
+    from saccade.files import load_model
 
     pytest.importorskip("sklearn")
     model = load_model(Path(__file__).parents[2] / "checkpoints" / "digits.safetensors").double()

@@ -1,23 +1,31 @@
 """A task, a data set, a model and a stage of somebody else go the whole way, and no file of the package knows them."""
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-import boxes_plugin
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from saccade import data
 from saccade.cli.main import run as command
 from saccade.experiment import RunDirectory, dump, parse, run
-from saccade.models import load_model
+from saccade.files import load_model
 from saccade.train import Score, evaluate
 from saccade.train.loop import Job
 
 HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module", autouse=True)
+def boxes():
+    """The plugin; imported only now, as other tests are made of what is registered when tests are collected."""
+    return importlib.import_module("boxes_plugin")
 
 
 def box_recipe(**train):
@@ -41,12 +49,12 @@ def box_recipe(**train):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, boxes):
     directory = tmp_path_factory.mktemp("boxes") / "run"
     return directory, run(box_recipe(), directory, quiet=True)
 
 
-def test_it_trains_and_says_so_in_its_own_terms(whole):
+def test_it_trains_and_says_so_in_its_own_terms(whole, boxes):
     directory, summary = whole
     assert summary["task"] == "boxes"
     assert [score["name"] for score in summary["scores"]] == ["mean_iou", "distance"]
@@ -62,9 +70,9 @@ def test_it_trains_and_says_so_in_its_own_terms(whole):
     splits = data.load({"name": "made_boxes", "config": {"images": 240}}, validation=40, test_size=50)
     assert splits.test[0][1].shape == (4,)
     model = load_model(directory / "model.safetensors")
-    assert evaluate(model, splits.test, boxes_plugin.BoxTask(boxes_plugin.Boxes())).metrics[
-        "mean_iou"
-    ] == pytest.approx(summary["test_mean_iou"])
+    assert evaluate(model, splits.test, boxes.BoxTask(boxes.Boxes())).metrics["mean_iou"] == pytest.approx(
+        summary["test_mean_iou"]
+    )
 
 
 @pytest.mark.parametrize("steps", [4, 17])
@@ -104,7 +112,7 @@ def test_the_page_has_its_scores_and_its_section_and_nothing_of_classes(whole):
     assert "accuracy" not in page
 
 
-def test_the_command_line_shows_it(whole, capsys):
+def test_the_command_line_shows_it(whole, capsys, tmp_path):
     directory, summary = whole
     assert command(["evaluate", str(directory), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -114,6 +122,11 @@ def test_the_command_line_shows_it(whole, capsys):
     assert command(["profile", str(directory), "--images", "10"]) == 0
     assert command(["verify", str(directory)]) == 0
     capsys.readouterr()
+    Image.fromarray(np.zeros((12, 12), np.uint8)).save(tmp_path / "dark.png")
+    assert command(["predict", str(directory), str(tmp_path / "dark.png"), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)[0]["output"]) == 4
+    assert command(["predict", str(directory), str(tmp_path / "dark.png")]) == 0
+    assert "dark.png: output [" in capsys.readouterr().out
     for listing in (["data", "list"], ["tasks"], ["stages"]):
         assert command(listing) == 0
         assert "[boxes_plugin]" in capsys.readouterr().out
@@ -174,12 +187,36 @@ def test_scores_know_their_better_end():
     assert Score("iou").better(0.4, 0.3)
     assert not Score("iou").better(0.3, 0.3)
     assert Score("loss", "min").better(0.2, 0.3)
+    assert Score("loss", "min").better(0.2, float("nan"))
+    assert not Score("loss", "min").better(float("nan"), 0.3)
     assert not Score("loss", "min").better(0.3, 0.3)
     assert (Score("accuracy", percent=True).text(0.5), Score("iou").text(0.5), Score("iou").text(None)) == (
         "50.00%",
         "0.5",
         "–",
     )
+
+
+def test_sequences_come_with_time_first_and_train(tmp_path, monkeypatch, boxes):
+    """A set whose samples have steps, of counts: [T, n, C, H, W], not divided by 255."""
+    images = torch.randint(0, 4, (30, 3, 1, 12, 12), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    targets = torch.rand(30, 4, generator=torch.Generator().manual_seed(1))
+    events = data.ArraySet(images, targets, scale=1.0)
+    assert events.sequences
+    x, y = next(data.batches(events, 4, seed=None))
+    assert torch.equal(x, images[:4].transpose(0, 1).float())
+    assert torch.equal(y, targets[:4])
+    mapped = data.MappedSet(events, lambda pixels: pixels.flip(-1))
+    assert torch.equal(mapped[3][0], images[3].flip(-1))
+    monkeypatch.setattr(boxes.MadeBoxes, "read", lambda self, root: data.Parts(events, events))
+    with pytest.raises(ValueError, match="made_boxes: its images and its record differ in scale or time axis"):
+        data.load("made_boxes", validation=4)
+    monkeypatch.setattr(boxes.MadeBoxes, "scale", 1.0)
+    monkeypatch.setattr(boxes.MadeBoxes, "sequences", True)
+    raw = box_recipe(batch_size=10, epochs=1).model_dump(mode="json")
+    raw["data"] |= {"config": {}, "augment": [], "validation": 6, "test_size": 10}
+    summary = run(raw, tmp_path / "run", quiet=True)
+    assert summary["images"] == {"train": 24, "validation": 6, "test": 10}
 
 
 def test_sets_without_classes_split_too():

@@ -149,4 +149,12 @@ class TemperatureConfig(Transform):
 
 NEURONS.register("integer_for_tests", IntegerNeuronConfig())
 TRANSFORMS.register("temperature", TemperatureConfig())
-register(ModelCard("token_net", "a transformer of spikes, for tests", "tests", (1, 8, 8), TokenNetConfig()))
+register(
+    ModelCard(
+        "token_net",
+        "a transformer of spikes, for tests",
+        "made for tests, in no paper on arXiv",
+        (1, 8, 8),
+        TokenNetConfig(),
+    )
+)

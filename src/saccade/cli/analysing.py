@@ -50,13 +50,13 @@ def profile(
         network, splits, _ = common.with_data(file, recipe, set_name, data)
         batches = image_batches(splits.test, batch_size=memory or 100, limit=memory or images)
     if memory:
-        found: Any = training_memory(network, next(iter(batches)))
+        counted: Any = training_memory(network, next(iter(batches)))
     else:
-        found = measure(network, batches, convention=convention)
+        counted = measure(network, batches, convention=convention)
     if json:
-        common.print_json(found.to_json())
+        common.print_json(counted.to_json())
     else:
-        common.print_table(found.table())
+        common.print_table(counted.table())
 
 
 def prune(
@@ -76,32 +76,32 @@ def prune(
     file, recipe = open_run(run)
     if recipe is None:
         raise ValueError(f"{run}: natural pruning needs the run directory, for its training data")
-    network, splits, _ = common.with_data(file, recipe, None, data)
+    network, splits, _ = common.with_data(file, recipe, None, data, packed=False)
     directory = RunDirectory(file.parent)
     chosen = directory.read_json("summary.json")["chosen_epoch"]
     with common.passes(json) as tell:
-        pruned, found = prune_run(network, recipe, splits, directory, chosen, tell)
+        pruned, report = prune_run(network, recipe, splits, directory, chosen, tell)
     target = out or file.with_name("pruned.safetensors")
-    if found["removed"]:
+    if report["removed"]:
         save_model(pruned, target, splits.test.classes, splits.test.shape)
-    directory.write_json("pruning.json", found)
+    directory.write_json("pruning.json", report)
     if json:
-        common.print_json(found)
+        common.print_json(report)
         return
-    print_pruning(found)
-    print(f"wrote {target}" if found["removed"] else "nothing to remove")
+    print_pruning(report)
+    print(f"wrote {target}" if report["removed"] else "nothing to remove")
 
 
-def print_pruning(found: dict) -> None:
+def print_pruning(report: dict) -> None:
     """The report of natural pruning, for people."""
-    for row in found["shortcuts"]:
+    for row in report["shortcuts"]:
         verdict = "removed" if row["removed"] else "kept"
         print(f"{row['path']}: {row['spikes']:,} spikes, {verdict} ({row['story']})")
-    before, after = found["parameters"]["before"], found["parameters"]["after"]
+    before, after = report["parameters"]["before"], report["parameters"]["after"]
     print(f"parameters {before:,} -> {after:,}")
     for name, label in (("measured", "training and validation data"), ("test", "test set")):
-        if found[name]:
-            result = found[name]
+        if report[name]:
+            result = report[name]
             words = "identical" if result["equal"] else f"different on {result['differing_samples']}"
             print(f"logits on the {label}: {words} ({result['samples']:,} images)")
 
@@ -122,15 +122,15 @@ def fuse(
     from saccade.transforms import fuse as fold
 
     file, recipe = open_run(model)
-    network, splits, _ = common.with_data(file, recipe, set_name, data)
-    found = fold(network, next(iter(image_batches(splits.test, images, limit=images))), into)
+    network, splits, _ = common.with_data(file, recipe, set_name, data, packed=False)
+    fused = fold(network, next(iter(image_batches(splits.test, images, limit=images))), into)
     target = out or file.with_name("fused.safetensors")
-    save_model(found.model, target, splits.test.classes, splits.test.shape)
+    save_model(fused.model, target, splits.test.classes, splits.test.shape)
     if json:
-        fields = {"folded": found.folded, "left": found.left, "mismatch": found.mismatch}
-        common.print_json({**fields, "total_mismatch": found.total_mismatch, "images": images, "file": str(target)})
+        fields = {"folded": fused.folded, "left": fused.left, "mismatch": fused.mismatch}
+        common.print_json({**fields, "total_mismatch": fused.total_mismatch, "images": images, "file": str(target)})
         return
-    print(found)
+    print(fused)
     print(f"wrote {target}")
 
 
@@ -164,7 +164,7 @@ def verify(
 
     if not all(part.strip().isdecimal() for part in input_shape.split(",") if input_shape):
         raise ValueError(f"--shape takes whole numbers and commas, e.g. 3,32,32, got {input_shape!r}")
-    found = verify_target(
+    verdict = verify_target(
         model,
         shape=tuple(int(part) for part in input_shape.split(",")) if input_shape else None,
         input_file=input_file,
@@ -175,8 +175,8 @@ def verify(
         strict=strict,
     )
     if json:
-        common.print_json(found.to_json())
+        common.print_json(verdict.to_json())
     else:
-        print(found.table())
-    if not found.passed:
+        print(verdict.table())
+    if not verdict.passed:
         raise typer.Exit(1)

@@ -43,14 +43,20 @@ def data_prepare(
 
 
 def tasks() -> None:
-    """List the tasks that a recipe can train for, with their settings."""
+    """List the tasks that a recipe can train for, with their settings: task: {name: NAME, config: {...}}.
+
+    Those of plugins are followed by the module that they come from.
+    """
     from saccade.train import TASKS
 
     _list(TASKS)
 
 
 def stages() -> None:
-    """List the stages that can follow training, with their settings."""
+    """List the stages that can follow training, with their settings: stages: [NAME, {name: NAME, config: {...}}].
+
+    Those of plugins are followed by the module that they come from.
+    """
     from saccade.experiment import STAGES
 
     _list(STAGES)
@@ -81,16 +87,22 @@ def models(
 
     from saccade.models import create_model, list_models, model_card
 
-    found = list_models(pattern)
-    if not found:
+    names = list_models(pattern)
+    if not names:
         raise ValueError(f"no model matches {pattern!r} (`saccade models` lists all)")
     rows = []
-    for name in found:
+    for name in names:
         card = model_card(name)
         model = create_model(name)
         parameters = sum(p.numel() for p in model.parameters())
         rows.append(
-            {"name": name, "parameters": parameters, "T": model.T, "summary": card.summary, "source": card.source}
+            {
+                "name": name,
+                "parameters": parameters,
+                "T": model.T,
+                "summary": card.summary,
+                "source": card.source + _origin(model),
+            }
         )
     if json:
         common.print_json(rows)

@@ -37,16 +37,17 @@ def load_network(file: Path) -> SpikingModel:
 
 
 def with_data(
-    file: Path, recipe: Recipe | None, set_name: str | None = None, data: Path | None = None
+    file: Path, recipe: Recipe | None, set_name: str | None = None, data: Path | None = None, packed: bool = True
 ) -> tuple[SpikingModel, Splits, Task]:
     """A model file's model, the images to look at it with, and the task of its recipe (classification without one).
 
-    Raises ValueError if they do not fit together.
+    Raises ValueError if they do not fit together, and for a packed file unless ``packed``.
     """
     from saccade.experiment import fit_task, splits_for
+    from saccade.files import load_model
     from saccade.train import Classification
 
-    network = load_network(file)
+    network = load_network(file) if packed else load_model(file)
     splits = splits_for(recipe, set_name, data)
     return network, splits, fit_task(recipe.task if recipe else Classification(), network, splits, str(file))
 

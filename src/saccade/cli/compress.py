@@ -339,27 +339,27 @@ def size(
     if common.is_packed(file):
         if export is not None:
             raise ValueError(f"{file}: is a packed file already")
-        found: dict[str, Any] = {"file": str(file), "exact": asdict(exact_size(file))}
+        record: dict[str, Any] = {"file": str(file), "exact": asdict(exact_size(file))}
     else:
         network, info = load_model(file), model_info(file)
         sample = torch.rand(2, *info["input"], generator=torch.Generator().manual_seed(0)) if info["input"] else None
         with tempfile.TemporaryDirectory() as folder:
             target = export or Path(folder) / "packed.safetensors"
             save_packed(network, target, sample, info["classes"], info["input"])
-            found = {"file": str(export) if export else None, "exact": asdict(exact_size(target))}
+            record = {"file": str(export) if export else None, "exact": asdict(exact_size(target))}
         if preset != "exact":
             counted = model_size(network, preset)
-            found["counted"] = {"preset": preset, "bits": counted.bits, "by_kind": counted.by_kind()}
-        found["parameters"] = sum(p.numel() for p in network.parameters())
+            record["counted"] = {"preset": preset, "bits": counted.bits, "by_kind": counted.by_kind()}
+        record["parameters"] = sum(p.numel() for p in network.parameters())
     if json:
-        common.print_json(found)
+        common.print_json(record)
         return
-    if "counted" in found:
-        for kind, bits in found["counted"]["by_kind"].items():
+    if "counted" in record:
+        for kind, bits in record["counted"]["by_kind"].items():
             print(f"{kind:<9} {bits / 8:>14,.1f} bytes")
-        total = found["counted"]["bits"]
+        total = record["counted"]["bits"]
         print(f"{preset:<9} {total / 8:>14,.1f} bytes ({total / 8e3:,.1f} kB, {total / 1e6:.2f} Mbit)")
-    exact = found["exact"]
+    exact = record["exact"]
     print(f"packed    {exact['total']:>14,} bytes: {exact['payload']:,} of numbers, {exact['header']:,} of header")
-    if found["file"]:
-        print(f"{'is' if 'counted' not in found and 'parameters' not in found else 'wrote'} {found['file']}")
+    if record["file"]:
+        print(f"{'is' if 'counted' not in record and 'parameters' not in record else 'wrote'} {record['file']}")

@@ -23,7 +23,7 @@ def demo(
             raise ValueError(f"{out}: exists and is no earlier demo; choose another --out")
         shutil.rmtree(out)
     summary = run("syna_resnet/digits-demo", out, quiet=quiet)
-    found = RunDirectory(out).read_json("pruning.json")
+    report = RunDirectory(out).read_json("pruning.json")
     cost = summary["profile"]
     print()
     print(f"{summary['test_accuracy']:.2%} of {summary['test_total']} held-out digits recognised (T = {summary['T']})")
@@ -31,7 +31,7 @@ def demo(
         f"{cost['spikes_per_image']:,.0f} spikes an image, {cost['spikes_per_neuron']:.2f} a neuron, "
         f"{cost['energy_standard_uj']:.3f} uJ (45 nm, 4.6 pJ a multiply-accumulate, 0.9 pJ an addition)"
     )
-    print_pruning(found)
+    print_pruning(report)
     print(f"report: {out / 'report.html'}")
-    if summary["test_accuracy"] < 0.9 or not found["removed"]:
+    if summary["test_accuracy"] < 0.9 or not report["removed"]:
         raise typer.Exit(1)

@@ -4,7 +4,7 @@ What changes a model is in ``saccade.transforms``, what writes it in ``saccade.f
 """
 
 from saccade.compress.criteria import CRITERIA, Scores, read_scores, score, spike_map_rank
-from saccade.compress.distill import distill, feature_distance, gram
+from saccade.compress.distill import distill, feature_distance, gram, teacher_loss
 from saccade.compress.natural import (
     ShortcutRecord,
     compare_logits,
@@ -49,5 +49,6 @@ __all__ = [
     "score",
     "silent_shortcuts",
     "spike_map_rank",
+    "teacher_loss",
     "utilization",
 ]

@@ -52,17 +52,17 @@ def feature_distance(
     under a weight that it does not give; the mean keeps one weight useful for any depth and T. Source: S2NN, MPFD.
     """
     total = torch.zeros((), device=student[0].device)
-    for target, found in zip(teacher, student, strict=True):
-        if target.shape[:2] != found.shape[:2]:
-            raise ValueError(f"teacher and student differ in time or batch: {list(target.shape)}, {list(found.shape)}")
+    for target, output in zip(teacher, student, strict=True):
+        if target.shape[:2] != output.shape[:2]:
+            raise ValueError(f"teacher and student differ in time or batch: {list(target.shape)}, {list(output.shape)}")
         if use_gram:
-            total = total + (gram(target, norm) - gram(found, norm)).square().sum((1, 2)).mean()
-        elif target.shape != found.shape:
+            total = total + (gram(target, norm) - gram(output, norm)).square().sum((1, 2)).mean()
+        elif target.shape != output.shape:
             raise ValueError(
-                f"without Gram matrices layers must be alike: {list(target.shape)}, {list(found.shape)}; use gram"
+                f"without Gram matrices layers must be alike: {list(target.shape)}, {list(output.shape)}; use gram"
             )
         else:
-            total = total + F.mse_loss(found.float(), target.float())
+            total = total + F.mse_loss(output.float(), target.float())
     return total / len(student)
 
 

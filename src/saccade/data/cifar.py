@@ -199,8 +199,8 @@ def _read_python(path: Path, records: int, form: CifarFormat) -> tuple[NDArray, 
         raise ValueError(f"{path}: holds no dictionary, so it is no CIFAR batch: fetch it again")
     images, labels = (batch.get(key.encode(), batch.get(key)) for key in ("data", form.label_key))
     if not isinstance(images, np.ndarray) or images.shape != (records, PIXELS):
-        found = f"{list(images.shape)}" if isinstance(images, np.ndarray) else "no array"
-        raise ValueError(f"{path}: {found} under 'data', where [{records}, {PIXELS}] belongs: fetch it again")
+        shape = f"{list(images.shape)}" if isinstance(images, np.ndarray) else "no array"
+        raise ValueError(f"{path}: {shape} under 'data', where [{records}, {PIXELS}] belongs: fetch it again")
     if not isinstance(labels, list) or len(labels) != records or any(type(label) is not int for label in labels):
         raise ValueError(f"{path}: '{form.label_key}' is not a list of {records} integers: fetch it again")
     return images, labels

@@ -82,13 +82,13 @@ def read_folder(folder: Path, size: int, classes: Sequence[str] | None = None) -
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; an image folder has one folder a class in it")
-    found = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not found:
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not names:
         raise FileNotFoundError(f"{folder}: has no class folders: place the images in {folder / 'CLASS'}")
-    known = tuple(found if classes is None else classes)
+    known = tuple(names if classes is None else classes)
     files: list[Path] = []
     labels: list[int] = []
-    for name in found:
+    for name in names:
         if name not in known:
             raise ValueError(
                 f"{folder / name}: there is no class {name} among the training images: remove or rename it"

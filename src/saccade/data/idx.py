@@ -39,8 +39,8 @@ def read_idx(path: Path) -> Tensor:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path}: truncated or damaged gzip ({error}): fetch it again") from None
     if len(payload) != expected:
-        found = "more" if len(payload) > expected else str(len(payload))
-        raise ValueError(f"{path}: its header says {dimensions}, {expected} bytes, but {found} follow: fetch it again")
+        length = "more" if len(payload) > expected else str(len(payload))
+        raise ValueError(f"{path}: its header says {dimensions}, {expected} bytes, but {length} follow: fetch it again")
     return torch.from_numpy(np.frombuffer(payload, np.uint8).copy()).view(dimensions)
 
 

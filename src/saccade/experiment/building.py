@@ -27,7 +27,7 @@ def build_model(settings: ModelSettings) -> SpikingModel:
         try:
             model = create_model(settings.name, **settings.config)
         except ValueError as error:
-            raise ValueError(f"model.config: {error}") from None
+            raise ValueError(f"model: {error}") from None
     for transform in settings.transforms:
         apply(model, transform)
     return model
@@ -97,7 +97,7 @@ def check_forward(model: SpikingModel, task: Task, splits: Splits, source: str) 
     part = splits.validation.subset(range(min(2, len(splits.validation))))
     was_training = model.training
     try:
-        with torch.random.fork_rng(), torch.inference_mode():
+        with torch.random.fork_rng(devices=[]), torch.inference_mode():
             for x, y in batches(part, max(len(part), 1), seed=None):
                 task.plain_loss(model.eval()(x, steps=True), y)
     except (ValueError, TypeError, RuntimeError, IndexError, AttributeError) as error:

@@ -170,8 +170,7 @@ def first_mistake(error: ValidationError) -> str:
     key = ".".join(str(part) for part in first["loc"]) or "the recipe"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        location = first["loc"] if error.title != "TrainSettings" else ("train", *first["loc"])
-        message = "unknown key" + _suggest(location)
+        message = "unknown key" + _suggest(first["loc"])
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{key}: {message}{more}"
 

@@ -20,6 +20,7 @@ from saccade.experiment.stages import Finished
 from saccade.files import load_model
 from saccade.models import SpikingModel
 from saccade.train import launch, main_process, train
+from saccade.train.engine import arranged
 
 
 def run(
@@ -96,17 +97,17 @@ def _run(fabric: Any, recipe: Recipe, directory: Path, resume: bool, quiet: bool
             stage.check(recipe, model, splits)
         except ValueError as error:
             raise ValueError(f"stages.{stage.kind()}: {error}") from None
-    extra = build_teacher(recipe.teacher, model) if recipe.teacher is not None else None
+    trained = resume and (directory / "summary.json").exists()
+    extra = build_teacher(recipe.teacher, model) if recipe.teacher is not None and not trained else None
     augment = task.augmentation(recipe.data.augmentation(), splits.train)
     run = RunDirectory.open(directory, recipe, resume, write=fabric.is_global_zero)
-    trained = resume and (run.path / "summary.json").exists()
     fabric.barrier()
     if trained:
         summary = run.read_json("summary.json")
-        model = load_model(run.path / "model.safetensors").to(fabric.device)
+        model = arranged(load_model(run.path / "model.safetensors").to(fabric.device), recipe.train)
     else:
         with run.reporter(recipe, task, quiet or not fabric.is_global_zero) as reporter:
-            trained_summary = train(
+            training = train(
                 fabric,
                 model,
                 task,
@@ -120,7 +121,7 @@ def _run(fabric: Any, recipe: Recipe, directory: Path, resume: bool, quiet: bool
                 resume=resume,
                 reporter=reporter,
             )
-        summary = _head(recipe, model, splits, run) | trained_summary | {"stages_done": []}
+        summary = _head(recipe, model, splits, run) | training | {"stages_done": []}
         if fabric.is_global_zero:
             run.write_json("summary.json", summary)
     if fabric.is_global_zero:

@@ -72,13 +72,9 @@ def train(
     if augment is None:
         augment = task.augmentation(AugmentSettings(), splits.train)
     report = (reporter or Reporter()) if fabric.is_global_zero else Reporter()
-    set_spike_packing(model, settings.pack_spikes)
+    model = arranged(model, settings)
     if settings.pack_spikes:
         declare_inputs(model.eval(), next(iter(image_batches(splits.train, 1, limit=1))))
-    if settings.recompute:
-        set_recompute(model, True)
-    if settings.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer: Any = build_optimizer(model, settings)
     called: Any = torch.compile(model, dynamic=False) if settings.compile else model
     wrapped, optimizer = fabric.setup(called, optimizer)
@@ -107,6 +103,16 @@ def train(
             checkpoint.save(checkpoint_path(directory, "initial"), model.state_dict(), None, None, job.progress)
     job.fit()
     return job.finish()
+
+
+def arranged(model: SpikingModel, settings: TrainSettings) -> SpikingModel:
+    """The model itself, in the memory layout that the settings ask for: bits depend on it, as layouts add in another order."""
+    set_spike_packing(model, settings.pack_spikes)
+    if settings.recompute:
+        set_recompute(model, True)
+    if settings.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
 
 
 def build_optimizer(model: torch.nn.Module, settings: TrainSettings) -> Optimizer:

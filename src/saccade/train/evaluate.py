@@ -63,6 +63,7 @@ def evaluate(
     """
     device = next(model.parameters()).device
     metrics = task.metrics()
+    metrics.to(device)
     total = 0.0
     was_training = model.training
     model.eval()

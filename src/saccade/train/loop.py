@@ -176,7 +176,7 @@ class Job:
         settings, fabric = self.settings, self.fabric
         seed_step(self.seed, epoch, step, fabric.global_rank)
         x, y = self.augment(x.to(fabric.device), y.to(fabric.device))
-        if settings.channels_last:
+        if settings.channels_last and x.dim() == 4:
             x = x.to(memory_format=torch.channels_last)
         rate = learning_rate(
             epoch * self.steps + step,
@@ -250,7 +250,7 @@ class Job:
             )
 
     def _forward(self, x: Tensor, steps: bool = False) -> Tensor:
-        if self.settings.channels_last:
+        if self.settings.channels_last and x.dim() == 4:
             x = x.to(memory_format=torch.channels_last)
         with self.fabric.autocast():
             y: Tensor = self.model(x, steps=steps)

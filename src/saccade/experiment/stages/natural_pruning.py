@@ -50,7 +50,7 @@ def prune_run(
 ) -> tuple[SpikingModel, dict[str, Any]]:
     """Natural pruning of a run's model on the run's own data, against its initial weights and its history until then."""
 
-    def measured() -> Iterable[Tensor]:
+    def training_and_validation() -> Iterable[Tensor]:
         yield from image_batches(splits.train)
         yield from image_batches(splits.validation)
 
@@ -60,7 +60,9 @@ def prune_run(
         initial = build_model(recipe.model).eval()
         fit_weights(initial, checkpoint.load(start)[0]["model"], str(start))
     history = [row for row in run.metrics() if (row["epoch"] or 0) <= chosen_epoch]  # later epochs are other weights
-    return natural_pruning(model, measured, lambda: image_batches(splits.test), initial, history, progress)
+    return natural_pruning(
+        model, training_and_validation, lambda: image_batches(splits.test), initial, history, progress
+    )
 
 
 STAGES.register("natural_pruning", NaturalPruning())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -23,8 +24,10 @@ class Score(NamedTuple):
     percent: bool = False
 
     def better(self, value: float, than: float | None) -> bool:
-        """Whether a value beats another; anything beats None."""
-        return than is None or (value > than if self.best == "max" else value < than)
+        """Whether a value beats another; anything beats None and NaN."""
+        if than is None or math.isnan(than):
+            return True
+        return value > than if self.best == "max" else value < than
 
     def text(self, value: float | None) -> str:
         """For people."""

@@ -31,7 +31,7 @@ class Hits(Metrics):
 
 
 class Confusion(Metrics):
-    """``confusion[true, predicted]`` counts, on the CPU."""
+    """``confusion[true, predicted]`` counts."""
 
     def __init__(self, classes: int, readout: str) -> None:
         super().__init__(confusion=torch.zeros(classes, classes, dtype=torch.int64))
@@ -39,9 +39,9 @@ class Confusion(Metrics):
 
     def update(self, output: Tensor, target: Tensor) -> None:
         classes = len(self.sums["confusion"])
-        predicted = read_out(output.float(), self.readout).argmax(-1).cpu()
-        pairs = torch.bincount(target.cpu() * classes + predicted, minlength=classes**2)
-        self.sums["confusion"] = self.sums["confusion"] + pairs.view(classes, classes)
+        predicted = read_out(output.float(), self.readout).argmax(-1)
+        pairs = torch.bincount((target * classes + predicted).cpu(), minlength=classes**2).view(classes, classes)
+        self.sums["confusion"] = self.sums["confusion"] + pairs.to(self.sums["confusion"].device)
 
     def result(self) -> dict[str, Any]:
         confusion = self.sums["confusion"]
@@ -77,6 +77,10 @@ class ClassificationTask(Task):
         return Hits(self.readout) if training else Confusion(self.count, self.readout)
 
     def augmentation(self, settings: AugmentSettings, images: ImageSet) -> Augmentation:
+        if settings.names and images.sequences:
+            raise ValueError(
+                f"data.augment: {', '.join(settings.names)} are for static images, and these are sequences"
+            )
         return build_augmentation(
             settings.names,
             classes=self.count,

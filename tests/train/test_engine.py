@@ -1,0 +1,41 @@
+"""The engine by itself: a model, a task, images and settings, without a recipe."""
+
+import pytest
+import torch
+
+from saccade.data import load
+from saccade.files import load_model
+from saccade.models import create_model
+from saccade.train import Classification, Reporter, TrainSettings, evaluate, launch, train
+
+pytest.importorskip("sklearn", reason="the digits need scikit-learn")
+
+
+class Rows(Reporter):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.rows = []
+
+    def epoch_done(self, row):
+        self.rows.append(row)
+
+
+def test_a_model_is_trained_without_a_recipe(tmp_path):
+    splits = load("digits", validation=100, train_size=320, test_size=100)
+    settings = TrainSettings(epochs=5, batch_size=32, lr=0.01, accelerator="cpu")
+    torch.manual_seed(0)
+    model = create_model("or_resnet18", stem="mnist", T=2, widths=(8, 16), pairs=(1, 1))
+    task = Classification(loss="tet").build(model, splits.train.classes)
+    reporter = Rows()
+
+    def work(fabric):
+        return train(fabric, model, task, splits, settings, tmp_path, seed=3, reporter=reporter)
+
+    found = launch(settings, work)
+    assert [row["epoch"] for row in reporter.rows] == list(range(6))
+    assert reporter.rows[-1]["train_loss"] < reporter.rows[1]["train_loss"]
+    stored = load_model(tmp_path / "model.safetensors")
+    assert all(torch.equal(value, stored.state_dict()[key]) for key, value in model.state_dict().items())
+    assert evaluate(stored, splits.test, task).metrics["accuracy"] == found["test_accuracy"]
+    assert {"scores", "chosen_epoch", "test_loss", "confusion"} <= set(found)
