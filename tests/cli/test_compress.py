@@ -191,7 +191,7 @@ def test_bad_input_is_one_line(full, tmp_path, capsys):
         ("quantize", full, "--method", "ternary"): "unknown quantizer 'ternary'",
         ("quantize", tmp_path): "neither a model file nor a run directory",
         ("subbit", full, "--eta", "10"): "eta must be 1 to 9 bits",
-        ("memory-free", full, "--mode", "both"): "mode must be one of leak, masked, sliding, got 'both'",
+        ("memory-free", full, "--mode", "both"): "unknown neuron 'both_mixing'",
         ("score", full, "--criterion", "best"): "unknown criterion 'best'",
         ("score", full / "recipe.yaml"): "not a readable model file",
         ("prune", full): "give one of --ratio, --ratios and --budget-kb",
@@ -246,7 +246,7 @@ def test_bad_input_is_one_line(full, tmp_path, capsys):
         ),
         ({"stages.prune.config": "{ratios: {conv1: 1.2}}"}, "stages.1: prune: ratios: Input should be less than 1"),
         ({"teacher.model": "t", "train.recompute": "true"}, "train.recompute must be false"),
-        ({"model.transforms": "[{name: prune}]"}, "Field required"),
+        ({"model.transforms": "[{name: prune}]"}, "kept: say how many channels of which groups stay"),
         (
             {
                 "model.transforms": "[{name: subbit, config: {eta: 4}}]",

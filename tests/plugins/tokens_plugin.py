@@ -59,13 +59,13 @@ class TokenAttention(nn.Module):
     def __init__(self, neuron: NeuronConfig, width: int) -> None:
         super().__init__()
         self.q, self.k, self.v = (projection(neuron, width, width) for _ in range(3))
+        self.norm = BatchNorm(width, channel_axis=-1)
         self.mixed = neuron.build(channels=width, channel_axis=-1)
         self.out = nn.Sequential(Linear(width, width, bias=False), BatchNorm(width, channel_axis=-1))
-        self.scale = 0.25
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.q(x), self.k(x), self.v(x)
-        return self.out(self.mixed((q @ k.transpose(-1, -2)) @ v * self.scale))
+        return self.out(self.mixed(self.norm((q @ k.transpose(-1, -2)) @ v)))
 
 
 def projection(neuron: NeuronConfig, inputs: int, outputs: int) -> nn.Sequential:
