@@ -234,7 +234,7 @@ def test_bad_input_is_one_line(full, tmp_path, capsys):
         ({"stages": "[prune]"}, "stages.prune: give exactly one of ratio, ratios and budget_kb"),
         ({"stages.prune.config.budget_kb": 30}, "stages.prune: give exactly one of ratio, ratios and budget_kb"),
         ({"stages.prune.config.criterium": "svs"}, "stages.1: prune takes no 'criterium'; did you mean 'criterion'?"),
-        ({"train.devices": 2}, "stages.prune: it runs in one process"),
+        ({"train.devices": 2}, "the stage prune runs in one process"),
         ({"model.start": "x.safetensors"}, "give either name"),
         ({"model.name": '""'}, "give either name"),
         ({"teacher.model": "none.safetensors"}, "none.safetensors: no such model file"),

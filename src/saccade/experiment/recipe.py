@@ -128,6 +128,10 @@ class Recipe(_Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
+        for stage in self.stages:
+            if stage.one_process and self.train.devices > 1:
+                words = "runs in one process: train.devices must be 1 (or run the steps apart)"
+                raise ValueError(f"the stage {stage.kind()} {words}")
         if self.train.devices > 1 and any(one.name == "subbit" for one in self.model.transforms):
             raise ValueError("codebooks learn and are redrawn in one process only: train.devices must be 1")
         if self.teacher is not None and self.train.compile:
