@@ -83,7 +83,7 @@ class Config:
     registry: ClassVar[Registry[Any]]
 
     def __post_init__(self) -> None:
-        for name, adapter in _adapters(type(self)).items():
+        for name, adapter in _adapters(type(self)).items():  # type: ignore[arg-type]
             object.__setattr__(self, name, _checked(name, adapter, getattr(self, name)))
 
     @classmethod

@@ -61,7 +61,7 @@ def answer(capsys, *arguments, code=0):
 def test_one_recipe(whole, capsys):
     steps = json.loads((whole / "compression.json").read_text())["steps"]
     assert [step["step"] for step in steps] == ["trained", "pruned", "norms re-estimated", "fine-tuned"]
-    assert steps[1]["kept"] == {"stem": 4, "conv1": 7, "conv2": 7, "conv3": 9, "conv4": 9}
+    assert steps[1]["kept"] == {"stem.0": 4, "layers.1": 7, "layers.4": 7, "layers.8": 9, "layers.11": 9}
     assert steps[0]["bytes_file"] > 1.3 * steps[-1]["bytes_file"]
     tuned = whole / "finetune"
     assert steps[-1]["bytes_file"] == os.path.getsize(tuned / "packed.safetensors")
@@ -113,7 +113,7 @@ def test_steps_and_sizes(full, capsys):
     quantised = full / "quantized.safetensors"
     assert model_info(quantised)["transforms"][0]["config"]["bits"] == 2
     scored = json.loads(answer(capsys, "compress", "score", quantised, "--batches", "1", "--json"))
-    assert set(scored["values"]) == {"stem", "conv1", "conv2", "conv3", "conv4"}
+    assert set(scored["values"]) == {"stem.0", "layers.1", "layers.4", "layers.8", "layers.11"}
     assert scored["images"] == 128
     assert "svs on 128 training images" in answer(capsys, "compress", "score", quantised, "--batches", "1")
     budget = answer(capsys, "compress", "prune", quantised, "--budget-kb", "5", "--out", full / "narrow.safetensors")
@@ -196,7 +196,7 @@ def test_bad_input_is_one_line(full, tmp_path, capsys):
         ("score", full / "recipe.yaml"): "not a readable model file",
         ("prune", full): "give one of --ratio, --ratios and --budget-kb",
         ("prune", full, "--ratio", "0.2", "--scores", tmp_path / "none.json"): "cannot read the scores",
-        ("prune", full, "--ratios", "stem"): "write GROUP=SHARE, e.g. stem=0.3",
+        ("prune", full, "--ratios", "stem"): "write GROUP=SHARE, e.g. stem.0=0.3",
         ("prune", full, "--ratios", "a=0.1", "--budget-kb", "3"): "give one of",
         ("finetune", tmp_path / "none.safetensors"): "neither a model file nor a run directory",
         ("size", full, "--preset", "mine"): "unknown preset 'mine'",
@@ -234,7 +234,7 @@ def test_bad_input_is_one_line(full, tmp_path, capsys):
         ({"stages": "[prune]"}, "stages.prune: give exactly one of ratio, ratios and budget_kb"),
         ({"stages.prune.config.budget_kb": 30}, "stages.prune: give exactly one of ratio, ratios and budget_kb"),
         ({"stages.prune.config.criterium": "svs"}, "stages.1: prune takes no 'criterium'; did you mean 'criterion'?"),
-        ({"train.devices": 2}, "stages.prune: it runs in one process"),
+        ({"train.devices": 2}, "prune works in one process"),
         ({"model.start": "x.safetensors"}, "give either name"),
         ({"model.name": '""'}, "give either name"),
         ({"teacher.model": "none.safetensors"}, "none.safetensors: no such model file"),
@@ -253,7 +253,7 @@ def test_bad_input_is_one_line(full, tmp_path, capsys):
                 "train.devices": 2,
                 "stages": "[]",
             },
-            "codebooks learn",
+            "subbit works in one process",
         ),
         ({"stages.prune.config.finetune.epocs": 3}, "stages.prune: finetune: the section train has no 'epocs'"),
         ({"stages.prune.config.finetune.lr": -3}, "stages.prune: finetune.lr: Input should be greater than 0"),

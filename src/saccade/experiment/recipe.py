@@ -19,7 +19,7 @@ from saccade.data import AugmentSettings, DataSource, PixelMapConfig
 from saccade.experiment.stages.base import StageConfig
 from saccade.train.settings import TrainSettings
 from saccade.train.tasks import Classification, TaskConfig
-from saccade.transforms import SubBitConfig, Transform
+from saccade.transforms import Transform
 
 
 def _record(config: Config) -> dict[str, Any]:
@@ -122,8 +122,11 @@ class Recipe(_Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        if self.train.devices > 1 and any(isinstance(one, SubBitConfig) for one in self.model.transforms):
-            raise ValueError("codebooks learn and are redrawn in one process only: train.devices must be 1")
+        steps: tuple[StageConfig | Transform, ...] = (*self.stages, *self.model.transforms)
+        for step in steps:
+            if step.one_process and self.train.devices > 1:
+                words = "works in one process: train.devices must be 1 (or run the steps apart)"
+                raise ValueError(f"{step.kind()} {words}")
         if self.teacher is not None and self.train.compile:
             raise ValueError("a teacher watches the layers of an eager model: train.compile must be false")
         if self.teacher is not None and self.train.recompute:

@@ -29,8 +29,8 @@ class Weighted(nn.Module):
     """
 
     form: WeightForm | None
-    weight: nn.Parameter
-    bias: nn.Parameter | None
+    weight: Any  # nn.Parameter [O, I, ...]
+    bias: Any  # nn.Parameter [O], or None
     channel_axis: int  # of input and output, from the end
     _pack_spikes: bool = True
     _grid: Grid | str | None = None
@@ -41,7 +41,8 @@ class Weighted(nn.Module):
 
     def used_weight(self) -> Tensor:
         """The weight that the layer computes with: its own, or what its form makes of it (see ``layers.weight_forms``)."""
-        return self.weight if self.form is None else self.form(self.weight)
+        used: Tensor = self.weight if self.form is None else self.form(self.weight)
+        return used
 
     @property
     def kernel_places(self) -> int:

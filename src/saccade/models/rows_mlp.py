@@ -28,10 +28,10 @@ class RowScan(Temporal):
         if x.dim() != 5:
             raise ValueError(f"expected [T, N, C, H, W], got {list(x.shape)}")
         T, N, _, H, _ = x.shape
-        start = torch.zeros(N, dtype=torch.int64, device=x.device) if state is None else state
-        rows = (start + torch.arange(T, device=x.device).unsqueeze(1)) % H  # type: ignore[operator]  # [T, N]
+        start = state if isinstance(state, Tensor) else torch.zeros(N, dtype=torch.int64, device=x.device)
+        rows = (start + torch.arange(T, device=x.device).unsqueeze(1)) % H  # [T, N]
         picked = x.gather(3, rows.view(T, N, 1, 1, 1).expand(T, N, x.shape[2], 1, x.shape[4]))
-        return picked.flatten(2), start + T  # type: ignore[operator]
+        return picked.flatten(2), start + T
 
     def state_spec(self, shape: tuple[int, ...]) -> StateSpec:
         return {"step": ((), 64)}

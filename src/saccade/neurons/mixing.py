@@ -46,6 +46,8 @@ class MixingConfig(NeuronConfig):
 class Mixing(Spiking):
     """Base of the mixing neurons. ``mixing(T)``: the lower-triangular A, ``[T, T]``."""
 
+    theta: nn.Parameter
+
     def __init__(self, config: MixingConfig, **options: object) -> None:
         super().__init__(**options)  # type: ignore[arg-type]
         self.config: MixingConfig = config

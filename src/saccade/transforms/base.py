@@ -29,10 +29,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Transform(Config):
-    """Base of the changes of a model. ``changes_structure``: whether a file of values alone (a packed file) must replay it."""
+    """Base of the changes of a model. ``changes_structure``: whether a file of values alone (a packed file) must replay it.
+
+    ``one_process``: a model so changed is trained in one process only.
+    """
 
     registry: ClassVar[Registry[Transform]] = TRANSFORMS
     changes_structure: ClassVar[bool] = True
+    one_process: ClassVar[bool] = False
 
     def apply(self, model: nn.Module) -> Change:
         """Change a model in place. Raises ValueError, with the model untouched, where it cannot be."""

@@ -20,7 +20,7 @@ class RemoveShortcutsConfig(Transform):
     def apply(self, model: nn.Module) -> Change:
         """Raises ValueError for a path that is no spiking shortcut, or whose connection needs it."""
         blocks = spiking_shortcuts(model)
-        paths = ()
+        paths: tuple[str, ...] = ()
         if self.remove:
             if not blocks:
                 raise ValueError(f"{type(model).__name__} has no spiking shortcuts to remove")

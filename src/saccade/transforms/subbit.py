@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -20,6 +21,7 @@ class SubBitConfig(WeightTransform):
     search, see ``os_quant``. 1x1 kernels and linear layers become binary; kernels of more than nine weights keep their weights.
     """
 
+    one_process: ClassVar[bool] = True  # codebooks learn and are redrawn
     eta: int = 6
     os: bool = True
     gamma: float = 1.5

@@ -35,10 +35,11 @@ class StageConfig(Config):
     """The settings of a stage, as recipes give them in ``stages``. Registered, it is chosen by name.
 
     What it finds goes into a file of the run directory, for which the report may have a section (``saccade.report.section``),
-    and in short into the summary.
+    and in short into the summary. ``one_process``: it cannot follow training in several, which recipes then refuse.
     """
 
     registry: ClassVar[Registry] = STAGES
+    one_process: ClassVar[bool] = False
 
     def check(self, recipe: Recipe, model: SpikingModel, splits: Splits) -> None:
         """Raises ValueError, in one line, for what cannot work; called for all stages before the first epoch."""

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError
 
@@ -36,6 +36,8 @@ class Prune(StageConfig):
     section that differ when training goes on.
     """
 
+    one_process: ClassVar[bool] = True
+
     criterion: Literal["svs", "sca", "rate", "l1", "bn_gamma", "random"] = "svs"
     ratio: Share | None = None
     ratios: dict[str, Share] | None = None
@@ -46,8 +48,6 @@ class Prune(StageConfig):
 
     def check(self, recipe: Recipe, model: SpikingModel, splits: Splits) -> None:
         self.check_amount()
-        if recipe.train.devices > 1:
-            raise ValueError("it runs in one process: train.devices must be 1 (or run the steps apart)")
         groups = channel_groups(model)
         for name in self.ratios or {}:
             if name not in groups:
