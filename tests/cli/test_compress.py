@@ -211,7 +211,7 @@ def test_bad_input_is_one_line(full, tmp_path, capsys):
     for arguments, message in lines.items():
         assert message in answer(capsys, "compress", *arguments, code=2), arguments
     scores = tmp_path / "scores.json"
-    values = {"stem": [1.0, 2.0]}
+    values = {"stem.0": [1.0, 2.0]}
     record = {
         "format": "saccade-scores-1",
         "criterion": "svs",
@@ -222,7 +222,7 @@ def test_bad_input_is_one_line(full, tmp_path, capsys):
     }
     scores.write_text(json.dumps(record))
     found = answer(capsys, "compress", "prune", full, "--ratio", "0.2", "--scores", scores, code=2)
-    assert "scores are of another network: stem has 8 channels here and 2 there" in found
+    assert "scores are of another network: stem.0 has 8 channels here and 2 there" in found
     assert sorted(path.name for path in full.iterdir()) == before
     assert not (tmp_path / "p.safetensors").exists()
 
