@@ -13,22 +13,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-from saccade.cli.common import recipe_path
-from saccade.cli.stages import STAGES, teach
 from saccade.compress.pipeline import pack
+from saccade.experiment import Recipe, RunDirectory, environment, load_recipe, load_splits, recipe_path, run
+from saccade.files import load_model
 from saccade.measure import model_size
-from saccade.models import load_model
-from saccade.train import Recipe, load_recipe, load_splits, train
-from saccade.train.rundir import RunDirectory, environment, write_text
+from saccade.report import write_text
 
 
 def trained(recipe: Recipe, directory: Path) -> dict[str, Any]:
     """Train, unless it was, and give the row of the table."""
-    run = RunDirectory(directory)
-    if not (directory / "summary.json").exists():
-        resume = (directory / "checkpoints" / "last").exists()
-        train(recipe, directory, resume=resume, stages=STAGES, teach=teach)
-    summary, env = run.read_json("summary.json"), run.read_json("env.json")
+    place = RunDirectory(directory)
+    summary = run(recipe, directory, resume=place.has_checkpoint(), report=False)
+    env = place.read_json("env.json")
     model = load_model(directory / "model.safetensors")
     size = pack(model, directory / "packed.safetensors", load_splits(recipe.data))
     kept = (

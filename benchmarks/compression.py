@@ -20,13 +20,12 @@ from typing import Any
 
 import torch
 
-from saccade.cli.stages import STAGES, teach
-from saccade.compress.pipeline import prune_and_finetune, step_record
-from saccade.models import load_model
-from saccade.train import load_splits, train
-from saccade.train.engine import Finished
-from saccade.train.recipe import parse
-from saccade.train.rundir import RunDirectory, environment, write_text
+from saccade.compress.pipeline import step_record
+from saccade.experiment import Finished, RunDirectory, environment, load_splits, parse
+from saccade.experiment import run as run_recipe
+from saccade.experiment.stages import Prune, prune_and_finetune
+from saccade.files import load_model
+from saccade.report import write_text
 
 CHANNELS = (16, 32, 32, 48, 48, 64)
 RATIOS = (0.3, 0.6)
@@ -67,7 +66,7 @@ def recipe(form: str, seed: int, teacher: Path) -> dict[str, Any]:
     raw: dict[str, Any] = {
         "name": f"compression-{form}",
         "seed": seed,
-        "model": {"name": "vgg_small", "kwargs": {"T": 2, "channels": list(CHANNELS)}, "transforms": transforms},
+        "model": {"name": "vgg_small", "config": {"T": 2, "channels": list(CHANNELS)}, "transforms": transforms},
         "data": {"name": "cifar10", "validation": 2000, "train_size": 8000, "augment": ["crop", "flip"]},
         "train": {
             "epochs": 8,
@@ -93,14 +92,11 @@ def network(form: str, seed: int, runs: Path) -> tuple[RunDirectory, dict[str, A
     """Train one network, unless it was, and give its row."""
     plan = parse(recipe(form, seed, runs / f"full-seed{seed}" / "model.safetensors"))
     run = RunDirectory(runs / f"{form}-seed{seed}")
-    if not (run.path / "summary.json").exists():
-        resume = (run.path / "checkpoints" / "last").exists()
-        train(plan, run.path, resume=resume, stages=STAGES, teach=teach, quiet=True)
-    summary, env = run.read_json("summary.json"), run.read_json("env.json")
-    cost = run.path / "cost.json"
-    if not cost.exists():
-        found = step_record("trained", load_model(run.path / "model.safetensors"), load_splits(plan.data))
-        run.write_json("cost.json", found)
+    summary = run_recipe(plan, run.path, resume=run.has_checkpoint(), quiet=True, report=False)
+    env = run.read_json("env.json")
+    if not (run.path / "cost.json").exists():
+        model = load_model(run.path / "model.safetensors")
+        run.write_json("cost.json", step_record("trained", model, load_splits(plan.data), plan.task.build(model)))
     kept = ("parameters", "validation_accuracy", "test_accuracy", "training_seconds", "profile")
     row = {"form": form, "seed": seed, "criterion": None, "ratio": 0.0} | {key: summary[key] for key in kept}
     cost_row = run.read_json("cost.json")
@@ -113,14 +109,12 @@ def pruned(run: RunDirectory, row: dict[str, Any], criterion: str, ratio: float)
     directory = RunDirectory(run.path / f"{criterion}-{ratio:g}")
     if not (directory.path / "compression.json").exists():
         directory.path.mkdir(exist_ok=True)
-        raw = run.recipe().model_dump(mode="json")
-        raw["prune"] = {"criterion": criterion, "ratio": ratio, "finetune": {"epochs": 3, "lr": 2e-3}}
-        raw["stages"] = ["profile", "prune"]
-        plan = parse(raw)
-        summary = run.read_json("summary.json")
+        plan, summary = run.recipe(), run.read_json("summary.json")
         model = load_model(run.path / "model.safetensors")
-        finished = Finished(model, load_splits(plan.data), plan, directory, summary)
-        directory.write_json("compression.json", {"steps": prune_and_finetune(finished, STAGES, teach, quiet=True)})
+        finished = Finished(model, plan.task.build(model), load_splits(plan.data), plan, directory, summary)
+        config = {"criterion": criterion, "ratio": ratio, "finetune": {"epochs": 3, "lr": 2e-3}}
+        settings = Prune.parse({"name": "prune", "config": config})
+        directory.write_json("compression.json", {"steps": prune_and_finetune(finished, settings)})
     steps = directory.read_json("compression.json")["steps"]
     last = steps[-1]
     kept = ("parameters", "validation_accuracy", "test_accuracy", "bytes_qp", "bytes_file", "profile")

@@ -8,10 +8,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from markdown import short, table
+from markdown import model_config, short, table
 
-from saccade.report.figures import accuracy_over_bytes
-from saccade.train.rundir import write_text
+from saccade.report import write_text
+from saccade.report.figures import score_over_bytes
 
 Rows = list[dict[str, Any]]
 CURVE = Path(__file__).parent.parent / "docs" / "images" / "accuracy-over-bytes.svg"
@@ -84,7 +84,7 @@ def compression(name: str, found: dict[str, Any]) -> str:
     curve(groups)
     protocol = found["protocol"]
     data, settings = protocol["data"], protocol["train"]
-    channels = "-".join(map(str, protocol["model"]["kwargs"]["channels"]))
+    channels = "-".join(map(str, model_config(protocol)["channels"]))
     text = (
         f"{data['train_size']:,} training and {data['validation']:,} validation images of CIFAR-10, whole test set; "
         f"`vgg_small` with widths {channels}, T = 2; {settings['epochs']} epochs of AdamW ({settings['lr']:g}), batch "
@@ -117,7 +117,7 @@ def curve(groups: dict[tuple[str, str | None, float], Rows]) -> None:
             point = mean(row["bytes_file"] for row in rows), mean(row["test_accuracy"] for row in rows)
             series[words(form)].append(point)
     series = {name: points for name, points in series.items() if "MPFD" not in name and "OS" not in name}
-    write_text(CURVE, accuracy_over_bytes({name: sorted(points) for name, points in series.items()}))
+    write_text(CURVE, score_over_bytes({name: sorted(points) for name, points in series.items()}))
 
 
 def compact(name: str, found: dict[str, Any]) -> str:

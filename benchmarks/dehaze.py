@@ -31,7 +31,8 @@ from saccade.dehaze import Dehazer, Settings, native
 from saccade.dehaze.baselines import dcp
 from saccade.dehaze.synthesis import stereo_scene, synth_haze
 from saccade.dehaze.video import VideoDehazer
-from saccade.train.rundir import environment, write_text
+from saccade.experiment import environment
+from saccade.report import write_text
 
 Function = Callable[[np.ndarray], Any]
 

@@ -18,7 +18,8 @@ import torch
 from saccade.dehaze import VideoDehazer
 from saccade.dehaze.metrics import flicker_ratio
 from saccade.dehaze.video import open_clip
-from saccade.train.rundir import environment, write_text
+from saccade.experiment import environment
+from saccade.report import write_text
 
 ROOT = Path(__file__).parents[1]
 FRAMES = 120

@@ -19,7 +19,8 @@ import torch
 from saccade.dehaze import method, metrics
 from saccade.dehaze.evaluate import REFERENCE, evaluate, hazy_pictures
 from saccade.dehaze.settings import PRESETS
-from saccade.train.rundir import environment, write_text
+from saccade.experiment import environment
+from saccade.report import write_text
 
 ROOT = Path(__file__).parents[1]
 METHODS = ("hazy", "fidelity", "clear", "paper", "demo", "fast", "dcp", "cap", "bccr", "clahe")

@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from saccade.cli.pixels import PIXELS
-from saccade.data import ImageSet, MappedSet
-from saccade.models import load_model
-from saccade.train import evaluate, load_splits, loss_function
-from saccade.train.rundir import RunDirectory, environment, write_text
+from saccade.data import ImageSet, MappedSet, PixelMapConfig
+from saccade.experiment import RunDirectory, environment, load_splits
+from saccade.files import load_model
+from saccade.report import write_text
+from saccade.train import Classification, evaluate
 
 BETAS = (1.0, 2.0, 3.0)
 # On 32 x 32 pixels the paper's windows would see the whole picture.
@@ -32,9 +32,9 @@ BASELINES: list[dict[str, Any]] = [{"method": name} for name in ("dcp", "cap", "
 
 def accuracy(model: Any, images: ImageSet, *steps: tuple[str, dict[str, Any]]) -> float:
     for name, config in steps:
-        images = MappedSet(images, PIXELS[name](**config))
-    loss = loss_function("ce", model.num_classes, readout=model.readout)
-    return evaluate(model, images, loss=loss, batch_size=250).accuracy
+        images = MappedSet(images, PixelMapConfig.parse({"name": name, "config": config}).build())
+    score: float = evaluate(model, images, Classification().build(model), batch_size=250).metrics["accuracy"]
+    return score
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
     torch.set_num_threads(1)
     run = RunDirectory(options.run)
     recipe, summary = run.recipe(), run.read_json("summary.json")
-    splits = load_splits(recipe.data, options.data, PIXELS)
+    splits = load_splits(recipe.data, options.data)
     model = load_model(options.run / "model.safetensors").eval()
 
     choice = []

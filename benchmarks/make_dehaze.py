@@ -15,7 +15,7 @@ import numpy as np
 
 from saccade.dehaze import Dehazer, dcp
 from saccade.dehaze.synthesis import stereo_scene, synth_haze
-from saccade.train.rundir import write_text
+from saccade.report import write_text
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "dehaze.md"

@@ -9,10 +9,10 @@ from statistics import mean
 from typing import Any
 
 from compression_tables import compact, compression
-from markdown import table
+from markdown import model_config, table
 from memory_free_tables import section as memory_free
 
-from saccade.train.rundir import write_text
+from saccade.report import write_text
 
 ROOT = Path(__file__).parent.parent
 
@@ -71,7 +71,7 @@ def residuals(name: str, found: dict[str, Any]) -> str:
                 changed.append(f"{run['connection']} seed {run['seed']}: {checks['test']['differing_samples']} images")
     protocol = found["protocol"]
     data, train = protocol["data"], protocol["train"]
-    widths = "-".join(map(str, protocol["model"]["kwargs"]["widths"]))
+    widths = "-".join(map(str, model_config(protocol)["widths"]))
     words = (
         f"{data['train_size']:,} training and {data['validation']:,} validation images of CIFAR-10, whole test set; T = 4, "
         f"widths {widths}, one pair of convolutions a stage; {train['epochs']} epochs of AdamW ({train['lr']:g}), batch "

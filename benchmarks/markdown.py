@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -15,3 +16,10 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 def short(commit: str | None) -> str:
     """The first digits of a commit, and whether the sources differed from it."""
     return str(commit)[:12] + ("-dirty" if str(commit).endswith("-dirty") else "")
+
+
+def model_config(protocol: dict[str, Any]) -> dict[str, Any]:
+    """The model's settings in a stored recipe ("kwargs" in those of 0.1)."""
+    model = protocol["model"]
+    config: dict[str, Any] = model["config"] if "config" in model else model["kwargs"]
+    return config

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from saccade.models.transforms import apply_transform
 from torch import Tensor
 
 from saccade import kernels
-from saccade.cli.stages import STAGES
 from saccade.data import batches, load
 from saccade.deploy import (
     events_of,
@@ -38,12 +38,11 @@ from saccade.deploy import (
     run_shift_register,
     state_bytes,
 )
-from saccade.models import create_model, load_model
-from saccade.models.transforms import apply_transform
+from saccade.experiment import RunDirectory, environment, parse, run
+from saccade.files import load_model
+from saccade.models import create_model
 from saccade.neurons import LIF, PRESETS, MembraneConfig, MemoryFree, MemoryFreeConfig, QuantizedMembraneLIF, recording
-from saccade.train import train
-from saccade.train.recipe import parse
-from saccade.train.rundir import RunDirectory, environment, write_text
+from saccade.report import write_text
 
 OUT = Path(__file__).parent.parent / "results" / "memory-free.json"
 RATES = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2)  # tried by `choose`
@@ -81,7 +80,7 @@ def digits_recipe(neuron: str, seed: int, lr: float = RATE) -> dict[str, Any]:
     return {
         "name": "memory-free-digits",
         "seed": seed,
-        "model": {"name": "rows_mlp", "kwargs": {"preset": preset}, "transforms": [binary, *change]},
+        "model": {"name": "rows_mlp", "config": {"preset": preset}, "transforms": [binary, *change]},
         "data": {"name": "digits", "validation": 150},
         "train": {
             "epochs": 25,
@@ -98,12 +97,12 @@ def digits_recipe(neuron: str, seed: int, lr: float = RATE) -> dict[str, Any]:
 
 def cifar10_recipe(neuron: str, seed: int) -> dict[str, Any]:
     preset, change = NEURONS[neuron]
-    kwargs = {"T": 4, "channels": [16, 32, 32, 48, 48, 64], "preset": preset}
+    config = {"T": 4, "channels": [16, 32, 32, 48, 48, 64], "preset": preset}
     binary = {"name": "quantize", "config": {"method": "balanced_binary", "bits": 1}}
     return {
         "name": "memory-free-cifar10",
         "seed": seed,
-        "model": {"name": "vgg_small", "kwargs": kwargs, "transforms": [binary, *change]},
+        "model": {"name": "vgg_small", "config": config, "transforms": [binary, *change]},
         "data": {"name": "cifar10", "validation": 1000, "train_size": 4000, "augment": ["flip"]},
         "train": {
             "epochs": 6,
@@ -120,10 +119,9 @@ def cifar10_recipe(neuron: str, seed: int) -> dict[str, Any]:
 
 def trained(recipe: dict[str, Any], directory: Path) -> dict[str, Any]:
     """What a run found; made if it is not there yet."""
-    if not (directory / "summary.json").exists():
-        train(parse(recipe), directory, resume=(directory / "checkpoints" / "last").exists(), stages=STAGES, quiet=True)
-    run = RunDirectory(directory)
-    summary, env = run.read_json("summary.json"), run.read_json("env.json")
+    place = RunDirectory(directory)
+    summary = run(parse(recipe), directory, resume=place.has_checkpoint(), quiet=True, report=False)
+    env = place.read_json("env.json")
     kept = {
         key: summary[key] for key in ("seed", "validation_accuracy", "test_accuracy", "test_total", "training_seconds")
     }
@@ -148,8 +146,8 @@ def integers(runs: Path, seeds: list[int]) -> dict[str, Any]:
     x, labels = next(iter(batches(images, len(images), seed=None)))
     rows = []
     for seed in seeds:
-        run = RunDirectory(runs / f"digits-{slug('memory-free, leak fixed at 1/2')}-{seed}")
-        model = load_model(run.path / "model.safetensors").double()
+        place = RunDirectory(runs / f"digits-{slug('memory-free, leak fixed at 1/2')}-{seed}")
+        model = load_model(place.path / "model.safetensors").double()
         program = lower(model, x)
         first = program.first(x)
         spikes = run_parallel(program, first)
@@ -253,7 +251,7 @@ def states() -> list[dict[str, Any]]:
     rows = []
     for task, recipe, shape in (("digits", digits_recipe, (1, 8, 8)), ("cifar10", cifar10_recipe, (3, 32, 32))):
         settings = recipe("LIF, hard reset", 0)["model"]
-        model = create_model(settings["name"], **settings["kwargs"]).eval()
+        model = create_model(settings["name"], **settings["config"]).eval()
         for transform in settings["transforms"]:
             apply_transform(model, transform["name"], transform["config"])
         x = torch.rand(1, *shape)

@@ -15,10 +15,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from saccade.cli.stages import STAGES
-from saccade.train import train
-from saccade.train.recipe import parse
-from saccade.train.rundir import RunDirectory, environment, write_text
+from saccade.experiment import RunDirectory, environment, parse, run
+from saccade.report import write_text
 
 WIDTHS, PAIRS = (8, 16, 32, 64), (1, 1, 1, 1)
 SYNA = {"ma": "T", "ia": "T", "position": "b"}
@@ -26,17 +24,17 @@ SYNA = {"ma": "T", "ia": "T", "position": "b"}
 
 def network(connection: str, attention: bool) -> dict[str, Any]:
     """The model section of a recipe."""
-    kwargs: dict[str, Any] = {"T": 4, "widths": WIDTHS, "preset": "tet"}
+    config: dict[str, Any] = {"T": 4, "widths": WIDTHS, "preset": "tet"}
     if connection == "membrane":
         extra = {key: SYNA[key] for key in ("ma", "position")} if attention else {}  # no shortcut spikes for IA to gate
         return {
             "name": "ms_resnet18",
-            "kwargs": {**kwargs, "blocks": PAIRS, "stem": "cifar", "num_classes": 10, **extra},
+            "config": {**config, "blocks": PAIRS, "stem": "cifar", "num_classes": 10, **extra},
         }
-    kwargs["pairs"] = PAIRS
+    config["pairs"] = PAIRS
     if attention:
-        return {"name": "syna_resnet18", "kwargs": {**kwargs, "connection": connection, **SYNA}}
-    return {"name": f"{connection}_resnet18", "kwargs": kwargs}
+        return {"name": "syna_resnet18", "config": {**config, "connection": connection, **SYNA}}
+    return {"name": f"{connection}_resnet18", "config": config}
 
 
 def recipe(connection: str, attention: bool, seed: int) -> dict[str, Any]:
@@ -91,8 +89,7 @@ def main() -> None:
             for connection in ("or", "add", "iand", "plain", "membrane"):
                 plan = parse(recipe(connection, attention, seed))
                 directory = arguments.runs / f"{plan.name}-seed{seed}"
-                if not (directory / "summary.json").exists():
-                    train(plan, directory, resume=(directory / "checkpoints" / "last").exists(), stages=STAGES)
+                run(plan, directory, resume=RunDirectory(directory).has_checkpoint(), report=False)
                 rows.append(record(RunDirectory(directory), connection, attention))
                 env = environment()
                 machine = {key: env[key] for key in ("python", "torch", "cpus", "gpu")}

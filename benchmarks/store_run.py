@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from saccade.train.rundir import RunDirectory, write_text
+from saccade.report import RunFiles, write_text
 
 KEPT = (
     *(
@@ -31,7 +31,7 @@ KEPT = (
 def main() -> None:
     if len(sys.argv) not in (3, 4):
         sys.exit(__doc__)
-    run = RunDirectory(Path(sys.argv[1]))
+    run = RunFiles(Path(sys.argv[1]))
     summary, env = run.read_json("summary.json"), run.read_json("env.json")
     record = {"format": "saccade-run-1", "command": f"saccade train {summary['recipe']}"}
     if len(sys.argv) == 4:

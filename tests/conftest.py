@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from saccade.train.recipe import Recipe, parse
+from saccade.experiment import Recipe, parse
 
 torch.set_num_threads(1)  # the tensors here are small, and threads that share two cores with another job stall
 
@@ -22,7 +22,7 @@ DIGITS: dict[str, Any] = {
     "seed": 0,
     "model": {
         "name": "or_resnet18",
-        "kwargs": {"stem": "mnist", "T": 3, "widths": [4, 8], "pairs": [1, 1], "preset": "tet"},
+        "config": {"stem": "mnist", "T": 3, "widths": [4, 8], "pairs": [1, 1], "neuron": "tet"},
     },
     "data": {"name": "digits", "validation": 100, "train_size": 256, "test_size": 100},
     "train": {"epochs": 2, "batch_size": 64, "optimizer": "adam", "lr": 5e-3, "accelerator": "cpu"},

@@ -1,7 +1,7 @@
 """Things that recipes and files call by name, and their settings: ``{name: ..., config: {...}}``.
 
-A ``Registry`` maps names to values; a ``Config`` is a frozen dataclass whose instances are such values. A preset is a Config under
-a name; whatever says how something is made (a neuron, a model, a change of a model, a task, a stage) is one.
+A ``Registry`` maps names to values; a ``Config`` is a frozen dataclass whose instances are such values. A preset is a Config
+under a name; whatever says how something is made (a neuron, a model, a change of a model, a task, a stage) is one.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Config:
     registry: ClassVar[Registry[Any]]
 
     def __post_init__(self) -> None:
-        for name, adapter in _adapters(type(self)).items():
+        for name, adapter in _adapters(type(self)).items():  # type: ignore[arg-type]
             object.__setattr__(self, name, _checked(name, adapter, getattr(self, name)))
 
     @classmethod
@@ -161,7 +161,7 @@ def plain(value: Any) -> Any:
 
 @cache
 def _adapters(kind: type[Config]) -> dict[str, TypeAdapter[Any]]:
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     options = ConfigDict(arbitrary_types_allowed=True)
     return {
         field.name: TypeAdapter(hints[field.name])

@@ -1,7 +1,7 @@
 """Code of other people that adds neurons, models, tasks, data sets, stages: installed packages, or modules that a user names.
 
-A package says ``[project.entry-points."saccade.plugins"] name = "package.module"``; importing the module registers what it adds.
-Files never bring code in: one that needs a plugin says which, and is refused without it.
+A package says ``[project.entry-points."saccade.plugins"] name = "package.module"``; importing the module registers what it
+adds. Files never bring code in: one that needs a plugin says which, and is refused without it.
 """
 
 from __future__ import annotations

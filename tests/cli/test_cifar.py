@@ -8,7 +8,7 @@ from saccade.cli.main import run
 def test_the_path_on_real_images(real_data, tmp_path, capsys):
     out = tmp_path / "run"
     small = {
-        "model.kwargs": "{T: 2, preset: tet, widths: [8, 16, 16], pairs: [1, 1, 1]}",
+        "model.config": "{T: 2, neuron: tet, widths: [8, 16, 16], pairs: [1, 1, 1]}",
         "model.name": "or_resnet18",
         "data.root": str(real_data),
         "data.validation": 200,

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from saccade.cli.main import run
-from saccade.models import load_model
-from saccade.train.recipe import dump
+from saccade.experiment import dump
+from saccade.files import load_model
 
 pytest.importorskip("sklearn", reason="the digits need scikit-learn")
 
@@ -20,19 +20,19 @@ pytest.importorskip("sklearn", reason="the digits need scikit-learn")
 def trained(tmp_path_factory):
     """A small OR network with both attentions, trained through the command line."""
     folder = tmp_path_factory.mktemp("cli")
-    from saccade.train.recipe import parse
+    from saccade.experiment import parse
 
     recipe = parse(
         {
             "name": "cli-digits",
             "model": {
                 "name": "syna_resnet18",
-                "kwargs": {
+                "config": {
                     "stem": "mnist",
                     "T": 4,
                     "widths": [8, 16],
                     "pairs": [1, 1],
-                    "preset": "tet",
+                    "neuron": "tet",
                     "position": "b",
                 },
             },
@@ -154,10 +154,8 @@ def test_the_story_ends_at_the_chosen_epoch(trained, tmp_path):
     """A shortcut that fired only after the epoch that became the model did not close before it."""
     import shutil
 
-    from saccade.cli.common import splits_for
-    from saccade.cli.stages import prune_run
-    from saccade.models import load_model
-    from saccade.train.rundir import RunDirectory
+    from saccade.experiment import RunDirectory, splits_for
+    from saccade.experiment.stages import prune_run
 
     shutil.copytree(trained, tmp_path / "run")
     run_ = RunDirectory(tmp_path / "run")
@@ -167,7 +165,7 @@ def test_the_story_ends_at_the_chosen_epoch(trained, tmp_path):
     arguments = (
         load_model(run_.path / "model.safetensors"),
         run_.recipe(),
-        splits_for(run_.recipe(), None, None),
+        splits_for(run_.recipe()),
         run_,
     )
     stories = [prune_run(*arguments, chosen)[1]["shortcuts"][0]["story"] for chosen in (len(rows) - 2, len(rows) - 1)]
@@ -187,6 +185,8 @@ def test_catalogues(capsys):
     assert "syna_resnet/digits-demo" in answer(capsys, "recipes")
     assert "label_smoothing: 0.0" in answer(capsys, "recipes", "syna_resnet/digits-demo")
     assert "cifar10" in answer(capsys, "data", "list")
+    assert "label_smoothing: 0.0" in answer(capsys, "tasks")
+    assert "natural_pruning" in answer(capsys, "stages")
     assert "digits is ready" in answer(capsys, "data", "prepare", "digits", "--data", ".")
     assert answer(capsys, "--version").strip() == "0.1.0"
     for command in (
@@ -198,6 +198,8 @@ def test_catalogues(capsys):
         "verify",
         "models",
         "recipes",
+        "tasks",
+        "stages",
         "report",
         "demo",
         "data",
@@ -206,9 +208,8 @@ def test_catalogues(capsys):
 
 
 def test_every_packaged_recipe_is_valid_and_its_model_builds():
-    from saccade.cli.common import recipe_names, recipe_path
+    from saccade.experiment import load_recipe, recipe_names, recipe_path
     from saccade.models import create_model
-    from saccade.train import load_recipe
 
     assert len(recipe_names()) >= 5
     for name in recipe_names():
@@ -218,7 +219,7 @@ def test_every_packaged_recipe_is_valid_and_its_model_builds():
         if recipe.model.start:  # goes on from another recipe's model file
             continue
         with torch.device("meta"):
-            create_model(recipe.model.name, **recipe.model.kwargs)
+            create_model(recipe.model.name, **recipe.model.config)
 
 
 @pytest.mark.parametrize(

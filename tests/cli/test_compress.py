@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from saccade.cli.main import run
-from saccade.models import load_model, model_info
+from saccade.files import load_model, model_info
 
 CHANNELS = "{T: 2, channels: [8, 12, 12, 16, 16, 16]}"
 
@@ -32,7 +32,10 @@ def settings(real_data, **more):
 def whole(real_data, tmp_path_factory):
     """qp_snn/cifar10-small, made smaller: train at 4 bits, score, prune, re-estimate, fine-tune."""
     out = tmp_path_factory.mktemp("compress") / "run"
-    changes = settings(real_data, **{"model.kwargs": CHANNELS, "prune.batches": 1, "prune.finetune.epochs": 1})
+    changes = settings(
+        real_data,
+        **{"model.config": CHANNELS, "stages.prune.config.batches": 1, "stages.prune.config.finetune.epochs": 1},
+    )
     assert run(["train", "qp_snn/cifar10-small", "--out", str(out), "--quiet", *changes]) == 0
     return out
 
@@ -41,7 +44,7 @@ def whole(real_data, tmp_path_factory):
 def full(real_data, tmp_path_factory):
     """A full-precision network to change step by step."""
     out = tmp_path_factory.mktemp("full") / "run"
-    changes = settings(real_data, **{"model.kwargs": CHANNELS})
+    changes = settings(real_data, **{"model.config": CHANNELS})
     assert run(["train", "qp_snn/cifar10-twin", "--out", str(out), "--quiet", *changes]) == 0
     return out
 
@@ -58,7 +61,7 @@ def answer(capsys, *arguments, code=0):
 def test_one_recipe(whole, capsys):
     steps = json.loads((whole / "compression.json").read_text())["steps"]
     assert [step["step"] for step in steps] == ["trained", "pruned", "norms re-estimated", "fine-tuned"]
-    assert steps[1]["kept"] == {"stem": 4, "conv1": 7, "conv2": 7, "conv3": 9, "conv4": 9}
+    assert steps[1]["kept"] == {"stem.0": 4, "layers.1": 7, "layers.4": 7, "layers.8": 9, "layers.11": 9}
     assert steps[0]["bytes_file"] > 1.3 * steps[-1]["bytes_file"]
     tuned = whole / "finetune"
     assert steps[-1]["bytes_file"] == os.path.getsize(tuned / "packed.safetensors")
@@ -71,15 +74,46 @@ def test_one_recipe(whole, capsys):
     assert of_packed.splitlines()[0] == of_model.splitlines()[0]
 
 
+def test_a_run_cut_off_in_its_finetuning_goes_on_to_the_same_weights(whole, real_data, tmp_path, capsys, monkeypatch):
+    from saccade.train.loop import Interrupted, Job
+
+    changes = settings(
+        real_data,
+        **{
+            "model.config": CHANNELS,
+            "stages.prune.config.batches": 1,
+            "stages.prune.config.finetune.epochs": 1,
+        },
+    )
+    fit = Job._epoch
+
+    def stop(job, epoch, interrupted):
+        if job.directory.name == "finetune":
+            raise Interrupted("stopped")
+        fit(job, epoch, interrupted)
+
+    monkeypatch.setattr(Job, "_epoch", stop)
+    out = tmp_path / "run"
+    assert run(["train", "qp_snn/cifar10-small", "--out", str(out), "--quiet", *changes]) == 130
+    assert f"go on with: saccade train --resume {out}" in capsys.readouterr().err
+    assert json.loads((out / "summary.json").read_text())["stages_done"] == ["profile"]
+    monkeypatch.undo()
+    answer(capsys, "train", "--resume", out, "-q")
+    for name in ("model.safetensors", "finetune/model.safetensors"):
+        one, two = (load_model(folder / name).state_dict() for folder in (whole, out))
+        assert all(torch.equal(one[key], two[key]) for key in one)
+    assert "<h2>Compression</h2>" in (out / "report.html").read_text()
+
+
 def test_steps_and_sizes(full, capsys):
     out = answer(capsys, "compress", "quantize", full, "--bits", "2", "--calibrate", "200")
-    assert "5 layers changed, kept whole: stem.0, head" in out
+    assert "5 layers changed, left as they were: stem.0, head" in out
     assert "times smaller" in out
     assert "levels used by the central 99 % of weights: 100% to 100%" in out
     quantised = full / "quantized.safetensors"
     assert model_info(quantised)["transforms"][0]["config"]["bits"] == 2
     scored = json.loads(answer(capsys, "compress", "score", quantised, "--batches", "1", "--json"))
-    assert set(scored["values"]) == {"stem", "conv1", "conv2", "conv3", "conv4"}
+    assert set(scored["values"]) == {"stem.0", "layers.1", "layers.4", "layers.8", "layers.11"}
     assert scored["images"] == 128
     assert "svs on 128 training images" in answer(capsys, "compress", "score", quantised, "--batches", "1")
     budget = answer(capsys, "compress", "prune", quantised, "--budget-kb", "5", "--out", full / "narrow.safetensors")
@@ -154,15 +188,15 @@ def test_bad_input_is_one_line(full, tmp_path, capsys):
     before = sorted(path.name for path in full.iterdir())
     lines = {
         ("quantize", full, "--bits", "9"): "bits must be 1 to 8, got 9",
-        ("quantize", full, "--method", "ternary"): "unknown quantiser 'ternary'",
+        ("quantize", full, "--method", "ternary"): "unknown quantizer 'ternary'",
         ("quantize", tmp_path): "neither a model file nor a run directory",
         ("subbit", full, "--eta", "10"): "eta must be 1 to 9 bits",
-        ("memory-free", full, "--mode", "both"): "mode must be one of leak, masked, sliding, got 'both'",
+        ("memory-free", full, "--mode", "both"): "unknown neuron 'both_mixing'",
         ("score", full, "--criterion", "best"): "unknown criterion 'best'",
         ("score", full / "recipe.yaml"): "not a readable model file",
         ("prune", full): "give one of --ratio, --ratios and --budget-kb",
         ("prune", full, "--ratio", "0.2", "--scores", tmp_path / "none.json"): "cannot read the scores",
-        ("prune", full, "--ratios", "stem"): "write GROUP=SHARE, e.g. stem=0.3",
+        ("prune", full, "--ratios", "stem"): "write GROUP=SHARE, e.g. stem.0=0.3",
         ("prune", full, "--ratios", "a=0.1", "--budget-kb", "3"): "give one of",
         ("finetune", tmp_path / "none.safetensors"): "neither a model file nor a run directory",
         ("size", full, "--preset", "mine"): "unknown preset 'mine'",
@@ -177,7 +211,7 @@ def test_bad_input_is_one_line(full, tmp_path, capsys):
     for arguments, message in lines.items():
         assert message in answer(capsys, "compress", *arguments, code=2), arguments
     scores = tmp_path / "scores.json"
-    values = {"stem": [1.0, 2.0]}
+    values = {"stem.0": [1.0, 2.0]}
     record = {
         "format": "saccade-scores-1",
         "criterion": "svs",
@@ -188,7 +222,7 @@ def test_bad_input_is_one_line(full, tmp_path, capsys):
     }
     scores.write_text(json.dumps(record))
     found = answer(capsys, "compress", "prune", full, "--ratio", "0.2", "--scores", scores, code=2)
-    assert "scores are of another network: stem has 8 channels here and 2 there" in found
+    assert "scores are of another network: stem.0 has 8 channels here and 2 there" in found
     assert sorted(path.name for path in full.iterdir()) == before
     assert not (tmp_path / "p.safetensors").exists()
 
@@ -196,33 +230,37 @@ def test_bad_input_is_one_line(full, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"stages": "[profile]"}, 'the section prune and the stage "prune" go together'),
-        ({"prune.budget_kb": 30}, "give exactly one of ratio, ratios and budget_kb"),
-        ({"prune.criterium": "svs"}, "prune.criterium: unknown key, did you mean 'criterion'?"),
-        ({"train.devices": 2}, "the stage prune runs in one process"),
+        ({"prune": "{ratio: 0.3}"}, "prune: unknown key"),
+        ({"stages": "[prune]"}, "stages.prune: give exactly one of ratio, ratios and budget_kb"),
+        ({"stages.prune.config.budget_kb": 30}, "stages.prune: give exactly one of ratio, ratios and budget_kb"),
+        ({"stages.prune.config.criterium": "svs"}, "stages.1: prune takes no 'criterium'; did you mean 'criterion'?"),
+        ({"train.devices": 2}, "prune works in one process"),
         ({"model.start": "x.safetensors"}, "give either name"),
         ({"model.name": '""'}, "give either name"),
         ({"teacher.model": "none.safetensors"}, "none.safetensors: no such model file"),
         ({"teacher.model": "t", "train.compile": "true"}, "train.compile must be false"),
-        ({"prune.criterion": "svd"}, "prune.criterion: Input should be 'svs', 'sca'"),
-        ({"prune.ratio": "null", "prune.ratios": "{conv9: 0.2}"}, "prune.ratios: no group 'conv9'; the model has stem"),
-        ({"prune.ratio": "null", "prune.ratios": "{conv1: 1.2}"}, "prune.ratios.conv1: Input should be less than 1"),
+        ({"stages.prune.config.criterion": "svd"}, "stages.1: prune: criterion: Input should be 'svs', 'sca'"),
+        (
+            {"stages.prune.config": "{ratios: {conv9: 0.2}}"},
+            "stages.prune: ratios: no group 'conv9'; the model has stem.0",
+        ),
+        ({"stages.prune.config": "{ratios: {conv1: 1.2}}"}, "stages.1: prune: ratios: Input should be less than 1"),
         ({"teacher.model": "t", "train.recompute": "true"}, "train.recompute must be false"),
-        ({"model.transforms": "[{name: prune}]"}, "prune: its settings do not fit"),
+        ({"model.transforms": "[{name: prune}]"}, "kept: say how many channels of which groups stay"),
         (
             {
                 "model.transforms": "[{name: subbit, config: {eta: 4}}]",
                 "train.devices": 2,
                 "stages": "[]",
-                "prune": "null",
             },
-            "codebooks learn",
+            "subbit works in one process",
         ),
-        ({"prune.finetune.epocs": 3}, "prune.finetune: epocs: unknown key, did you mean 'epochs'?"),
+        ({"stages.prune.config.finetune.epocs": 3}, "stages.prune: finetune: the section train has no 'epocs'"),
+        ({"stages.prune.config.finetune.lr": -3}, "stages.prune: finetune.lr: Input should be greater than 0"),
     ],
 )
 def test_recipes_with_mistakes(change, message, real_data, tmp_path, capsys):
-    changes = settings(real_data, **{"model.kwargs": CHANNELS}, **change)
+    changes = settings(real_data, **{"model.config": CHANNELS}, **change)
     out = tmp_path / "run"
     assert message in answer(capsys, "train", "qp_snn/cifar10-small", "--out", out, "--quiet", *changes, code=2)
     assert not (out / "model.safetensors").exists()

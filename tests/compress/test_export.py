@@ -8,34 +8,26 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from saccade.compress import (
-    QuantizeConfig,
-    SubBitConfig,
-    load_packed,
-    plan_by_ratio,
-    prune_,
-    quantize_,
-    save_packed,
-    score,
-    subbit_,
-)
-from saccade.compress.export import from_bits, to_bits
+from saccade.compress import plan_by_ratio, score
+from saccade.files import load_packed, save_packed
+from saccade.files.packed import from_bits, to_bits
 from saccade.layers import Conv2d, Linear
 from saccade.measure import exact_size, model_size
-from saccade.models import create_model, fuse
+from saccade.models import create_model
+from saccade.transforms import QuantizeConfig, SubBitConfig, apply, fuse
 from saccade.verify import wake
 
 FORMS = {
     "full": None,
-    "rescaw-2": lambda m: quantize_(m, QuantizeConfig("rescaw", 2)),
-    "rescaw-4-head": lambda m: quantize_(m, QuantizeConfig("rescaw", 4, skip=("stem.0",))),
-    "vanilla-8": lambda m: quantize_(m, QuantizeConfig("vanilla", 8)),
-    "lsq-3": lambda m: quantize_(m, QuantizeConfig("lsq", 3)),
-    "dorefa-4": lambda m: quantize_(m, QuantizeConfig("dorefa", 4)),
-    "dorefa-1": lambda m: quantize_(m, QuantizeConfig("dorefa", 1)),
-    "binary": lambda m: quantize_(m, QuantizeConfig("binary", 1)),
-    "balanced_binary": lambda m: quantize_(m, QuantizeConfig("balanced_binary", 1)),
-    "subbit-5": lambda m: subbit_(m, SubBitConfig(5)),
+    "rescaw-2": lambda m: apply(m, QuantizeConfig("rescaw", 2)),
+    "rescaw-4-head": lambda m: apply(m, QuantizeConfig("rescaw", 4, skip=("stem.0",))),
+    "vanilla-8": lambda m: apply(m, QuantizeConfig("vanilla", 8)),
+    "lsq-3": lambda m: apply(m, QuantizeConfig("lsq", 3)),
+    "dorefa-4": lambda m: apply(m, QuantizeConfig("dorefa", 4)),
+    "dorefa-1": lambda m: apply(m, QuantizeConfig("dorefa", 1)),
+    "binary": lambda m: apply(m, QuantizeConfig("binary", 1)),
+    "balanced_binary": lambda m: apply(m, QuantizeConfig("balanced_binary", 1)),
+    "subbit-5": lambda m: apply(m, SubBitConfig(5)),
 }
 
 
@@ -78,7 +70,7 @@ def test_a_packed_model_computes_the_same(form, sample, tmp_path):
 )
 def test_pruned_residual_networks_too(name, options, tmp_path):
     model, x = woken("rescaw-2", name, **options)
-    prune_(model, plan_by_ratio(score(model, criterion="random"), 0.3))
+    apply(model, plan_by_ratio(score(model, criterion="random"), 0.3).transform())
     save_packed(model, tmp_path / "p.safetensors", x)
     loaded = load_packed(tmp_path / "p.safetensors")
     before, after = model.double()(x.double()), loaded.double()(x.double())
@@ -149,19 +141,19 @@ def short_book(meta, tensors):
 
 
 def other_form(meta, tensors):
-    meta["layers"]["head"] = {"form": "octal", "bits": 2, "shape": [10, 48]}
+    meta["layers"]["head"] = {"values": "octal", "bits": {"codes": 2}, "shape": [10, 48]}
     tensors["head.codes"] = torch.zeros(120, dtype=torch.uint8)
 
 
 DAMAGES = {
-    r"layers.1: index \d+ in a codebook of 8 kernels": short_book,
+    "288 numbers of 1 bits take 36 bytes, not 9": short_book,
     "is damaged|are damaged": lambda meta, tensors: tensors.pop("layers.1.codes"),
     r"another model: 'head.bias' is \[3\] where": lambda meta, tensors: tensors.update({"head.bias": torch.zeros(3)}),
-    "unknown form 'octal'": other_form,
+    "unknown kind of weight values 'octal'": other_form,
     "numbers of 5 bits take": lambda meta, tensors: tensors.update({"layers.1.codes": tensors["layers.1.codes"][:3]}),
     "damaged .RuntimeError": lambda meta, tensors: tensors.update({"layers.1.scale": torch.ones(3)}),
     "unknown model 'vgg99'": lambda meta, tensors: meta.update(model="vgg99"),
-    r"one that saccade packed \(saccade-packed-1\)": lambda meta, tensors: meta.update(format="other"),
+    r"not a packed file written by saccade \(saccade-packed-2\)": lambda meta, tensors: meta.update(format="other"),
     "unknown model transform 'shrink'": lambda meta, tensors: meta["transforms"].append(
         {"name": "shrink", "config": {}}
     ),
@@ -197,5 +189,18 @@ def test_not_a_packed_file(tmp_path):
         exact_size(tmp_path / "none")
     with pytest.raises(ValueError, match="packing needs model.eval"):
         save_packed(model.train(), path, x)
-    with pytest.raises(ValueError, match="only models from create_model can be packed"):
+    with pytest.raises(ValueError, match="only a model from create_model can be saved"):
         save_packed(torch.nn.Identity().eval(), path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_not_packed(value, tmp_path):
+    """0.1 made a legal code of them."""
+    model, x = woken("vanilla-8")
+    with torch.no_grad():
+        model.layers[4].weight[0, 0, 0, 0] = value
+    with pytest.raises(
+        ValueError, match=r"layers.4.weight holds values that are not finite, so the model is not packed"
+    ):
+        save_packed(model, tmp_path / "p.safetensors", x)
+    assert not (tmp_path / "p.safetensors").exists()

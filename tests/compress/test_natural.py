@@ -1,5 +1,7 @@
 """Natural pruning: only what is silent goes, and the logits stay, bit for bit."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -8,13 +10,13 @@ from saccade.compress import (
     compare_logits,
     measure_shortcuts,
     natural_pruning,
-    remove_shortcuts,
-    shortcuts,
     silent_shortcuts,
 )
-from saccade.models import create_model, load_model, save_model
+from saccade.files import load_model, save_model
+from saccade.models import create_model
+from saccade.transforms import RemoveShortcutsConfig, apply, spiking_shortcuts
 
-TINY = {"stem": "mnist", "T": 4, "widths": (4, 8, 8), "pairs": (1, 1, 1), "preset": "tet"}
+TINY = {"stem": "mnist", "T": 4, "widths": (4, 8, 8), "pairs": (1, 1, 1), "neuron": "tet"}
 FIRST, SECOND = "blocks.1.shortcut", "blocks.2.shortcut"
 
 
@@ -61,8 +63,8 @@ def test_silent_shortcuts_go_and_nothing_changes(batches, connection, tmp_path):
     model = network(f"{connection}_resnet18")
     pruned, report = natural_pruning(model, lambda: batches, lambda: batches[:1])
     assert report["removed"] == [FIRST]
-    assert list(shortcuts(pruned)) == [SECOND]
-    assert list(shortcuts(model)) == [FIRST, SECOND]  # the original is untouched
+    assert list(spiking_shortcuts(pruned)) == [SECOND]
+    assert list(spiking_shortcuts(model)) == [FIRST, SECOND]  # the original is untouched
     assert report["measured"] == {"samples": 24, "differing_samples": 0, "largest_difference": 0.0, "equal": True}
     assert report["test"]["samples"] == 8
     assert report["saved_parameters"] == 4 * 8 + 16
@@ -73,7 +75,7 @@ def test_silent_shortcuts_go_and_nothing_changes(batches, connection, tmp_path):
     save_model(pruned, tmp_path / "p.safetensors")
     loaded = load_model(tmp_path / "p.safetensors")
     assert torch.equal(loaded(batches[0]), model(batches[0]))
-    assert loaded.transforms == [{"name": "remove_shortcuts", "config": {"remove": [FIRST]}}]
+    assert loaded.transforms == [RemoveShortcutsConfig((FIRST,))]
 
 
 def test_one_spike_keeps_a_shortcut(batches):
@@ -100,12 +102,14 @@ def test_where_silence_is_not_the_backbone_nothing_is_removed(batches, connectio
     assert records[0].spikes == 0
     assert silent_shortcuts(model, records) == []
     with pytest.raises(ValueError, match=f"cannot be removed: '{connection}' of a silent shortcut is not the backbone"):
-        remove_shortcuts(model, [FIRST])
+        apply(model, RemoveShortcutsConfig((FIRST,)))
 
 
 def test_removing_what_fires_is_seen(batches):
     model = network()
-    found = compare_logits(model, remove_shortcuts(model, [SECOND]), batches)
+    less = copy.deepcopy(model)
+    apply(less, RemoveShortcutsConfig((SECOND,)))
+    found = compare_logits(model, less, batches)
     assert not found["equal"]
     assert found["differing_samples"] > 0
     assert found["largest_difference"] > 0
@@ -153,7 +157,7 @@ def test_a_gate_that_never_opened_is_told_from_one_that_closed(batches):
 
 def test_bad_requests(batches):
     model = network()
-    with pytest.raises(ValueError, match="'blocks.9.shortcut' is no spiking shortcut; the model has blocks.1.shortcut"):
-        remove_shortcuts(model, ["blocks.9.shortcut"])
+    with pytest.raises(ValueError, match="'blocks.9.shortcut' fits none of blocks.1.shortcut"):
+        apply(model, RemoveShortcutsConfig(("blocks.9.shortcut",)))
     with pytest.raises(ValueError, match="no spiking shortcuts"):
         natural_pruning(network("plain_resnet18", silent=()), lambda: batches)

@@ -80,7 +80,7 @@ def test_skipped_batches_are_not_read():
 
     reads: list[int] = []
     plain = numbered(20)
-    list(data.batches(Watched(plain.images, plain.labels, plain.classes), 4, seed=0, start=3))
+    list(data.batches(Watched(plain.images, plain.targets, plain.classes), 4, seed=0, start=3))
     assert reads == [4, 4]
 
 

@@ -50,7 +50,7 @@ def test_both_formats_give_the_same_images(tmp_path, small_cifar, name):
     write_python(tmp_path / "b", form)
     for ours, theirs in zip(read_cifar(tmp_path / "a", form), read_cifar(tmp_path / "b", form), strict=True):
         assert torch.equal(ours.images, theirs.images)
-        assert torch.equal(ours.labels, theirs.labels)
+        assert torch.equal(ours.targets, theirs.targets)
         assert ours.classes == form.classes
     train, test = read_cifar(tmp_path / "a", form)
     assert len(train) == 20 * len(form.train)
@@ -203,8 +203,8 @@ def test_real_cifar10(real_data):
     splits = data.load("cifar10", real_data, validation=5000, train_size=2000, seed=1)
     assert [len(part) for part in splits] == [2000, 5000, 10_000]
     assert splits.train.shape == (3, 32, 32)
-    assert splits.validation.labels.bincount().tolist() == [500] * 10
-    assert splits.train.labels.bincount().tolist() == [200] * 10
+    assert splits.validation.targets.bincount().tolist() == [500] * 10
+    assert splits.train.targets.bincount().tolist() == [200] * 10
     images, _ = splits.test.__getitems__(range(1000))
     assert 0.4 < images.float().mean() / 255 < 0.55  # the published mean of CIFAR-10 is 0.47
     blue_over_red = images[:, 2].float().mean() / images[:, 0].float().mean()

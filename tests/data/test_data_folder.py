@@ -22,11 +22,11 @@ def test_images_come_as_square_rgb(tmp_path):
     Image.new("L", (9, 30), 77).save(tmp_path / "train" / "ant" / "grey.png")
     (tmp_path / "train" / "ant" / "notes.txt").write_text("passed over")
     (tmp_path / "train" / "ant" / ".hidden.png").write_text("passed over")
-    train, validation, test = data.load("folder", tmp_path, validation=4, size=8)
+    train, validation, test = data.load(data.Folder(8), tmp_path, validation=4)
     assert [len(train), len(validation), len(test)] == [9, 4, 12]
     assert train.classes == ("ant", "bee")
     assert train.shape == (3, 8, 8)
-    everything = data.load("folder", tmp_path, validation=0, size=8).train
+    everything = data.load(data.Folder(8), tmp_path, validation=0).train
     images, labels = everything.__getitems__(range(len(everything)))
     assert images.dtype == torch.uint8
     assert images.shape == (13, 3, 8, 8)
@@ -41,7 +41,7 @@ def test_the_centre_is_cropped_and_a_fitting_image_unchanged(tmp_path):
         pixels = np.zeros((8, 24, 3), np.uint8)
         pixels[:, 8:16] = np.random.default_rng(0).integers(1, 256, (8, 8, 3))
         Image.fromarray(pixels).save(tmp_path / part / "a" / "wide.png")
-    image, label = data.load("folder", tmp_path, validation=0, size=8).train[0]
+    image, label = data.load(data.Folder(8), tmp_path, validation=0).train[0]
     assert (image.permute(1, 2, 0).numpy() == pixels[:, 8:16]).all()
     assert label == 0
 
@@ -51,7 +51,7 @@ def test_an_unreadable_image_is_named_wherever_it_is_met(tmp_path):
     bad = tmp_path / "train" / "bee" / "3.png"
     bad.write_bytes(bad.read_bytes()[:100])
     (tmp_path / "test" / "ant" / "1.png").write_bytes(b"not an image")
-    train = data.load("folder", tmp_path, validation=0, size=8).train
+    train = data.load(data.Folder(8), tmp_path, validation=0).train
     for workers in (0, 2):
         with pytest.raises(ValueError, match="unreadable image") as error:
             list(data.batches(train, 4, seed=0, workers=workers))
@@ -66,7 +66,7 @@ def test_an_unreadable_image_is_named_wherever_it_is_met(tmp_path):
 
 
 def test_workers_change_neither_batches_nor_global_randomness(tmp_path):
-    train = data.load("folder", write_folder(tmp_path), validation=0, size=8).train
+    train = data.load(data.Folder(8), write_folder(tmp_path), validation=0).train
     torch.manual_seed(0)
     before = torch.get_rng_state()
     plain = list(data.batches(train, 5, seed=3, epoch=1))
@@ -80,12 +80,12 @@ def test_workers_change_neither_batches_nor_global_randomness(tmp_path):
 
 def test_a_validation_folder_gives_the_validation_images(tmp_path):
     write_folder(tmp_path, parts=("train", "validation", "test"))
-    train, validation, _ = data.load("folder", tmp_path, validation=6, size=8)
+    train, validation, _ = data.load(data.Folder(8), tmp_path, validation=6)
     assert len(train) == 12
-    assert validation.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert validation.targets.tolist() == [0, 0, 0, 1, 1, 1]
     assert all(file.parent.parent.name == "validation" for file in validation.files)
     with pytest.raises(ValueError, match=r"0\.\.12"):
-        data.load("folder", tmp_path, validation=13, size=8)
+        data.load(data.Folder(8), tmp_path, validation=13)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_validation_folder_gives_the_validation_images(tmp_path):
 def test_a_wrong_layout_is_named(tmp_path, spoil, error, complaint):
     spoil(write_folder(tmp_path))
     with pytest.raises(error, match=complaint) as raised:
-        data.load("folder", tmp_path, validation=0, size=8)
+        data.load(data.Folder(8), tmp_path, validation=0)
     assert "\n" not in str(raised.value)
     with pytest.raises(error, match=complaint if error is ValueError else "."):
         data.prepare("folder", tmp_path)
@@ -117,4 +117,4 @@ def test_size_is_required(tmp_path):
     with pytest.raises(ValueError, match="needs size"):
         data.load("folder", write_folder(tmp_path), validation=0)
     with pytest.raises(ValueError, match="at least 1 pixel"):
-        data.load("folder", tmp_path, validation=0, size=0)
+        data.load(data.Folder(0), tmp_path, validation=0)

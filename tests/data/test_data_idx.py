@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saccade import data
-from saccade.data.idx import FILES, read_idx
+from saccade.data.idx import read_idx
+from saccade.data.mnist import FILES
 
 
 def idx_bytes(array):
@@ -40,7 +41,7 @@ def test_images_and_labels_are_read(tmp_path, name, zipped):
     assert train.shape == (1, 28, 28)
     assert len(validation) == 0
     assert (train.__getitems__(range(40))[0][:, 0].numpy() == arrays[0]).all()
-    assert train.labels.tolist() == arrays[1].tolist()
+    assert train.targets.tolist() == arrays[1].tolist()
     assert (test[7][0][0].numpy() == arrays[2][7]).all()
     assert len(train.classes) == 10
 

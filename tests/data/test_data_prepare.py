@@ -1,3 +1,4 @@
+import dataclasses
 import gzip
 import hashlib
 import http.server
@@ -11,9 +12,10 @@ from test_data_cifar import make_records, write_binary, write_python
 from test_data_idx import idx_bytes, write_mnist
 
 from saccade import data
-from saccade.data import download, preparing
+from saccade.data import cifar, download, mnist
+from saccade.data.archives import Archive
 from saccade.data.cifar import FORMATS
-from saccade.data.idx import FILES
+from saccade.data.mnist import FILES
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -106,6 +108,11 @@ def test_a_wrong_checksum_leaves_nothing(tmp_path, server):
     assert list(tmp_path.iterdir()) == []
 
 
+def replace_archives(monkeypatch, formats, name, archives):
+    """Other addresses and checksums in the place of the canonical ones."""
+    monkeypatch.setitem(formats, name, dataclasses.replace(formats[name], archives=tuple(archives)))
+
+
 @pytest.fixture
 def mnist_site(tmp_path, server, monkeypatch):
     """A server with a small MNIST, whose addresses and checksums replace the canonical ones."""
@@ -114,8 +121,8 @@ def mnist_site(tmp_path, server, monkeypatch):
     for name in FILES:
         content = (tmp_path / "site" / f"{name}.gz").read_bytes()
         server.files[f"/{name}.gz"] = content
-        sources.append(preparing.Source(f"{server.url}/{name}.gz", md5(content)))
-    monkeypatch.setitem(preparing.IDX_SOURCES, "mnist", tuple(sources))
+        sources.append(Archive(f"{server.url}/{name}.gz", md5(content)))
+    replace_archives(monkeypatch, mnist.FORMATS, "mnist", sources)
     return server
 
 
@@ -142,11 +149,9 @@ def test_a_damaged_mnist_file_is_refused(tmp_path, mnist_site):
 
 
 def test_without_a_network_the_line_says_what_to_place_where(tmp_path, server, monkeypatch):
-    monkeypatch.setitem(
-        preparing.CIFAR_SOURCES,
-        "cifar10",
-        tuple(preparing.Source(f"http://127.0.0.1:1/{s.file}", s.md5) for s in preparing.CIFAR_SOURCES["cifar10"]),
-    )
+    archives = cifar.FORMATS["cifar10"].archives
+    away = [Archive(f"http://127.0.0.1:1/{archive.file}", archive.md5) for archive in archives]
+    replace_archives(monkeypatch, cifar.FORMATS, "cifar10", away)
     with pytest.raises(ConnectionError, match="cannot be reached") as error:
         data.prepare("cifar10", tmp_path, report=quiet)
     line = str(error.value)
@@ -175,8 +180,8 @@ def cifar_archives(tmp_path, server, small_cifar, monkeypatch):
             tar.add(folder, folder.name)
         name = f"cifar-10-{kind}.tar.gz"
         archives[name] = server.files[f"/{name}"] = buffer.getvalue()
-        sources.append(preparing.Source(f"{server.url}/{name}", md5(archives[name])))
-    monkeypatch.setitem(preparing.CIFAR_SOURCES, "cifar10", tuple(sources))
+        sources.append(Archive(f"{server.url}/{name}", md5(archives[name])))
+    replace_archives(monkeypatch, cifar.FORMATS, "cifar10", sources)
     return archives
 
 
@@ -240,8 +245,8 @@ def test_an_archive_that_reaches_outside_is_refused(tmp_path, cifar_archives, mo
     root = tmp_path / "data"
     root.mkdir()
     (root / "cifar-10-binary.tar.gz").write_bytes(buffer.getvalue())
-    source = preparing.Source("http://127.0.0.1:1/cifar-10-binary.tar.gz", md5(buffer.getvalue()))
-    monkeypatch.setitem(preparing.CIFAR_SOURCES, "cifar10", (source, source))
+    source = Archive("http://127.0.0.1:1/cifar-10-binary.tar.gz", md5(buffer.getvalue()))
+    replace_archives(monkeypatch, cifar.FORMATS, "cifar10", (source, source))
     with pytest.raises(ValueError, match=r"cifar-10-binary\.tar\.gz") as error:
         data.prepare("cifar10", root, report=quiet)
     assert "\n" not in str(error.value)
@@ -250,9 +255,7 @@ def test_an_archive_that_reaches_outside_is_refused(tmp_path, cifar_archives, mo
 
 
 def test_canonical_addresses_and_checksums():
-    sources = [
-        s for table in (preparing.CIFAR_SOURCES, preparing.IDX_SOURCES) for group in table.values() for s in group
-    ]
+    sources = [s for table in (cifar.FORMATS, mnist.FORMATS) for form in table.values() for s in form.archives]
     assert len(sources) == 12
     assert len({source.md5 for source in sources}) == 12
     assert all(len(source.md5) == 32 and source.url.startswith("http") for source in sources)

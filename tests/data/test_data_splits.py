@@ -21,7 +21,7 @@ def test_digits_split_without_overlap():
     pools = [fingerprints(part) for part in (train, validation, test)]
     assert sum(map(len, pools)) == len(set.union(*pools)) == 1797  # no two digits are alike
     for part in (train, validation, test):
-        assert part.labels.bincount().max() - part.labels.bincount().min() <= 10
+        assert part.targets.bincount().max() - part.targets.bincount().min() <= 10
 
 
 def test_digit_values_are_scaled_as_documented():
@@ -45,7 +45,7 @@ def test_validation_does_not_depend_on_the_training_size_but_on_the_seed():
     assert fingerprints(small.train) < fingerprints(full.train)
     assert fingerprints(small.test) < fingerprints(full.test)
     assert [len(small.train), len(small.test)] == [50, 30]
-    assert small.train.labels.bincount(minlength=10).tolist() == [5] * 10
+    assert small.train.targets.bincount(minlength=10).tolist() == [5] * 10
     again = data.load("digits", validation=100, seed=1, train_size=50)
     assert torch.equal(again.train.images, small.train.images)
 
@@ -73,14 +73,16 @@ def test_missing_scikit_learn_is_answered_with_the_extra(monkeypatch):
 def test_unknown_names_are_answered_with_the_known_ones():
     for call in (
         lambda: data.load("cifar", validation=0),
-        lambda: data.describe("cifar"),
-        lambda: data.prepare("x", None),
+        lambda: data.prepare("cifar", None),
     ):
-        with pytest.raises(ValueError, match="known: cifar10, cifar100, mnist, fashion-mnist, digits, folder"):
+        with pytest.raises(
+            ValueError, match=r"unknown data set 'cifar'; did you mean .*\(`saccade data list` lists all\)"
+        ):
             call()
-    assert all("\n" not in data.describe(name) for name in data.names())
-    with pytest.raises(ValueError, match="size is for image folders only"):
-        data.load("digits", validation=0, size=32)
+    assert {"cifar10", "cifar100", "mnist", "fashion-mnist", "digits", "folder"} <= set(data.DATA_SETS)
+    assert all(source.describe() and "\n" not in source.describe() for source in data.DATA_SETS.values())
+    with pytest.raises(ValueError, match="digits takes no 'size'"):
+        data.load({"name": "digits", "config": {"size": 32}}, validation=0)
 
 
 def test_the_permutation_is_fixed_for_good():

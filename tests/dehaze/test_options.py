@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+import saccade.dehaze.pixel_maps  # noqa: F401  (registers the transforms)
 from saccade.cli.main import run
-from saccade.cli.pixels import PIXELS
+from saccade.data import PixelMapConfig
 from saccade.dehaze import Dehazer, Settings, VideoDehazer, folder, native
 from saccade.dehaze.settings import settings_for
 
@@ -76,11 +77,12 @@ def test_transforms_of_baselines_take_no_settings():
         ({"method": "dcp", "preset": "clear"}, "'dcp' takes no preset"),
         ({"method": "cap", "window": 3}, "'cap' takes no window"),
         ({"preset": "claer"}, "unknown preset 'claer'"),
-        ({"engine": "numpy"}, "unknown setting 'engine'"),
-        ({"window": 3.5}, "window: a whole number"),
+        ({"engine": "numpy"}, "dehaze takes no 'engine'"),
+        ({"window": 3.5}, "dehaze: window: Input should be"),
+        ({"window": 4}, "window"),
     ):
         with pytest.raises(ValueError, match=words):
-            PIXELS["dehaze"](**config)
+            PixelMapConfig.parse({"name": "dehaze", "config": config}).build()
 
 
 def test_sizes_beyond_the_picture_change_nothing(hazy):

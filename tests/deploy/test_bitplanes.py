@@ -10,7 +10,7 @@ from saccade.deploy.lookup import codebook_words, lookup_conv, patch_codes, prod
 from saccade.layers import BatchNorm2d, Conv2d
 from saccade.layers.subbit import SubBit
 from saccade.layers.weight_forms import Binary, Uniform
-from saccade.neurons import LIF, PRESETS, LIFConfig
+from saccade.neurons import NEURONS, LIFConfig
 
 
 def draw(*shape, rate=0.3, seed=0):
@@ -39,8 +39,8 @@ def test_integers_give_the_spikes_of_float64(bits):
     with torch.no_grad():
         norm.weight.uniform_(-1.5, 1.5)
         norm.bias.uniform_(-0.2, 0.8)
-    planes, lif = lower_layer(conv, norm.eval(), PRESETS["qp"])
-    expected = LIF(PRESETS["qp"]).double()(norm.double()(conv.double()(x.double())))
+    planes, lif = lower_layer(conv, norm.eval(), NEURONS["qp"])
+    expected = NEURONS["qp"].build().double()(norm.double()(conv.double()(x.double())))
     acc = np.stack([bitplane_conv(pack_channels(step), planes, padding=1) for step in x])
     spikes = lif.run(acc)
     assert 0.1 < expected.mean() < 0.6
@@ -57,14 +57,14 @@ def test_scales_fold_into_the_norm():
     for _ in range(60):
         norm(conv(x))
     norm.eval()
-    spikes = LIF(PRESETS["qp"])(norm(conv(x)))
-    gamma = conv.form.taken(conv.weight).detach()
+    spikes = NEURONS["qp"].build()(norm(conv(x)))
+    gamma = conv.form.scale(conv.weight).detach()
     levels = (2 * conv.form.codes(conv.weight) - 3) / 3
     slope = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     bare = F.conv2d(x.flatten(0, 1), levels, padding=1) * (gamma * slope).view(-1, 1, 1)
     folded = bare + (norm.bias - norm.running_mean * slope).view(-1, 1, 1)
     assert 0.05 < spikes.mean() < 0.6
-    assert torch.equal(LIF(PRESETS["qp"])(folded.unflatten(0, x.shape[:2])), spikes)
+    assert torch.equal(NEURONS["qp"].build()(folded.unflatten(0, x.shape[:2])), spikes)
 
 
 @pytest.mark.parametrize("eta", [4, 5, 6])
@@ -102,15 +102,15 @@ def test_tables_fit_a_cache():
 def test_what_cannot_be_lowered():
     conv, norm = Conv2d(4, 2, 3, bias=False), BatchNorm2d(2)
     with pytest.raises(ValueError, match="need weights of a uniform form"):
-        lower_layer(conv, norm, PRESETS["qp"])
+        lower_layer(conv, norm, NEURONS["qp"])
     conv.form = Binary()
     with pytest.raises(ValueError, match="need weights of a uniform form"):
-        lower_layer(conv, norm, PRESETS["qp"])
+        lower_layer(conv, norm, NEURONS["qp"])
     conv.form = Uniform(2)
     with pytest.raises(ValueError, match="tau=2, no input decay"):
         lower_layer(conv, norm, LIFConfig(tau=4.0))
     norm.weight.data[1] = 0
     with pytest.raises(ValueError, match="channel 1 has a scale of zero"):
-        lower_layer(conv, norm, PRESETS["qp"])
+        lower_layer(conv, norm, NEURONS["qp"])
     with pytest.raises(ValueError, match="spikes of 0 and 1 only"):
         pack_channels(torch.full((1, 2, 3, 3), 0.5))

@@ -5,32 +5,30 @@ import torch
 
 from saccade.deploy import (
     events_of,
+    load_program,
     lower,
     run_async,
     run_layer_serial,
     run_parallel,
     run_shift_register,
+    save_program,
     state_bytes,
 )
-from saccade.layers import (
-    AvgPool2d,
-    BatchNorm1d,
-    BatchNorm2d,
-    Conv2d,
-    QuantizeConfig,
-    SubBitConfig,
-    memory_free_,
-    quantize_,
-    quantize_membranes_,
-    subbit_,
-    unquantize_,
-)
+from saccade.layers import AvgPool2d, BatchNorm, Conv2d
 from saccade.models import create_model
-from saccade.neurons import MembraneConfig, MemoryFree, MemoryFreeConfig, neuron
+from saccade.neurons import NEURONS, LeakMixingConfig, MaskedMixingConfig, Mixing, SlidingMixingConfig
+from saccade.transforms import (
+    MemoryFreeConfig,
+    QuantizeConfig,
+    QuantizeMembranesConfig,
+    SubBitConfig,
+    apply,
+    undo,
+)
 from saccade.verify import wake
 
 ROWS = QuantizeConfig("balanced_binary", 1, skip=("layers.0", "head"))
-LEAK = MemoryFreeConfig(learn=False)
+LEAK = MemoryFreeConfig(LeakMixingConfig(learn=False))
 
 
 def build(name="rows_mlp", free=LEAK, quantize=ROWS, **kwargs):
@@ -44,16 +42,16 @@ def build(name="rows_mlp", free=LEAK, quantize=ROWS, **kwargs):
     generator = torch.Generator().manual_seed(2)
     size = 8 if name == "rows_mlp" else 16
     x = torch.rand(model.T, 3, model.in_channels, size, size, generator=generator)
-    quantize_(model, quantize)
-    memory_free_(model, free)
+    apply(model, quantize)
+    apply(model, free)
     with torch.no_grad():
         for module in model.modules():
-            if isinstance(module, BatchNorm1d | BatchNorm2d):
+            if isinstance(module, BatchNorm):
                 module.weight[::3] *= -1
     wake(model, x)
     with torch.no_grad():
         for module in model.modules():
-            if isinstance(module, MemoryFree):
+            if isinstance(module, Mixing):
                 module.theta.add_(0.03)
     return model.eval(), x
 
@@ -61,7 +59,7 @@ def build(name="rows_mlp", free=LEAK, quantize=ROWS, **kwargs):
 def spikes_of(model, x):
     found = {}
     for path, module in model.named_modules():
-        if isinstance(module, MemoryFree):
+        if isinstance(module, Mixing):
             module.register_forward_hook(lambda m, i, y, path=path: found.update({path: y.to(torch.uint8)}))
     with torch.no_grad():
         logits = model.double()(x.double())
@@ -77,12 +75,12 @@ CASES = {
     "rows, 1 bit, leak": ("rows_mlp", LEAK, ROWS),
     "rows, 3 bits, sliding": (
         "rows_mlp",
-        MemoryFreeConfig("sliding", order=3, learn=False),
+        MemoryFreeConfig(SlidingMixingConfig(order=3, learn=False)),
         QuantizeConfig("rescaw", 3, skip=("layers.0", "head")),
     ),
     "rows, vanilla, long window": (
         "rows_mlp",
-        MemoryFreeConfig("sliding", order=20, learn=False),
+        MemoryFreeConfig(SlidingMixingConfig(order=20, learn=False)),
         QuantizeConfig("vanilla", 2, skip=("layers.0", "head")),
     ),
     "rows, DoReFa": ("rows_mlp", LEAK, QuantizeConfig("dorefa", 3, skip=("layers.0", "head"))),
@@ -90,7 +88,7 @@ CASES = {
     "images, 1 bit": ("vgg_small", LEAK, QuantizeConfig("binary", 1)),
     "images, 2 bits, sliding": (
         "vgg_small",
-        MemoryFreeConfig("sliding", order=2, learn=False),
+        MemoryFreeConfig(SlidingMixingConfig(order=2, learn=False)),
         QuantizeConfig("rescaw", 2),
     ),
 }
@@ -115,6 +113,23 @@ def test_every_schedule_gives_the_spikes_of_the_model(case):
     for run in runs:
         assert same(run, expected)
         assert torch.allclose(program.logits(run), logits, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_program_is_a_file(case, tmp_path):
+    """Typed records and tensors; the model is not needed any more."""
+    model, x = build(CASES[case][0], CASES[case][1], CASES[case][2])
+    program = lower(model, x)
+    save_program(program, tmp_path / "program.safetensors")
+    loaded = load_program(tmp_path / "program.safetensors")
+    first = program.first(x)
+    assert torch.equal(loaded.first(x), first)
+    assert same(run_parallel(loaded, first), run_parallel(program, first))
+    _, logits = spikes_of(model, x)
+    assert torch.allclose(loaded.run(x), logits, atol=1e-10, rtol=0)
+    (tmp_path / "text").write_text("no")
+    with pytest.raises(ValueError, match="text: not a readable program file"):
+        load_program(tmp_path / "text")
 
 
 def test_a_still_picture_is_lowered_too():
@@ -203,10 +218,10 @@ def test_state():
         8 * 12,
         8 * 10,
     ]
-    lif = create_model("rows_mlp", widths=(12, 10, 9))
+    lif = create_model("rows_mlp", widths=(12, 10, 9)).eval()
     assert state_bytes(lif, "sequential", x).persistent == 4 * 31
     assert state_bytes(program, "sequential").persistent == 4 * 31
-    quantize_membranes_(lif, MembraneConfig(bits=2))
+    apply(lif, QuantizeMembranesConfig(bits=2))
     assert [layer.persistent_bits for layer in state_bytes(lif, "sequential", x).layers.values()] == [24, 20, 18]
     images = state_bytes(lower(*build("vgg_small", quantize=QuantizeConfig("rescaw", 1))), "async")
     pooled = images.layers["layers.3"]  # its input is pooled before it is kept
@@ -227,31 +242,41 @@ def test_what_cannot_be_lowered_is_named():
     with pytest.raises(ValueError, match=r"call model.eval\(\) first"):
         lower(model.train(), x)
     for free, message in (
-        (MemoryFreeConfig("masked"), "layers.5: a masked mixing is no row of powers of two; train with mode 'leak'"),
-        (MemoryFreeConfig("leak", decay=0.6), "layers.5: lambda is 0.6; integers need 1/2: train with learn=False"),
-        (MemoryFreeConfig("sliding", decay=0.4), "layers.5: the taps have moved from 1, 1/2, 1/4"),
+        (
+            MemoryFreeConfig(MaskedMixingConfig()),
+            "layers.5: a masked mixing is no row of powers of two; train with mode 'leak'",
+        ),
+        (
+            MemoryFreeConfig(LeakMixingConfig(decay=0.6)),
+            "layers.5: lambda is 0.6; integers need 1/2: train with learn=False",
+        ),
+        (MemoryFreeConfig(SlidingMixingConfig(decay=0.4)), "layers.5: the taps have moved from 1, 1/2, 1/4"),
     ):
         with pytest.raises(ValueError, match=message):
             lower(*build(free=free))
-    with pytest.raises(ValueError, match="layers.3 has full weights; lowering needs quantize_ first, e.g. with rescaw"):
+    with pytest.raises(
+        ValueError, match="layers.3 has full weights; lowering needs quantized ones first, e.g. by rescaw"
+    ):
         lower(*build(quantize=QuantizeConfig("rescaw", 1, skip=("layers.0", "layers.3", "head"))))
     codebook, y = build("vgg_small", quantize=QuantizeConfig("rescaw", 2))
-    unquantize_(codebook)
-    subbit_(codebook, SubBitConfig(eta=4))
-    with pytest.raises(ValueError, match=r"layers.1 has weights of the form \w+; lowering needs quantize_ first"):
+    undo(codebook, "quantize")
+    apply(codebook, SubBitConfig(eta=4))
+    with pytest.raises(ValueError, match=r"layers.1 has weights of the form \w+; lowering needs quantized ones"):
         lower(codebook.eval(), y)
     lif = create_model("rows_mlp").eval()
-    with pytest.raises(ValueError, match=r"layers.2 is a LIF; memory_free_\(model, ...\) makes it memory-free"):
+    with pytest.raises(ValueError, match=r"layers.2 is a LIF; apply\(model, 'memory_free'\) makes it memory-free"):
         lower(lif, torch.rand(2, 1, 8, 8))
     residual = create_model("or_resnet18", stem="cifar", T=2, widths=(4, 6, 8, 10)).eval()
     with pytest.raises(ValueError, match="only chains of layers can be lowered"):
         lower(residual, torch.rand(2, 3, 16, 16))
     with pytest.raises(ValueError, match="has 1 layers of neurons in a chain; lowering needs two"):
         lower(*build(widths=(12,), quantize=QuantizeConfig("rescaw", 1, skip=("layers.0",))))
-    averaged = torch.nn.Sequential(Conv2d(2, 3, 3), neuron("qp"), AvgPool2d(2), Conv2d(3, 3, 1), neuron("qp")).eval()
-    memory_free_(averaged, LEAK)
+    averaged = torch.nn.Sequential(
+        Conv2d(2, 3, 3), NEURONS["qp"].build(), AvgPool2d(2), Conv2d(3, 3, 1), NEURONS["qp"].build()
+    ).eval()
+    apply(averaged, LEAK)
     with pytest.raises(
-        ValueError, match="2: a AvgPool2d here cannot be lowered; between neurons there may be max pooling"
+        ValueError, match="2: a avg_pool2d here cannot be lowered; between neurons there may be max pooling"
     ):
         lower(averaged, torch.rand(2, 1, 2, 6, 6))
 

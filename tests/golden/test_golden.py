@@ -1,7 +1,8 @@
 """What 0.1 computed, this version computes: outputs and spikes of every network, with and without each change of it.
 
 The values in golden.json were taken before the redesign; ``SACCADE_GOLDEN=write`` takes them again, which is right only where
-a defect was mended. Spikes in float64 are compared to the bit, logits and weights to 1e-9, since processors add in another order.
+a defect was mended. Spikes in float64 are compared to the bit, logits and weights to 1e-9, since processors add in another
+order.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from torch import nn
 
 from saccade.measure import profile
+from saccade.models import create_model
 
 FILE = Path(__file__).with_name("golden.json")
 WRITING = os.environ.get("SACCADE_GOLDEN") == "write"
@@ -120,11 +122,11 @@ def test_profiles_count_what_they_did(name):
 
 def test_the_digits_checkpoint_says_what_it_did():
     from saccade.data import load
-    from saccade.models import load_model
+    from saccade.files import load_model
 
     pytest.importorskip("sklearn")
     model = load_model(Path(__file__).parents[2] / "checkpoints" / "digits.safetensors").double()
-    images, labels = load("digits", validation=150).test.__getitems__(range(360))
+    images, _labels = load("digits", validation=150).test.__getitems__(range(360))
     with torch.no_grad():
         logits = model(images.double() / 255)
     found = {"predictions": logits.argmax(-1).tolist(), "logits": numbers(logits)}
@@ -138,7 +140,7 @@ def test_training_takes_the_same_steps(name):
 
     torch.manual_seed(3)
     small = {"widths": (4, 6, 8, 10)} if "resnet" in name else {"channels": (4,) * 6}
-    model = subjects.create_model(name, T=2, **small).double().train()
+    model = create_model(name, T=2, **small).double().train()
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     loss = loss_function("ce", 10)
     generator = torch.Generator().manual_seed(5)

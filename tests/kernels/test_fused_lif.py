@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from saccade import kernels
 from saccade.kernels import forms, lif
 from saccade.kernels.operator import lif_operator
-from saccade.neurons import LIF, ATan, Gaussian, Rectangle, Sigmoid, StraightThrough, Triangle, neuron
+from saccade.neurons import LIF, NEURONS, ATan, Gaussian, Rectangle, Sigmoid, StraightThrough, Triangle
 
 pytestmark = pytest.mark.skipif(not kernels.has_native(), reason="the native kernels are not built")
 
@@ -198,7 +198,7 @@ def test_learnable_tau_against_float64():
     found = []
     for dtype, form in ((torch.float64, "reference"), (torch.float32, "native")):
         with kernels.use(form):
-            layer = neuron("plif").to(dtype)
+            layer = NEURONS["plif"].build().to(dtype)
             (layer(x.to(dtype)) * g).sum().backward()
             found.append(layer.w.grad.item())
     assert found[1] == pytest.approx(found[0], rel=1e-5)
@@ -239,7 +239,7 @@ def test_threads_change_nothing(threads):
     x, g = random(8, 3, 40_000), random(8, 3, 40_000, seed=1)
 
     def run():
-        layer = neuron("plif")
+        layer = NEURONS["plif"].build()
         leaf = x.clone().requires_grad_()
         y = layer(leaf)
         y.backward(g)

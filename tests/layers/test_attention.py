@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from saccade.layers import ChannelGate, SpatialGate, SpikingShortcut, SynA, SynAGate, TimeGate
-from saccade.neurons import neuron
+from saccade.neurons import NEURONS
+
+LIF = NEURONS["lif"]
 
 T, N, C, H, W = 6, 5, 8, 4, 4
 GATES = {
@@ -30,7 +32,7 @@ def test_gates_have_their_shape_and_range(dim):
     g = make()(x)
     assert g.shape == shape
     assert ((g > 0) & (g < 1)).all()
-    fired = [wide(make(spiking=True), 8.0)(x) for _ in range(20)]
+    fired = [wide(make(neuron=LIF), 8.0)(x) for _ in range(20)]
     assert all(f.shape == shape for f in fired)
     assert set(torch.cat([f.flatten() for f in fired]).tolist()) == {0, 1}
 
@@ -52,7 +54,7 @@ def test_a_gate_does_not_see_the_rest_of_the_batch(dim, spiking):
     x = torch.randn(T, N, C, H, W, dtype=torch.float64)
     for seed in range(20):  # a gate that is always open or closed would agree with anything
         torch.manual_seed(seed)
-        gate = wide(GATES[dim][0](spiking=spiking)).double()
+        gate = wide(GATES[dim][0](neuron=LIF if spiking else None)).double()
         together = gate(x).detach()
         if 0.1 < together.mean() < 0.9:
             break
@@ -64,7 +66,7 @@ def test_a_gate_does_not_see_the_rest_of_the_batch(dim, spiking):
 
 def test_the_spiking_time_gate_runs_over_time():
     """A constant drive below threshold in one step fires after several: only a scan over T can."""
-    gate = TimeGate(4, 1, spiking=True)
+    gate = TimeGate(4, 1, neuron=LIF)
     with torch.no_grad():
         gate.mlp[0].weight.copy_(torch.eye(4))
         gate.mlp[2].weight.copy_(torch.eye(4) * 0.6)
@@ -76,7 +78,7 @@ def test_gates_in_series_and_nonnegative_output():
     torch.manual_seed(0)
     x = torch.randn(T, N, C, H, W)
     for spiking in (True, False):
-        gates = [wide(GATES[d][0](spiking=spiking)) for d in "TCS"]
+        gates = [wide(GATES[d][0](neuron=LIF if spiking else None)) for d in "TCS"]
         y = SynAGate(gates)(x)
         expected = x
         for gate in gates:
@@ -87,11 +89,11 @@ def test_gates_in_series_and_nonnegative_output():
 
 def closed_shortcut(trailing_relu):
     torch.manual_seed(0)
-    gate = SynAGate([TimeGate(T, 2, spiking=True)], trailing_relu)
+    gate = SynAGate([TimeGate(T, 2, neuron=LIF)], trailing_relu)
     with torch.no_grad():
         for p in gate.parameters():
             p.mul_(0.1)
-    return SpikingShortcut(C, C, 1, gate, neuron("lif", role="shortcut"))
+    return SpikingShortcut(C, C, 1, gate, LIF.build(role="shortcut"))
 
 
 def test_a_closed_gate_silences_its_shortcut_and_stops_every_gradient():
@@ -116,11 +118,11 @@ def test_without_the_relu_the_surrogate_reaches_a_closed_gate():
 def test_an_open_bias_opens_the_gate(dim):
     torch.manual_seed(0)
     x = torch.randn(T, N, C, H, W) * 0.1
-    assert GATES[dim][0](spiking=True)(x).sum() == 0
-    opened = GATES[dim][0](spiking=True, open_bias=2.5)
+    assert GATES[dim][0](neuron=LIF)(x).sum() == 0
+    opened = GATES[dim][0](neuron=LIF, open_bias=2.5)
     assert opened(x).mean() == 1
     assert dict(opened.named_parameters())["bias"] == 2.5
-    assert "bias" not in dict(GATES[dim][0](spiking=True).named_parameters())
+    assert "bias" not in dict(GATES[dim][0](neuron=LIF).named_parameters())
 
 
 def test_bad_gates():

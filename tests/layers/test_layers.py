@@ -5,8 +5,19 @@ import torch
 from torch import nn
 
 from saccade import layers
-from saccade.layers import BatchNorm2d, Conv2d, SpikingShortcut, ThresholdBatchNorm2d, connect, fold_norm
-from saccade.neurons import neuron
+from saccade.layers import (
+    CONNECTIONS,
+    BatchNorm,
+    BatchNorm2d,
+    Conv2d,
+    LayerNorm,
+    SpikingShortcut,
+    ThresholdBatchNorm2d,
+    norm_of,
+    weighted,
+)
+from saccade.neurons import NEURONS
+from saccade.transforms.fold_norms import fold_into
 
 
 @pytest.mark.parametrize(
@@ -25,9 +36,9 @@ def test_folded_layers_treat_every_step_alike(layer):
     x = torch.randn(4, 2, 3, 8, 8)
     y = layer(x)
     assert y.shape[:2] == (4, 2)
-    assert torch.equal(y, torch.stack([layer(step) for step in x]))
-    for shape in ([3, 8, 8], [2, 4, 2, 3, 8, 8]):
-        with pytest.raises(ValueError, match=r"expected \[T, N, C, H, W\] or \[N, C, H, W\]"):
+    assert torch.equal(y, torch.cat([layer(step) for step in x.split(1)]))
+    for shape in ([3, 8, 8], [2, 3, 8, 8], [2, 4, 2, 3, 8, 8]):
+        with pytest.raises(ValueError, match=r"expected \[T, N, C, H, W\], got"):
             layer(torch.randn(shape))
 
 
@@ -72,10 +83,11 @@ def test_folding_a_norm_changes_nothing_in_eval(make, bias):
     norm(conv(torch.randn(3, 4, 4, 9, 9, dtype=torch.float64)))
     norm.eval()
     x = torch.randn(2, 3, 4, 9, 9, dtype=torch.float64)
-    merged = fold_norm(conv, norm)
-    assert torch.allclose(merged(x), norm(conv(x)), atol=1e-12)
+    expected = norm(conv(x))
+    fold_into(conv, *norm.scale_and_offset())
+    assert torch.allclose(conv(x), expected, atol=1e-12)
     with pytest.raises(ValueError, match="running statistics"):
-        fold_norm(conv, nn.BatchNorm2d(6, track_running_stats=False))
+        norm_of(nn.BatchNorm2d(6, track_running_stats=False)).scale_and_offset()
 
 
 TRUTH = {"add": [0, 1, 1, 2], "and": [0, 0, 0, 1], "iand": [0, 1, 0, 0], "or": [0, 1, 1, 1]}
@@ -84,32 +96,37 @@ TRUTH = {"add": [0, 1, 1, 2], "and": [0, 0, 0, 1], "iand": [0, 1, 0, 0], "or": [
 @pytest.mark.parametrize("kind", TRUTH)
 def test_connections_by_truth_table(kind):
     a, s = torch.tensor([0.0, 0.0, 1.0, 1.0]), torch.tensor([0.0, 1.0, 0.0, 1.0])
-    assert connect(a, s, kind).tolist() == TRUTH[kind]
+    connection = CONNECTIONS[kind]
+    assert connection(a, s).tolist() == TRUTH[kind]
+    assert connection.binary == (max(TRUTH[kind]) == 1)
+    silent = connection(a, torch.zeros_like(s))
+    assert connection.removable == torch.equal(silent, a)
+    assert connection.needs_both == (TRUTH[kind] == [0, 0, 0, 1])
 
 
 def test_or_is_logical_or_and_obeys_de_morgan():
     a, s = (torch.rand(2, 50, 20) < 0.3).float()
-    assert torch.equal(connect(a, s, "or").bool(), torch.logical_or(a, s))
-    assert torch.equal(connect(a, s, "or"), 1 - (1 - a) * (1 - s))
-    assert torch.equal(connect(a, s, "iand").bool(), torch.logical_and(s, ~a.bool()))
-    assert torch.equal(connect(a, torch.zeros_like(s), "or"), a)  # a silent shortcut leaves the backbone
+    assert torch.equal(CONNECTIONS["or"](a, s).bool(), torch.logical_or(a, s))
+    assert torch.equal(CONNECTIONS["or"](a, s), 1 - (1 - a) * (1 - s))
+    assert torch.equal(CONNECTIONS["iand"](a, s).bool(), torch.logical_and(s, ~a.bool()))
+    assert torch.equal(CONNECTIONS["or"](a, torch.zeros_like(s)), a)  # a silent shortcut leaves the backbone
 
 
 def test_or_gradients_are_one_minus_the_other():
     a, s = ((torch.rand(2, 30) < 0.5).float()).unbind(0)
     a, s = a.clone().requires_grad_(), s.clone().requires_grad_()
-    connect(a, s, "or").sum().backward()
+    CONNECTIONS["or"](a, s).sum().backward()
     assert torch.equal(a.grad, 1 - s.detach())
     assert torch.equal(s.grad, 1 - a.detach())
 
 
 def test_unknown_connection():
-    with pytest.raises(ValueError, match="unknown residual connection 'xor'; known: add, and, iand, or"):
-        connect(torch.zeros(1), torch.zeros(1), "xor")
+    with pytest.raises(ValueError, match="unknown residual connection 'xor'"):
+        CONNECTIONS["xor"]
 
 
 def test_spiking_shortcut_shapes():
-    shortcut = SpikingShortcut(3, 5, 2, nn.Identity(), neuron("lif", role="shortcut"))
+    shortcut = SpikingShortcut(3, 5, 2, nn.Identity(), NEURONS["lif"].build(role="shortcut"))
     y = shortcut(torch.randn(2, 3, 3, 8, 8) * 9)
     assert y.shape == (2, 3, 5, 4, 4)
     assert set(y.unique().tolist()) == {0, 1}
@@ -141,3 +158,58 @@ def test_encoders():
             encode(x, 0)
     with pytest.raises(ValueError, match="T must be at least 1"):
         layers.direct(x, 0)
+
+
+@pytest.mark.parametrize("axis", [2, 3, -1])
+def test_a_batch_norm_names_its_channel_axis(axis):
+    """Against torch's own with the channels moved to its place; the axis of samples is never one."""
+    shape = {2: (4, 5, 6, 7), 3: (4, 5, 7, 6), -1: (4, 5, 2, 7, 6)}[axis]
+    norm, plain, x = BatchNorm(6, channel_axis=axis), nn.BatchNorm1d(6), torch.randn(shape) * 2 + 1
+    flat = x.movedim(axis, 1).flatten(2).movedim(1, 0).flatten(1).t()  # every place a row
+    assert torch.allclose(norm(x), _placed(plain(flat), x, axis), atol=1e-6)
+    assert torch.allclose(norm.running_var, plain.running_var)
+    with pytest.raises(ValueError, match=r"with 6 channels on axis"):
+        norm(torch.randn(6, 6, 5, 5))
+    with pytest.raises(ValueError, match="axes 0 and 1 are time and samples"):
+        BatchNorm(6, channel_axis=1)
+
+
+def _placed(rows, x, axis):
+    moved = x.movedim(axis, 1)
+    return rows.t().reshape(6, 4, -1).movedim(0, 1).reshape(moved.shape).movedim(1, axis)
+
+
+def test_rows_and_tokens():
+    norm, plain, x = BatchNorm(3), nn.BatchNorm1d(3), torch.randn(4, 5, 3)
+    assert torch.equal(norm(x), plain(x.flatten(0, 1)).unflatten(0, (4, 5)))
+    assert torch.equal(norm.running_var, plain.running_var)
+    tokens = torch.randn(4, 2, 7, 3)
+    assert torch.equal(LayerNorm(3)(tokens), nn.LayerNorm(3)(tokens))
+    with pytest.raises(ValueError, match="no scale and offset"):
+        LayerNorm(3).scale_and_offset()
+    for pool in (layers.MaxPool2d(1), layers.AvgPool2d(1)):
+        with pytest.raises(ValueError, match=r"expected \[T, N, C, H, W\], got \[4, 2, 7, 3\]"):
+            pool(tokens)  # it would pool tokens and channels
+
+
+@pytest.mark.parametrize("make", [lambda: layers.Conv2d(4, 6, 3), lambda: nn.Conv2d(4, 6, 3), lambda: nn.Linear(4, 6)])
+def test_weighted_layers_lose_channels(make):
+    layer = weighted(make())
+    weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
+    layer.keep_outputs(torch.tensor([0, 5]))
+    layer.keep_inputs(torch.tensor([1, 3]))
+    assert torch.equal(layer.weight, weight[[0, 5]][:, [1, 3]])
+    assert torch.equal(layer.bias, bias[[0, 5]])
+    own = make()
+    x = torch.rand(2, 2, 5, 5) if own.weight.dim() == 4 else torch.rand(2, 2)
+    inner = getattr(layer, "module", layer)
+    assert inner(x[None] if isinstance(inner, layers.Conv2d) else x).shape[-3 if x.dim() == 4 else -1] == 2
+    assert "2, 2" in repr(inner) or "in_features=2, out_features=2" in repr(inner)
+
+
+def test_depthwise_layers_keep_one_input_for_each_output():
+    conv = layers.Conv2d(6, 6, 3, groups=6)
+    assert conv.depthwise
+    conv.keep_outputs(torch.tensor([1, 4]))
+    assert (conv.in_channels, conv.out_channels, conv.groups) == (2, 2, 2)
+    assert conv(torch.rand(1, 1, 2, 5, 5)).shape == (1, 1, 2, 3, 3)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from saccade import kernels
 from saccade.kernels.bits import GRIDS, Grid, pack, pack_any, unpack
-from saccade.layers import AvgPool2d, Conv2d, Linear, set_spike_packing
+from saccade.layers import AvgPool2d, Conv2d, Linear, declare_inputs, set_spike_packing
 from saccade.models import create_model
 from saccade.neurons import LIF
 
@@ -136,19 +136,19 @@ def test_under_autocast(dtype):
 
 def test_a_layer_whose_input_leaves_its_grid_keeps_it_whole():
     layer = Conv2d(8, 8, 3)
-    spikes = on_grid((4, 8, 32, 32), Grid())
+    spikes = on_grid((1, 4, 8, 32, 32), Grid())
     layer(spikes)
     assert layer._grid == Grid()
     layer(spikes * 2)
     assert layer._grid == Grid(1.0, 0, 2)
-    layer(torch.randn(4, 8, 32, 32))
+    layer(torch.randn(1, 4, 8, 32, 32))
     assert layer._grid == "analog"
-    _, kept = gradients(layer, torch.randn(4, 8, 32, 32), True)
+    _, kept = gradients(layer, torch.randn(1, 4, 8, 32, 32), True)
     assert not any(t.dtype == torch.uint8 for t in kept)
 
 
 def test_nothing_is_packed_where_nothing_is_kept():
-    layer, spikes = Conv2d(8, 8, 3), on_grid((4, 8, 32, 32), Grid())
+    layer, spikes = Conv2d(8, 8, 3), on_grid((1, 4, 8, 32, 32), Grid())
     with torch.no_grad():
         layer(spikes)
     layer.requires_grad_(False)
@@ -197,10 +197,10 @@ def test_average_pooling_is_torchs_and_keeps_nothing(k, channels, layout):
 
 
 def test_average_pooling_of_other_windows_is_torchs():
-    x = torch.randn(2, 3, 9, 9)
+    x = torch.randn(1, 2, 3, 9, 9)
     for options in ({"stride": 1}, {"padding": 1}, {"ceil_mode": True}, {"divisor_override": 3}, {}):
-        expected = torch.nn.AvgPool2d(2, **options)(x)
-        assert torch.equal(AvgPool2d(2, **options)(x), expected)
+        expected = torch.nn.AvgPool2d(2, **options)(x[0])
+        assert torch.equal(AvgPool2d(2, **options)(x)[0], expected)
 
 
 def test_spikes_of_a_neuron_are_packed_in_a_chain():
@@ -208,3 +208,25 @@ def test_spikes_of_a_neuron_are_packed_in_a_chain():
     layers(torch.randn(3, 8, 16, 32, 32) * 3)
     assert layers[2]._grid == Grid(0.25, 0, 3)
     assert layers[4]._grid == Grid()
+
+
+class Levels(torch.nn.Module):
+    """A neuron of nine levels, as integer neurons have them."""
+
+    levels = tuple(i / 8 for i in range(9))
+
+    def forward(self, x):
+        return (x.clamp(0, 1) * 8).round() / 8
+
+
+def test_inputs_are_declared_by_the_graph():
+    """0.1 called spikes of eight levels analog: it guessed from what it saw."""
+    net = torch.nn.Sequential(Conv2d(3, 8, 3), Levels(), AvgPool2d(2), Conv2d(8, 8, 3), LIF(), Conv2d(8, 4, 3))
+    x = torch.rand(1, 4, 3, 64, 64)
+    grids = declare_inputs(net, x)
+    assert grids == {"0": None, "3": Grid(1 / 32, 0, 6), "5": Grid()}
+    reference = gradients(net, x, False)[0]
+    found, kept = gradients(net, x, True)
+    assert any(t.dtype == torch.uint8 and t.shape[0] == 6 for t in kept)
+    assert all(torch.equal(a, b) for a, b in zip(found, reference, strict=True))
+    assert net[3]._grid == Grid(1 / 32, 0, 6)

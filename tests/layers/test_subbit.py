@@ -3,12 +3,10 @@
 import pytest
 import torch
 
-from saccade.layers import Conv2d, SubBitConfig, subbit_
+from saccade.layers import Conv2d
 from saccade.layers.subbit import (
     SubBit,
-    after_step,
     all_kernels,
-    before_step,
     codeword_use,
     neighbour_distance,
     os_quant,
@@ -16,6 +14,7 @@ from saccade.layers.subbit import (
     quartiles,
 )
 from saccade.layers.weight_forms import sign
+from saccade.transforms import SubBitConfig, apply
 
 KERNEL = torch.tensor([[0.8, 0.7, 5.0], [-0.9, -0.8, -0.7], [-0.9, -0.8, -0.9]])
 WORDS = [[-1, 1, -1, 1, -1, 1, -1, -1, -1], [1, 1, -1, -1, -1, -1, -1, -1, -1]]
@@ -126,7 +125,7 @@ def test_gradients_reach_weights_always_and_the_codebook_now_and_then():
     conv.weight.data[0, 0, 0, 0] = 1.5  # beyond 1: no gradient
     x = torch.rand(2, 3, 4, 8, 8)
     for step, learns in ((0, True), (1, False), (24, False), (25, True)):
-        before_step(conv, step)
+        conv.form.before_step(step)
         conv.zero_grad()
         conv(x).square().sum().backward()
         assert (form.book.grad is not None and bool(form.book.grad.any())) is learns
@@ -155,7 +154,7 @@ def test_signs_follow_with_hysteresis():
     form.book.data[1, 1] = -2e-2 * before[1, 1]
     form.book.data[2, 2] = 7.0 * before[2, 2]
     form.before_step(0)
-    after_step(form)
+    form.after_step()
     expected = before.clone()
     expected[1, 1] *= -1
     if len(expected.unique(dim=0)) == 4:
@@ -163,7 +162,7 @@ def test_signs_follow_with_hysteresis():
     assert form.book.abs().max() <= 3
     form.book.data[0, 0] = -2e-2 * before[0, 0]
     form.before_step(1)
-    after_step(form)  # no step of the codebook: nothing moves
+    form.after_step()  # no step of the codebook: nothing moves
     assert form.signs[0, 0] == before[0, 0]
 
 
@@ -173,7 +172,7 @@ def test_duplicates_make_room():
     form.book.data[5:9] = form.book.data[2]
     first = form.signs[2].clone()
     form.before_step(0)
-    after_step(form)
+    form.after_step()
     assert len(form.signs.unique(dim=0)) == 16
     assert torch.equal(form.signs[2], first)
     assert torch.equal(form.book.data[5:9], form.signs[5:9])
@@ -200,9 +199,9 @@ def test_what_gets_a_codebook():
     model = torch.nn.Sequential(
         Conv2d(3, 4, 3), Conv2d(4, 4, 3), Conv2d(4, 4, 1), Conv2d(4, 4, 5), Conv2d(4, 4, 3, groups=4)
     )
-    done = subbit_(model, SubBitConfig(4))
+    done = apply(model, SubBitConfig(4))
     assert done.layers == ("1", "2", "4")
-    assert done.skipped == ("0", "3")
+    assert done.left == ("0", "3")
     assert [type(layer.form).__name__ for layer in model] == ["NoneType", "SubBit", "Binary", "NoneType", "SubBit"]
 
 
@@ -226,5 +225,5 @@ def test_bad_requests():
         SubBit(4, weight, normalise="layer")
     model = torch.nn.Sequential(Conv2d(3, 4, 3), Conv2d(4, 4, 3))
     with pytest.raises(ValueError, match="eta must be 1 to 9"):
-        subbit_(model, SubBitConfig(12))
+        apply(model, SubBitConfig(12))
     assert model[1].form is None

@@ -275,6 +275,39 @@ def test_silent_layers_are_flagged(images):
     assert found.to_json()["by_role"]["shortcut"]["silent"]
 
 
+def test_state_is_what_modules_say_they_keep(images):
+    """8-bit membranes keep a byte a neuron; who says nothing is taken to keep 32 bits, and that is said."""
+
+    class Bytes(Spike):
+        def state_spec(self, shape: tuple[int, ...]) -> dict[str, tuple[tuple[int, ...], int]]:
+            return {"v": (shape, 8)}
+
+    class Counts(nn.Module):
+        def state_spec(self, shape: tuple[int, ...]) -> dict[str, tuple[tuple[int, ...], int]]:
+            return {"step": ((), 12), "last": (shape, 1)}
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x
+
+    class Nothing(Spike):
+        def state_spec(self, shape: tuple[int, ...]) -> dict[str, tuple[tuple[int, ...], int]]:
+            return {}
+
+    model = nn.Sequential(Counts(), Bytes(), Spike(), Nothing())
+    profiled = profile(model, [images[None], images[None]])
+    found = rows(profiled)
+    assert [found[name].state_bytes for name in "0123"] == [-(-(12 + 72) // 8), 72, 4 * 72, 0]
+    assert [found[name].state_assumed for name in "0123"] == [False, False, True, False]
+    assert profiled.total().state_bytes == 11 + 72 + 288
+    assert profiled.to_json()["totals"]["state_assumed"]
+    assert profiled.to_json()["layers"][1]["state_bytes"] == 72
+    assert [neuron.state_bits for neuron in profiled.neurons] == [576, None, 0]
+    out = io.StringIO()
+    Console(file=out, width=200).print(profiled.table())
+    assert "288*" in out.getvalue()
+    assert "32 bits a neuron assumed" in out.getvalue()
+
+
 def test_compiled_modules_are_counted(net, images):
     plain = profile(net, images).total()
     net.conv = torch.compile(net.conv, backend="eager")

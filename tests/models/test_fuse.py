@@ -1,11 +1,15 @@
 """Fused copies against the models they come from, on networks that fire."""
 
+import copy
+from dataclasses import fields
+
 import pytest
 import torch
 from torch import nn
 
-from saccade.models import create_model, load_model, save_model
-from saccade.models.fuse import fuse
+from saccade.files import load_model, save_model
+from saccade.models import create_model, model_card
+from saccade.transforms import fuse
 from saccade.verify import firing_rates, wake
 
 TINY = {"stem": "cifar", "T": 4, "widths": (6, 8, 8, 10)}
@@ -16,9 +20,15 @@ def images():
     return torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
+def options_of(name, options):
+    known = {field.name for field in fields(model_card(name).config)}
+    own = {"widths": (6, 8, 8), "stem": 6} if name in ("resnet19", "resnet20_wide") else {}
+    return {key: value for key, value in (TINY | own | options).items() if key in known}
+
+
 def woken(name, images, **options):
     torch.manual_seed(1)
-    model = create_model(name, **TINY | options).eval()
+    model = create_model(name, **options_of(name, options)).eval()
     wake(model, images)
     for (
         norm
@@ -31,7 +41,10 @@ def woken(name, images, **options):
     return model
 
 
-@pytest.mark.parametrize("name", ["or_resnet18", "sew_resnet18", "ms_resnet18", "syna_resnet18"])
+FAMILIES = ["or_resnet18", "sew_resnet18", "ms_resnet18", "syna_resnet18", "iand_resnet18", "resnet19", "resnet20_wide"]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_a_copy_without_norms_gives_the_same_spikes(name, images, tmp_path):
     model = woken(name, images)
     before = model(images)
@@ -41,17 +54,17 @@ def test_a_copy_without_norms_gives_the_same_spikes(name, images, tmp_path):
     assert found.left == {}
     assert found.total_mismatch < 1e-3
     assert torch.equal(model(images), before), "the model was changed"
-    double = found.model.double()(images.double()), model.double()(images.double())
-    assert torch.allclose(*double, rtol=1e-9, atol=1e-9)
     assert "norms folded, 0 left" in str(found)
-    save_model(found.model.float(), tmp_path / "fused.safetensors")
+    double = copy.deepcopy(model).double()
+    assert torch.allclose(fuse(double, images.double()).model(images.double()), double(images.double()), atol=1e-9)
+    save_model(found.model, tmp_path / "fused.safetensors")
     assert torch.equal(load_model(tmp_path / "fused.safetensors")(images), found.model(images))
 
 
-@pytest.mark.parametrize("preset", ["lif", "tet", "if"])
-def test_norms_fold_into_thresholds(images, preset, tmp_path):
+@pytest.mark.parametrize("neuron", ["lif", "tet", "if"])
+def test_norms_fold_into_thresholds(images, neuron, tmp_path):
     """Weights keep their magnitudes; negative and zero gamma included."""
-    model = woken("or_resnet18", images, preset=preset)
+    model = woken("or_resnet18", images, neuron=neuron)
     found = fuse(model, images, into="threshold")
     conv, norm = model.stem[0], model.stem[1]
     fused = found.model
@@ -68,7 +81,7 @@ def test_what_cannot_be_folded_is_refused_or_named(images):
     with pytest.raises(ValueError, match="something lies between the norm and a neuron"):
         fuse(woken("syna_resnet18", images), images, into="threshold")
     with pytest.raises(ValueError, match="a threshold can hold a norm only where the potential rests and resets at 0"):
-        fuse(woken("or_resnet18", images, preset="ma"), images, into="threshold")
+        fuse(woken("or_resnet18", images, neuron="ma"), images, into="threshold")
     model = woken("or_resnet18", images)
     with pytest.raises(ValueError, match=r"needs model.eval\(\)"):
         fuse(model.train(), images)
@@ -77,7 +90,7 @@ def test_what_cannot_be_folded_is_refused_or_named(images):
 
 
 class Shared(nn.Module):
-    """The norm's input is used a second time, where no hook sees it."""
+    """The norm's input is used a second time."""
 
     def __init__(self, sees):
         super().__init__()
@@ -90,14 +103,65 @@ class Shared(nn.Module):
         return self.norm(y) + (y if self.sees else self.other(y * 2))
 
 
-def test_an_output_used_twice_is_found_out(images):
-    with pytest.raises(ValueError, match="the fused copy is another function"):
-        fuse(Shared(True).eval(), images)
+def test_a_norm_whose_input_is_used_twice_stays(images):
+    """0.1 folded it, and found out only by comparing outputs."""
+    for sees in (True, False):
+        model = Shared(sees).eval()
+        fused = fuse(model, images)
+        assert fused.folded == []
+        assert "norm" in fused.left
+        assert torch.equal(fused.model(images), model(images))
+
+
+def test_an_mlp_of_rows_loses_its_norms_too():
+    """0.1 said 0 folded, 0 left, with three norms there."""
+    torch.manual_seed(0)
+    model, x = create_model("rows_mlp", widths=(12, 10, 8)).eval(), torch.rand(8, 4, 1, 8, 8)
+    wake(model, x)
+    for into in ("conv", "threshold"):
+        fused = fuse(model, x, into)
+        assert fused.folded == ["layers.1", "layers.4", "layers.7"]
+        assert fused.left == {}
+        assert fused.total_mismatch < 1e-3
+        assert torch.allclose(fused.model(x), model(x), atol=1e-4)
+
+
+class Folding(nn.Module):
+    """Time folded by hand around torch's own layers, as other toolkits do."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.linear, self.norm1 = (
+            nn.Conv2d(3, 4, 3),
+            nn.BatchNorm2d(4),
+            nn.Linear(4, 5),
+            nn.BatchNorm1d(5),
+        )
+        for norm in (self.norm, self.norm1):
+            nn.init.constant_(norm.running_mean, 0.3)
+            nn.init.constant_(norm.bias, 0.2)
+
+    def forward(self, x):
+        y = self.conv(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        y = self.norm(y.flatten(0, 1)).relu().mean((-2, -1))
+        return self.norm1(self.linear(y)).unflatten(0, x.shape[:2])
+
+
+def test_models_of_others_are_fused():
+    model, x = Folding().eval(), torch.rand(4, 2, 3, 8, 8)
+    fused = fuse(model, x)
+    assert fused.folded == ["norm", "norm1"]
+    assert torch.allclose(fused.model(x), model(x), atol=1e-5)
+
+
+def test_a_fused_model_is_not_fused_again(images):
+    with pytest.raises(ValueError, match="fusing again comes before fusing|norms are folded"):
+        fuse(fuse(woken("or_resnet18", images), images).model, images)
 
 
 def test_a_norm_of_something_else_stays():
     x = torch.rand(2, 3, 8, 8)
     model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.BatchNorm2d(3)).eval()
     found = fuse(model, x)
-    assert found.left == {"2": "its input is no convolution's output as it is"}
+    assert found.left == {"2": "its input is the output of relu in 1, no layer's output as it is"}
     assert torch.equal(found.model(x), model(x))

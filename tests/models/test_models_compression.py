@@ -3,11 +3,13 @@
 import pytest
 import torch
 
-from saccade.layers import Conv2d, Linear, QuantizeConfig, SubBitConfig, quantize_, subbit_, unquantize_
+from saccade.layers import Conv2d, Linear
 from saccade.measure import bit_operations, model_size, profile, shared_operations
-from saccade.models import create_model
-from saccade.models.vgg import VGG16, VGGSNN
+from saccade.models import create_model, model_card
+from saccade.transforms import QuantizeConfig, SubBitConfig, apply, undo
 from saccade.verify import wake
+
+VGG16, VGGSNN = (list(model_card(name).config.channels) for name in ("vgg16", "vggsnn"))
 
 
 def built(name, **options):
@@ -24,11 +26,11 @@ def kept(widths, ratio):
 
 
 def megabytes(model, bits):
-    """With its convolutions but the first quantised, as QP-SNN does."""
+    """With its convolutions but the first quantized, as QP-SNN does."""
     head = next(path for path, m in model.named_modules() if isinstance(m, Linear))
-    quantize_(model, QuantizeConfig("rescaw", bits, skip=("stem.0", head)))
+    apply(model, QuantizeConfig("rescaw", bits, skip=("stem.0", head)))
     size = model_size(model).megabytes
-    unquantize_(model)
+    undo(model, "quantize")
     return size
 
 
@@ -79,12 +81,12 @@ def test_counts_to_the_unit():
     assert sum(m.weight.numel() for m in convs if m.kernel_size == (1, 1)) == 172_032
     wide = [m.weight.numel() for m in built("resnet20_wide").modules() if isinstance(m, Conv2d)]
     assert sum(wide[1:]) == 17_031_168
-    quantised = sum(m.weight.numel() for m in [m for m in resnet20(10, "high").modules() if isinstance(m, Conv2d)][1:])
-    assert quantised == 3_866_436
+    quantized = sum(m.weight.numel() for m in [m for m in resnet20(10, "high").modules() if isinstance(m, Conv2d)][1:])
+    assert quantized == 3_866_436
 
 
 def test_bad_shapes():
-    with pytest.raises(ValueError, match="image_size must be a multiple of 32, got 48"):
+    with pytest.raises(ValueError, match="sides must be multiples of 32, got 48"):
         create_model("vgg16", image_size=48)
     with pytest.raises(ValueError, match="resnet20 has 9 blocks, got 2 middle widths"):
         create_model("resnet20_wide", middles=(3, 3))
@@ -95,12 +97,12 @@ def test_bad_shapes():
 def test_size_by_kind():
     """By hand: two convolutions, one of them at 4 bits, two norms, a linear layer."""
     model = create_model("or_resnet18", stem="mnist", T=2, widths=(4,), pairs=(1,))
-    quantize_(model, QuantizeConfig("lsq", 4))
+    apply(model, QuantizeConfig("lsq", 4))
     convs = [m for m in model.modules() if isinstance(m, Conv2d)]
     found = model_size(model).by_kind()
-    quantised = sum(conv.weight.numel() for conv in convs[1:])
+    quantized = sum(conv.weight.numel() for conv in convs[1:])
     assert found == {
-        "weight": 32 * (convs[0].weight.numel() + 4 * 10) + 4 * quantised,
+        "weight": 32 * (convs[0].weight.numel() + 4 * 10) + 4 * quantized,
         "scale": 32 * (len(convs) - 1),
         "norm": 32 * 2 * 4 * len(convs),
         "bias": 32 * 10,
@@ -121,13 +123,13 @@ def test_published_sizes_of_s2nn(name, classes):
     *below, one, whole = S2NN_SIZES[name, classes]
     for eta, printed in zip((6, 5, 4), below, strict=True):
         model = create_model(name, num_classes=classes)
-        subbit_(model, SubBitConfig(eta))
+        apply(model, SubBitConfig(eta))
         assert model_size(model, "paper_s2nn").bits / 1e6 == pytest.approx(printed, abs=0.0075)
     model = built(name, num_classes=classes)
-    quantize_(model, QuantizeConfig("binary", 1))
+    apply(model, QuantizeConfig("binary", 1))
     for preset in ("paper_qp", "paper_s2nn"):
         assert model_size(model, preset).bits / 1e6 == pytest.approx(one, abs=0.0051)
-    unquantize_(model)
+    undo(model, "quantize")
     assert model_size(model).bits / 1e6 == pytest.approx(whole, abs=0.0065)
 
 
@@ -143,7 +145,7 @@ def test_s2nn_by_its_own_formula(name, classes, exact):
     """eta a kernel, the codebooks, 1x1 kernels at a bit: what a file holds."""
     for eta, megabits in zip((6, 5, 4), exact, strict=True):
         model = create_model(name, num_classes=classes)
-        subbit_(model, SubBitConfig(eta))
+        apply(model, SubBitConfig(eta))
         assert model_size(model).bits / 1e6 == pytest.approx(megabits, abs=0.0006)
 
 
@@ -175,9 +177,9 @@ def test_bit_operations_by_hand():
     """One layer of 4 bits after the stem: multiply-accumulates times bits, words of 64 channels, exact and approximate sums."""
     torch.manual_seed(0)
     model = create_model("vgg_small", channels=(6, 70, 8, 8, 8, 8), T=3).eval()
-    quantize_(model, QuantizeConfig("rescaw", 4))
+    apply(model, QuantizeConfig("rescaw", 4))
     subbit_sized = create_model("vgg_small", channels=(6, 70, 8, 8, 8, 8), T=3).eval()
-    subbit_(subbit_sized, SubBitConfig(4))
+    apply(subbit_sized, SubBitConfig(4))
     x = torch.rand(2, 3, 32, 32)
     wake(model, x)
     found = bit_operations(model, profile(model, x))

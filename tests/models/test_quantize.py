@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from saccade.layers import Conv2d, Linear, QuantizeConfig, quantize_, unquantize_
-from saccade.layers.quantize import make_form
+from saccade.files import load_model, save_model
+from saccade.layers import Conv2d, Linear, weight_forms
 from saccade.layers.subbit import SubBit
-from saccade.layers.weight_forms import BalancedBinary, Uniform, set_progress
-from saccade.models import create_model, fuse, load_model, save_model
+from saccade.layers.weight_forms import Uniform
+from saccade.models import create_model
+from saccade.transforms import QuantizeConfig, fuse, quantize_, undo
 from saccade.verify import verify, wake
 
 TINY = {"stem": "cifar", "T": 4, "widths": (4, 6, 8, 10)}
@@ -20,10 +21,10 @@ def tiny():
 
 
 @pytest.mark.parametrize(("method", "bits"), METHODS)
-def test_a_quantised_model_trains_saves_and_loads(method, bits, tmp_path):
+def test_a_quantized_model_trains_saves_and_loads(method, bits, tmp_path):
     model, x = tiny(), torch.rand(4, 3, 16, 16)
     done = quantize_(model, QuantizeConfig(method, bits))
-    assert done.skipped == ("stem.0", "head")
+    assert done.left == ("stem.0", "head")
     convs = [m for m in model.modules() if isinstance(m, Conv2d)]
     assert len(done.layers) == len(convs) - 1
     assert convs[0].form is None
@@ -39,7 +40,7 @@ def test_a_quantised_model_trains_saves_and_loads(method, bits, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["rescaw", "balanced_binary"])
-def test_a_quantised_model_keeps_its_promises(method):
+def test_a_quantized_model_keeps_its_promises(method):
     model = tiny()
     quantize_(model, QuantizeConfig(method, 1 if "binary" in method else 2))
     x = torch.rand(4, 3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
@@ -54,12 +55,12 @@ def test_the_weights_come_back():
     before = model(x)
     quantize_(model, QuantizeConfig("rescaw", 1))
     assert not torch.equal(model(x), before)
-    unquantize_(model)
+    undo(model, "quantize")
     assert torch.equal(model(x), before)
     assert model.transforms == []
 
 
-def test_norms_fold_into_quantised_convolutions():
+def test_norms_fold_into_quantized_convolutions():
     model, x = tiny(), torch.rand(4, 3, 16, 16)
     quantize_(model, QuantizeConfig("rescaw", 2))
     wake(model, x)
@@ -71,24 +72,34 @@ def test_norms_fold_into_quantised_convolutions():
 def test_progress_reaches_the_forms():
     model = tiny()
     quantize_(model, QuantizeConfig("balanced_binary", 1))
-    set_progress(model, 0.5)
-    assert {m.t for m in model.modules() if isinstance(m, BalancedBinary)} == {1.0}
+    for form in weight_forms(model):
+        form.before_epoch(0.5)
+    assert {form._t for form in weight_forms(model)} == {1.0}
+
+
+def test_paths_may_be_patterns():
+    model = tiny()
+    done = quantize_(model, QuantizeConfig(skip=("stem.*", "blocks.*.backbone.0", "head")))
+    assert {"stem.0", "blocks.0.backbone.0", "blocks.7.backbone.0", "head"} <= set(done.left)
+    assert "blocks.0.backbone.3" in done.layers
+    assert model.transforms == [done.config]
+    assert done.config.skip == done.left  # a file names the layers, not the pattern
 
 
 def test_bad_requests_leave_the_model_alone():
     model = tiny()
-    with pytest.raises(ValueError, match="skip: 'nowhere' is no convolution or linear layer; the model has stem.0, "):
+    with pytest.raises(ValueError, match="skip: 'nowhere' fits none of stem.0, "):
         quantize_(model, QuantizeConfig(skip=("nowhere",)))
     with pytest.raises(ValueError, match="bits must be 1 to 8, got 9"):
         quantize_(model, QuantizeConfig(bits=9))
-    with pytest.raises(ValueError, match="unknown quantiser 'int8'; known: rescaw, vanilla"):
+    with pytest.raises(ValueError, match="unknown quantizer 'int8'; known: rescaw, vanilla"):
         QuantizeConfig("int8")
     with pytest.raises(ValueError, match="binary has 1 bit, not 4"):
         QuantizeConfig("binary", 4)
     with pytest.raises(ValueError, match="Identity has no convolution or linear layer"):
         quantize_(torch.nn.Identity(), QuantizeConfig())
     with pytest.raises(ValueError, match="SynaResNet has no weight forms"):
-        unquantize_(model)
+        undo(model, "quantize")
     assert all(m.form is None for m in model.modules() if isinstance(m, Conv2d | Linear))
     assert model.transforms == []
     quantize_(model, QuantizeConfig())
@@ -102,7 +113,7 @@ def test_bad_requests_leave_the_model_alone():
 def test_weights_without_spread_stay_numbers(form, shape):
     """One input, or a channel of zeros: no NaN forward or backward (a neuron that gets NaN is silent, so nobody would see)."""
     weight = torch.zeros(shape, requires_grad=True)
-    made = make_form(QuantizeConfig(form, 1 if form == "balanced_binary" else 2), weight)
+    made = QuantizeConfig(form, 1 if form == "balanced_binary" else 2).form_for(weight)
     used = made(weight)
     used.sum().backward()
     assert used.isfinite().all()
@@ -113,9 +124,7 @@ def test_weights_without_spread_stay_numbers(form, shape):
 
 def test_moving_averages_leave_signs_alone(tmp_path):
     """An average of signs is no sign: a codebook's are copied."""
-    from saccade.cli.stages import STAGES
-    from saccade.train import train
-    from saccade.train.recipe import parse
+    from saccade.experiment import parse, run
 
     pytest.importorskip("sklearn", reason="the digits need scikit-learn")
     recipe = parse(
@@ -123,14 +132,14 @@ def test_moving_averages_leave_signs_alone(tmp_path):
             "name": "ema",
             "model": {
                 "name": "or_resnet18",
-                "kwargs": {"stem": "mnist", "T": 2, "widths": [4, 8], "pairs": [1, 1]},
+                "config": {"stem": "mnist", "T": 2, "widths": [4, 8], "pairs": [1, 1]},
                 "transforms": [{"name": "subbit", "config": {"eta": 4}}],
             },
             "data": {"name": "digits", "validation": 100, "train_size": 320, "test_size": 50},
             "train": {"epochs": 3, "batch_size": 32, "lr": 0.05, "ema": 0.9, "accelerator": "cpu"},
         }
     )
-    train(recipe, tmp_path / "run", stages=STAGES, quiet=True)
+    run(recipe, tmp_path / "run", quiet=True, report=False)
     model = load_model(tmp_path / "run" / "model.safetensors")
     books = [m.form for m in model.modules() if isinstance(m, Conv2d) and isinstance(m.form, SubBit)]
     assert books

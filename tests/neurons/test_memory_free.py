@@ -5,17 +5,27 @@ import torch
 from torch import nn
 
 from saccade import kernels
-from saccade.neurons import LIF, PRESETS, MemoryFree, MemoryFreeConfig, Rectangle, Stream, Triangle, recording
+from saccade.neurons import (
+    LIF,
+    NEURONS,
+    LeakMixingConfig,
+    MaskedMixingConfig,
+    Rectangle,
+    SlidingMixingConfig,
+    Stream,
+    Triangle,
+    recording,
+)
 
 T = 6
 CONFIGS = {
-    "leak": MemoryFreeConfig("leak"),
-    "leak by channel": MemoryFreeConfig("leak", per="channel"),
-    "leak, fixed": MemoryFreeConfig("leak", learn=False),
-    "masked": MemoryFreeConfig("masked", T=T),
-    "masked, fixed": MemoryFreeConfig("masked", T=T, learn=False),
-    "sliding": MemoryFreeConfig("sliding", order=3),
-    "sliding, longer than T": MemoryFreeConfig("sliding", order=9),
+    "leak": LeakMixingConfig(),
+    "leak by channel": LeakMixingConfig(per="channel"),
+    "leak, fixed": LeakMixingConfig(learn=False),
+    "masked": MaskedMixingConfig(T=T),
+    "masked, fixed": MaskedMixingConfig(T=T, learn=False),
+    "sliding": SlidingMixingConfig(order=3),
+    "sliding, longer than T": SlidingMixingConfig(order=9),
 }
 STREAMED = [name for name in CONFIGS if not name.startswith("masked")]
 
@@ -26,7 +36,7 @@ def drive(seed=0, steps=T, dtype=torch.float64):
 
 def make(name, seed=0):
     """A layer with values as training would leave them."""
-    layer = MemoryFree(CONFIGS[name], channels=4).double()
+    layer = CONFIGS[name].build(channels=4).double()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in layer.parameters():
@@ -43,7 +53,7 @@ def by_loops(layer, x):
     for t in range(len(x)):
         h = sum(A[:, t, j].view(-1, 1, 1) * x[j] for j in range(t + 1))
         potentials.append(h)
-        spikes.append(kernels.spike(h - theta[t], layer.surrogate))
+        spikes.append(kernels.spike(h - theta[t], layer.config.surrogate))
     return torch.stack(spikes), torch.stack(potentials)
 
 
@@ -75,9 +85,9 @@ def test_gradients_are_those_of_the_loop(name):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_mixing_is_lower_triangular_and_starts_at_powers_of_the_decay(name):
-    A = MemoryFree(CONFIGS[name], channels=4).mixing(T).detach()
+    A = CONFIGS[name].build(channels=4).mixing(T).detach()
     lags = torch.arange(T)[:, None] - torch.arange(T)
-    inside = (lags >= 0) & (lags < (CONFIGS[name].order if CONFIGS[name].mode == "sliding" else T))
+    inside = (lags >= 0) & (lags < getattr(CONFIGS[name], "order", T))
     assert torch.allclose(A, torch.where(inside, 0.5 ** lags.clamp(min=0).float(), 0.0).expand_as(A))
     changed = make(name).mixing(T).detach()
     assert not changed.triu(1).any()
@@ -107,7 +117,7 @@ def test_a_stream_gives_what_the_whole_gives(name, cuts):
 
 def test_masked_is_for_one_T():
     layer = make("masked")
-    with pytest.raises(ValueError, match=r"0 \(MemoryFree\) needs T = 6, so it cannot be streamed"):
+    with pytest.raises(ValueError, match=r"0 \(MaskedMixing\) needs T = 6, so it cannot be streamed"):
         Stream(nn.Sequential(layer))
     with pytest.raises(ValueError, match="built for T = 6 got a sequence of T = 4"):
         layer(drive(steps=4))
@@ -117,26 +127,26 @@ def test_masked_is_for_one_T():
 
 def test_no_decay_is_a_threshold_without_memory():
     x = drive(5)
-    for config in (MemoryFreeConfig(decay=0.0, learn=False), MemoryFreeConfig("sliding", order=1)):
-        spikes = MemoryFree(config).double()(x)
+    for config in (LeakMixingConfig(decay=0.0, learn=False), SlidingMixingConfig(order=1)):
+        spikes = config.build().double()(x)
         assert torch.equal(spikes, (x >= 1).double())
         assert 0.1 < spikes.mean() < 0.5
 
 
-@pytest.mark.parametrize("config", [MemoryFreeConfig(), MemoryFreeConfig("masked", T=1), MemoryFreeConfig("sliding")])
+@pytest.mark.parametrize("config", [LeakMixingConfig(), MaskedMixingConfig(T=1), SlidingMixingConfig()])
 def test_one_step_is_a_lif(config):
     x = drive(6, steps=1)
-    spikes = MemoryFree(config).double()(x)
+    spikes = config.build().double()(x)
     assert torch.equal(spikes, LIF(tau=2.0, decay_input=False)(x))
     assert 0.1 < spikes.mean() < 0.5
 
 
 def test_the_leak_is_the_lif_without_reset():
     x = drive(7)
-    free = MemoryFree(MemoryFreeConfig(learn=False, surrogate=Triangle(1.0))).double()
+    free = LeakMixingConfig(learn=False, surrogate=Triangle(1.0)).build().double()
     lif = LIF(tau=2.0, decay_input=False, reset="none").double()
     assert torch.equal(free(x), lif(x))
-    assert not torch.equal(free(x), LIF(PRESETS["qp"])(x))
+    assert not torch.equal(free(x), NEURONS["qp"].build()(x))
 
 
 @pytest.mark.parametrize("name", ["masked", "sliding", "leak by channel"])
@@ -184,27 +194,28 @@ def test_the_kernel_says_what_does_not_fit():
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("kind", "fields", "message"),
     [
-        ({"mode": "full"}, "mode must be one of leak, masked, sliding, got 'full'"),
-        ({"mode": "masked", "per": "channel"}, "per='channel' is for mode='leak'"),
-        ({"decay": 1.0}, "inside it to be learned, got 1"),
-        ({"order": 0}, "order must be a whole number of steps, at least 1, got 0"),
-        ({"order": 2.5}, "order must be a whole number"),
-        ({"T": 0}, "T must be a whole number of steps, at least 1, got 0"),
-        ({"v_th": float("nan")}, "v_th must be finite"),
+        (LeakMixingConfig, {"per": "neuron"}, "per must be one of layer, channel, got 'neuron'"),
+        (LeakMixingConfig, {"decay": 1.0}, r"must start inside \(0, 1\), got 1"),
+        (LeakMixingConfig, {"decay": 1.5, "learn": False}, r"decay must be in \[0, 1\], got 1.5"),
+        (SlidingMixingConfig, {"order": 0}, "order must be a whole number of steps, at least 1, got 0"),
+        (SlidingMixingConfig, {"order": 2.5}, "order: Input should be a valid integer, got 2.5"),
+        (MaskedMixingConfig, {"T": 0}, "T must be a whole number of steps, at least 1, got 0"),
+        (LeakMixingConfig, {"v_th": float("nan")}, "v_th: is not a number"),
+        (LeakMixingConfig, {"v_th": float("inf")}, "v_th must be finite"),
     ],
 )
-def test_config_errors(fields, message):
+def test_config_errors(kind, fields, message):
     with pytest.raises(ValueError, match=message):
-        MemoryFreeConfig(**fields)
+        kind(**fields)
 
 
 def test_layer_errors():
     with pytest.raises(ValueError, match="masked mixing is for one number of steps: give T"):
-        MemoryFree(MemoryFreeConfig("masked"))
+        MaskedMixingConfig().build()
     with pytest.raises(ValueError, match="needs the number of channels"):
-        MemoryFree(MemoryFreeConfig(per="channel"))
-    with pytest.raises(ValueError, match=r"leaks of 3 channels do not fit axis 2 of an input \[6, 3, 4, 5, 5\]"):
-        MemoryFree(MemoryFreeConfig(per="channel"), channels=3)(drive())
-    assert "mode='leak'" in repr(MemoryFree(MemoryFreeConfig(surrogate=Rectangle()), role="gate"))
+        LeakMixingConfig(per="channel").build()
+    with pytest.raises(ValueError, match=r"values of 3 channels do not fit axis 2 of an input \[6, 3, 4, 5, 5\]"):
+        LeakMixingConfig(per="channel").build(channels=3)(drive())
+    assert "role='gate'" in repr(LeakMixingConfig(surrogate=Rectangle()).build(role="gate"))

@@ -2,14 +2,16 @@
 
 import math
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from saccade import neurons
 from saccade.layers import BatchNorm2d, Conv2d, TimeGate
-from saccade.neurons import LIF, PRESETS, LIFConfig, Stream, neuron, recording, strict
+from saccade.neurons import LIF, NEURONS, LIFConfig, NeuronConfig, Stream, Temporal, recording, strict
 
 SURROGATES = [
     neurons.ATan(2.0),
@@ -52,7 +54,7 @@ def drive(seed=0, T=12, scale=1.5):
 
 
 def run(name, x):
-    spikes = neuron(name).double()(x)
+    spikes = NEURONS[name].build().double()(x)
     assert 0.02 < spikes.mean() < 0.6  # silence would agree with anything
     return spikes
 
@@ -113,7 +115,7 @@ def test_stbp_if_and_memory_free_leak():
         u = 0.25 * u * (1 - s) + current
         s = (u > 0.2).double()
         expected.append(s)
-    assert torch.equal(neuron("stbp").double()(x), torch.stack(expected))
+    assert torch.equal(NEURONS["stbp"].build().double()(x), torch.stack(expected))
     expected, v = [], 0.0
     for current in x:
         v = v + current
@@ -138,9 +140,9 @@ def test_strict_threshold_is_the_next_float32():
 
 def test_plif_starts_as_lif_and_learns_its_tau():
     x = drive(5).float()
-    plif = neuron("plif")
+    plif = NEURONS["plif"].build()
     assert plif.w.item() == 0
-    assert torch.equal(plif(x), neuron("lif")(x))
+    assert torch.equal(plif(x), NEURONS["lif"].build()(x))
     plif(x).sum().backward()
     assert plif.w.grad.abs() > 0
     assert plif.tau() == 2
@@ -165,12 +167,13 @@ def test_plif_gradient_against_finite_differences_of_the_smooth_network(monkeypa
 
 
 def test_every_preset_runs_and_prints_itself():
-    for name, config in PRESETS.items():
-        layer = neuron(name)
+    for name, config in NEURONS.items():
+        layer = (replace(config, T=2) if name == "masked_mixing" else config).build()
         assert layer(torch.ones(2, 1, 3)).shape == (2, 1, 3)
-        assert f"tau={config.tau!r}" in repr(layer)
-    with pytest.raises(ValueError, match="unknown neuron 'lfi'; known: lif, plif"):
-        neuron("lfi")
+        assert repr(layer.config) in repr(layer)
+        assert NeuronConfig.parse(layer.config.record()) == layer.config
+    with pytest.raises(ValueError, match="unknown neuron 'lfi'; did you mean lif"):
+        NEURONS["lfi"]
 
 
 def test_thresholds_per_channel():
@@ -180,7 +183,7 @@ def test_thresholds_per_channel():
     tokens = LIF(tau=math.inf, decay_input=False, v_th=(0.5, 2.0), channel_axis=3)
     assert tokens(torch.ones(1, 1, 5, 2))[0, 0, 0].tolist() == [1, 0]
     assert "v_th" in layer.state_dict()
-    with pytest.raises(ValueError, match=r"2 thresholds do not fit axis 2 of an input \[1, 1, 3\]"):
+    with pytest.raises(ValueError, match=r"values of 2 channels do not fit axis 2 of an input \[1, 1, 3\]"):
         layer(torch.ones(1, 1, 3))
 
 
@@ -191,6 +194,10 @@ def test_thresholds_per_channel():
         ({"tau": math.inf}, "would ignore its input"),
         ({"tau": 1.0, "learn_tau": True}, "learnable tau must start above 1"),
         ({"reset": "Soft"}, "reset must be one of"),
+        ({"tau": "2"}, "tau: Input should be a valid number, got '2'"),
+        ({"v_th": "1.0"}, "v_th: Input should be a valid number, got '1.0'"),
+        ({"v_th": math.nan}, "v_th: is not a number"),
+        ({"surrogate": "ATan "}, "surrogate: unknown surrogate 'ATan '; did you mean ATan"),
     ],
 )
 def test_config_errors(fields, message):
@@ -198,15 +205,83 @@ def test_config_errors(fields, message):
         LIFConfig(**fields)
 
 
+@pytest.mark.parametrize("v_th", [np.float64(0.5), np.float32(0.5), torch.tensor(0.5), 0.5])
+def test_thresholds_of_other_types(v_th):
+    assert LIFConfig(v_th=v_th).v_th == 0.5
+    assert LIF(v_th=[v_th, 2.0])(torch.ones(1, 1, 2)).tolist() == [[[1, 0]]]
+
+
+def test_a_threshold_for_each_channel_stands_in_one_place():
+    """The buffer is what a file restores; the config says what is there."""
+    layer = LIF(v_th=(0.5, 2.0))
+    with torch.no_grad():
+        layer.v_th.copy_(torch.tensor([0.25, 4.0]))
+    assert layer.config.v_th == (0.25, 4.0)
+    layer.keep_channels(torch.tensor([1]))
+    assert layer.config.v_th == (4.0,)
+    with pytest.raises(ValueError, match="are not one for each"):
+        layer.set_thresholds(torch.ones(3))
+
+
+def test_a_stream_keeps_no_graph():
+    """5,000 chunks with gradients on: what is kept does not grow."""
+    layer = LIF(NEURONS["plif"])
+    stream = Stream(nn.Sequential(layer).eval())
+    for _ in range(5000):
+        stream(torch.ones(1, 1, 2))
+    assert not stream.states["0"].requires_grad
+
+
+class TwoParts(Temporal):
+    """A state of two tensors: the sum so far and the step."""
+
+    def step(self, x, state=None):
+        total = torch.zeros_like(x[0]) if state is None else state["total"]
+        count = torch.zeros(x.shape[1]) if state is None else state["count"]
+        sums = x.cumsum(0) + total
+        return sums, {"total": sums[-1], "count": count + len(x)}
+
+    def state_spec(self, shape):
+        return {"total": (shape, 32), "count": ((), 32)}
+
+
+def test_a_state_may_be_a_dict(tmp_path):
+    net, x = nn.Sequential(TwoParts()).eval(), drive(1).float()
+    stream = Stream(net)
+    first = stream(x[:2])
+    stream.save(tmp_path / "s.safetensors")
+    again = Stream(net)
+    again.load(tmp_path / "s.safetensors")
+    assert torch.allclose(torch.cat([first, again(x[2:])]), net(x))
+    assert again.states["0"]["count"].tolist() == [len(x)] * x.shape[1]
+    spec = net[0].state_spec(tuple(x.shape[2:]))
+    assert {name: shape for name, (shape, _) in spec.items()} == {
+        k: tuple(v.shape[1:]) for k, v in again.states["0"].items()
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in NEURONS if name != "masked_mixing"])
+def test_the_state_is_what_the_spec_says(name):
+    layer, x = NEURONS[name].build(channels=3), torch.randn(6, 2, 3, 4, 4)
+    _, state = layer.step(x)
+    spec = layer.state_spec((3, 4, 4))
+    parts = {next(iter(spec)): state} if isinstance(state, torch.Tensor) else state
+    assert {key: tuple(value.shape[1:]) for key, value in parts.items()} == {
+        key: shape for key, (shape, _) in spec.items()
+    }
+
+
 def test_a_module_keeps_nothing():
-    layer, x = neuron("lif"), drive(7).float()
+    layer, x = NEURONS["lif"].build(), drive(7).float()
     assert torch.equal(layer(x), layer(x))
     assert set(layer.state_dict()) == set()
 
 
 def small_net():
     torch.manual_seed(0)
-    net = nn.Sequential(Conv2d(2, 4, 3, padding=1), BatchNorm2d(4), neuron("lif"), Conv2d(4, 3, 3), neuron("plif"))
+    net = nn.Sequential(
+        Conv2d(2, 4, 3, padding=1), BatchNorm2d(4), NEURONS["lif"].build(), Conv2d(4, 3, 3), NEURONS["plif"].build()
+    )
     with torch.no_grad():
         net[1].bias.fill_(1.0)
         net[3].bias.fill_(1.5)
@@ -244,7 +319,7 @@ def test_stream_states_can_be_saved(tmp_path):
     second.load(tmp_path / "state.safetensors")
     assert torch.equal(first(x[4:]), second(x[4:]))
     with pytest.raises(ValueError, match="holds states of another model, e.g. for '2'"):
-        Stream(nn.Sequential(neuron("lif"))).load(tmp_path / "state.safetensors")
+        Stream(nn.Sequential(NEURONS["lif"].build())).load(tmp_path / "state.safetensors")
     (tmp_path / "bad").write_bytes(b"no")
     with pytest.raises(ValueError, match="bad: cannot read the stream's states"):
         first.load(tmp_path / "bad")
@@ -258,7 +333,7 @@ def test_stream_refuses_what_it_cannot_do():
     stream(torch.randn(1, 2, 2, 5, 5))
     with pytest.raises(ValueError, match="the stream holds 2 samples, got 3"):
         stream(torch.randn(1, 3, 2, 5, 5))
-    shared = neuron("lif")
+    shared = NEURONS["lif"].build()
     with pytest.raises(ValueError, match="is called twice in one forward"):
         Stream(nn.Sequential(shared, shared).eval())(torch.randn(1, 2, 3))
     with pytest.raises(ValueError, match="needs model.eval"):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saccade.neurons import LIF, PRESETS, MembraneConfig, QuantizedMembraneLIF, Stream, quantize_potential, recording
+from saccade.neurons import NEURONS, QuantizedMembraneConfig, Stream, quantize_potential, recording
 
 MODES = ("qsnn", "uniform", "pow2")
 
@@ -13,7 +13,7 @@ def drive(seed=0, T=10):
 
 
 def layer(mode="qsnn", bits=4, alpha="sample"):
-    return QuantizedMembraneLIF(PRESETS["qp"], MembraneConfig(mode, bits, alpha)).double()
+    return QuantizedMembraneConfig(mode, bits, alpha, NEURONS["qp"]).build().double()
 
 
 def test_it_is_the_released_loop_with_alpha_of_the_whole_tensor():
@@ -45,7 +45,7 @@ def test_one_sample_never_sees_another_except_in_the_papers_code(mode):
 def test_levels(mode, bits):
     sizes = torch.cat([torch.linspace(0, 2, 20001), torch.logspace(-130, 0, 1000, base=2)])
     v = torch.cat([-sizes, sizes]).double().unsqueeze(0)
-    stored = quantize_potential(v, MembraneConfig(mode, bits, alpha=0.5))
+    stored = quantize_potential(v, QuantizedMembraneConfig(mode, bits, alpha=0.5))
     assert len(stored.unique()) == 2**bits - 1  # as many below zero as above, and zero
     assert stored.max() == -stored.min() == 0.5
     if mode == "pow2":
@@ -59,16 +59,16 @@ def test_levels(mode, bits):
 
 def test_rounding_passes_the_gradient():
     v = torch.tensor([[0.3, -0.2, 5.0]], dtype=torch.float64, requires_grad=True)
-    (slope,) = torch.autograd.grad(quantize_potential(v, MembraneConfig("uniform", 2, alpha=1.0)).sum(), v)
+    (slope,) = torch.autograd.grad(quantize_potential(v, QuantizedMembraneConfig("uniform", 2, alpha=1.0)).sum(), v)
     assert slope.tolist() == [[1, 1, 0]]  # nothing beyond alpha
-    (slope,) = torch.autograd.grad(quantize_potential(v, MembraneConfig("qsnn", 2)).sum(), v)
+    (slope,) = torch.autograd.grad(quantize_potential(v, QuantizedMembraneConfig("qsnn", 2)).sum(), v)
     assert torch.allclose(slope, 1 - torch.tanh(v.detach()).square())
 
 
 def test_many_bits_without_tanh_are_nearly_the_lif():
     x = drive(2)
-    assert (layer("uniform", 8)(x) != LIF(PRESETS["qp"])(x)).double().mean() < 0.02
-    assert (layer("uniform", 2)(x) != LIF(PRESETS["qp"])(x)).double().mean() > 0.02
+    assert (layer("uniform", 8)(x) != NEURONS["qp"].build()(x)).double().mean() < 0.02
+    assert (layer("uniform", 2)(x) != NEURONS["qp"].build()(x)).double().mean() > 0.02
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -87,7 +87,7 @@ def test_it_streams_records_and_learns(mode):
 
 def test_zero_potentials_stay_zero():
     zero = torch.zeros(2, 3)
-    assert all(torch.equal(quantize_potential(zero, MembraneConfig(mode)), zero) for mode in MODES)
+    assert all(torch.equal(quantize_potential(zero, QuantizedMembraneConfig(mode)), zero) for mode in MODES)
     assert layer()(torch.zeros(0, 2, 3, dtype=torch.float64)).shape == (0, 2, 3)
 
 
@@ -103,4 +103,4 @@ def test_zero_potentials_stay_zero():
 )
 def test_config_errors(fields, message):
     with pytest.raises(ValueError, match=message):
-        MembraneConfig(**fields)
+        QuantizedMembraneConfig(**fields)

@@ -8,10 +8,9 @@ import torch
 from torch import nn
 
 from saccade.train import checkpoint as checkpoints
-from saccade.train import learning_rate, load_recipe, loss_function, override
+from saccade.train import learning_rate, loss_function
 from saccade.train.checkpoint import Progress
 from saccade.train.losses import accuracy_count, soft_targets
-from saccade.train.recipe import dump, parse
 
 LOGITS = torch.tensor([[[2.0, 0.0], [0.0, 1.0]], [[0.0, 0.0], [0.0, 3.0]]])  # T = 2, N = 2, K = 2
 TARGET = torch.tensor([0, 1])
@@ -69,69 +68,6 @@ def test_learning_rate():
     assert rate(99, schedule="constant") == 1.0
 
 
-RECIPE = """
-name: t
-model: {name: or_resnet18}
-data: {name: digits, validation: 10}
-train: {epochs: 3, batch_size: 4, lr: 1e-3}
-"""
-
-
-def test_recipes_load_and_dump(tmp_path):
-    path = tmp_path / "r.yaml"
-    path.write_text(RECIPE.replace("1e-3", "0.001"))
-    recipe = load_recipe(path, ["train.lr=1e-2", "data.augment=[flip]", "model.kwargs.T=3", "seed=7"])
-    assert (recipe.train.lr, recipe.data.augment, recipe.model.kwargs, recipe.seed) == (0.01, ("flip",), {"T": 3}, 7)
-    again = tmp_path / "again.yaml"
-    again.write_text(dump(recipe))
-    assert load_recipe(again) == recipe
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (["train.epoch=3"], "r.yaml: train.epoch: unknown key, did you mean 'epochs'?"),
-        (["train.zzz=3"], "r.yaml: train.zzz: unknown key; known: epochs"),
-        (["colour=red"], "r.yaml: colour: unknown key; known: name"),
-        (["train.lr=fast"], "r.yaml: train.lr: Input should be a valid number"),
-        (["train.lr=-1"], "r.yaml: train.lr: Input should be greater than 0"),
-        (["train.optimizer=lion"], "r.yaml: train.optimizer: Input should be 'adam'"),
-        (["train.warmup_epochs=3"], "r.yaml: train: warmup_epochs (3) leaves no epoch of 3"),
-        (["train.devices=3"], "r.yaml: train: batch_size (4) must divide by devices (3)"),
-        (["train.lr"], "--set 'train.lr': write key.path=value"),
-        (["name.x=1"], "--set 'name.x=1': 'name' is a value, not a section"),
-        (["train.lr=[1"], "--set 'train.lr=[1': '[1' is not valid YAML"),
-        (["train.a=1", "train.b=2"], "(and 1 more)"),
-    ],
-)
-def test_recipe_errors_are_one_line_with_the_key(tmp_path, settings, message):
-    path = tmp_path / "r.yaml"
-    path.write_text(RECIPE.replace("1e-3", "0.001"))
-    with pytest.raises(ValueError, match=re.escape(message)) as error:
-        load_recipe(path, settings)
-    assert "\n" not in str(error.value)
-
-
-def test_unreadable_recipes(tmp_path):
-    with pytest.raises(ValueError, match="none.yaml: cannot read the recipe: No such file"):
-        load_recipe(tmp_path / "none.yaml")
-    bad = tmp_path / "bad.yaml"
-    bad.write_text("name: x\nmodel: [")
-    with pytest.raises(ValueError, match="bad.yaml: not valid YAML in line"):
-        load_recipe(bad)
-    bad.write_text("- a\n- b")
-    with pytest.raises(ValueError, match="bad.yaml: a recipe is a mapping of keys, this is a list"):
-        load_recipe(bad)
-    with pytest.raises(ValueError, match="recipe: model: Field required"):
-        parse({"name": "x", "data": {"name": "d", "validation": 1}, "train": {"epochs": 1, "batch_size": 1, "lr": 1}})
-
-
-def test_override_does_not_touch_its_input():
-    raw = {"a": {"b": 1}}
-    assert override(raw, ["a.b=2", "c.d=x"]) == {"a": {"b": 2}, "c": {"d": "x"}}
-    assert raw == {"a": {"b": 1}}
-
-
 @pytest.mark.parametrize("make", [torch.optim.AdamW, lambda p, lr: torch.optim.SGD(p, lr, momentum=0.9)])
 def test_checkpoints_restore_everything(tmp_path, make):
     model = nn.Linear(3, 2)
@@ -142,10 +78,12 @@ def test_checkpoints_restore_everything(tmp_path, make):
         optimizer.zero_grad()
     progress = Progress(epoch=2, step=5, loss_sum=0.1 + 0.2, history=[{"epoch": 0, "rate": None}])
     path = tmp_path / "last" / "state.safetensors"
-    checkpoints.save(path, model.state_dict(), {"e": torch.ones(2)}, optimizer, progress)
+    sums = {"correct": torch.tensor(7), "overlap": torch.tensor(0.5, dtype=torch.float64)}
+    checkpoints.save(path, model.state_dict(), {"e": torch.ones(2)}, optimizer, progress, sums)
     parts, state, found = checkpoints.load(path)
     assert found == progress
     assert torch.equal(parts["ema"]["e"], torch.ones(2))
+    assert all(torch.equal(parts["metrics"][key], value) for key, value in sums.items())
     twin = nn.Linear(3, 2)
     twin.load_state_dict(parts["model"])
     other = make(twin.parameters(), 0.5)

@@ -1,31 +1,16 @@
 """Every registered model, narrow and woken, keeps its promises; and waking does what it says."""
 
-import inspect
-
 import pytest
 import torch
+from small_models import narrow
 from torch import nn
 
-from saccade.models import create_model, list_models, model_card
+from saccade.models import list_models
 from saccade.neurons import LIF
 from saccade.verify import firing_rates, verify, wake
 from saccade.verify.subject import Subject, find_axes
 from saccade.verify.suite import own_views
 from saccade.verify.waking import neurons_of
-
-T, SAMPLES = 4, 3
-
-
-def narrow(name, **kwargs):
-    """A registered model with few channels and steps, and frames for it that fit its stem."""
-    torch.manual_seed(0)
-    accepted = inspect.signature(model_card(name).build).parameters
-    channels = {"vgg16": (4,) * 13, "vggsnn": (4,) * 8, "vgg_small": (4,) * 6}.get(name)
-    small = {"widths": (4, 6, 8, 10), "T": T, "channels": channels, "image_size": 32, "columns": 16} | kwargs
-    model = create_model(name, **{key: value for key, value in small.items() if key in accepted})
-    size = 16 if model_card(name).input[1] <= 32 and not channels else 32
-    x = torch.rand(model.T, SAMPLES, model.in_channels, size, size, generator=torch.Generator().manual_seed(1))
-    return model, x
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -62,7 +47,7 @@ GATES = [
     ("syna_resnet18_small", {"ma": "C", "ia": "C", "position": "d", "identity_shortcuts": True}),
     ("ms_resnet18_small", {"ma": "T", "ia": "T"}),
     ("sew_resnet18_small", {"connection": "and"}),
-    ("plain_resnet18_small", {"preset": "plif"}),
+    ("plain_resnet18_small", {"neuron": "plif"}),
 ]
 
 
@@ -108,7 +93,7 @@ def test_a_fresh_model_is_asleep():
 def test_waking_raises_where_it_cannot():
     with pytest.raises(ValueError, match="0: no layer in front of it has a bias"):
         wake(nn.Sequential(LIF()), torch.rand(4, 3, 5))
-    stuck = nn.Sequential(nn.Linear(5, 5), LIF(v_th=float("nan")))
+    stuck = nn.Sequential(nn.Linear(5, 5), LIF(v_th=float("inf")))
     with pytest.raises(ValueError, match=r"1 fires 0\.0% of the time"):
         wake(stuck, torch.rand(4, 3, 5))
 

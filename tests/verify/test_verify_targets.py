@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from saccade.cli.main import run
-from saccade.models import create_model, load_model, save_model
+from saccade.files import load_model, save_model
+from saccade.models import create_model
 from saccade.verify import verify_target, wake
 
 MODULE = """

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from saccade.kernels import lif
 from saccade.layers import SynAGate, TimeGate
-from saccade.neurons import LIF, ATan, Temporal
+from saccade.neurons import LIF, NEURONS, ATan, Temporal
 
 SURROGATE = ATan()
 
@@ -64,7 +64,7 @@ class First(nn.Module):
 
 
 class OrBlock(nn.Module):
-    """Sheet 01 A7 trap 1: the published block evaluates both branches twice; stateful neurons differ between the two."""
+    """the published block evaluates both branches twice; stateful neurons differ between the two."""
 
     levels = (0.0, 1.0)
 
@@ -93,7 +93,7 @@ class Headed(nn.Module):
 
 
 class BatchTimeGate(TimeGate):
-    """Sheet 01 A7 trap 2: works on ``[N, T, ...]``, so that the multi-step neuron of the gate runs over the batch."""
+    """works on ``[N, T, ...]``, so that the multi-step neuron of the gate runs over the batch."""
 
     def forward(self, x):
         mean, peak = x.mean((2, 3, 4)), x.amax((2, 3, 4))
@@ -106,7 +106,7 @@ class Gated(nn.Module):
         super().__init__()
         self.conv = Folded(nn.Conv2d(2, 4, 3, padding=1))
         self.norm = Folded(nn.BatchNorm2d(4))
-        self.ia = SynAGate([gate(T, spiking=True)])
+        self.ia = SynAGate([gate(T, neuron=NEURONS["lif"])])
         self.neuron = LIF()
 
     def forward(self, x):
@@ -114,7 +114,7 @@ class Gated(nn.Module):
 
 
 class TokenMixer(nn.Module):
-    """Sheet 02 base 4 (QKFormer issue 14): the last neuron of the attention sees time and batch as one axis."""
+    """As released QKFormer: the last neuron of the attention sees time and batch as one axis."""
 
     def __init__(self, mended):
         super().__init__()

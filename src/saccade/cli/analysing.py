@@ -34,31 +34,29 @@ def profile(
     import torch
 
     from saccade.data import image_batches
+    from saccade.experiment import open_run
     from saccade.measure import profile as measure
     from saccade.measure import training_memory
-    from saccade.models import create_model, list_models, model_card
-    from saccade.train import check_fits
+    from saccade.models import MODELS, create_model
 
     batches: Iterable[Tensor]
-    if model in list_models():
+    if model in MODELS:
         network = create_model(model).eval()
-        _, height, width = model_card(model).input
+        _, height, width = MODELS[model].input
         noise = torch.Generator().manual_seed(0)
         batches = [torch.rand(memory or 2, network.in_channels, height, width, generator=noise)]
     else:
-        file, recipe = common.open_run(Path(model))
-        network = common.load_network(file)
-        splits = common.splits_for(recipe, set_name, data)
-        check_fits(network, splits, str(file))
+        file, recipe = open_run(Path(model))
+        network, splits, _ = common.with_data(file, recipe, set_name, data)
         batches = image_batches(splits.test, batch_size=memory or 100, limit=memory or images)
     if memory:
-        found: Any = training_memory(network, next(iter(batches)))
+        counted: Any = training_memory(network, next(iter(batches)))
     else:
-        found = measure(network, batches, convention=convention)
+        counted = measure(network, batches, convention=convention)
     if json:
-        common.print_json(found.to_json())
+        common.print_json(counted.to_json())
     else:
-        common.print_table(found.table())
+        common.print_table(counted.table())
 
 
 def prune(
@@ -71,42 +69,39 @@ def prune(
 
     The logits before and after are compared bit for bit on that data; any difference on the test set is reported.
     """
-    from saccade.cli.stages import prune_run
-    from saccade.models import load_model, save_model
-    from saccade.train import check_fits
-    from saccade.train.rundir import RunDirectory
+    from saccade.experiment import RunDirectory, open_run
+    from saccade.experiment.stages import prune_run
+    from saccade.files import save_model
 
-    file, recipe = common.open_run(run)
+    file, recipe = open_run(run)
     if recipe is None:
         raise ValueError(f"{run}: natural pruning needs the run directory, for its training data")
-    network = load_model(file)
-    splits = common.splits_for(recipe, None, data)
-    check_fits(network, splits, str(file))
+    network, splits, _ = common.with_data(file, recipe, None, data, packed=False)
     directory = RunDirectory(file.parent)
     chosen = directory.read_json("summary.json")["chosen_epoch"]
     with common.passes(json) as tell:
-        pruned, found = prune_run(network, recipe, splits, directory, chosen, tell)
+        pruned, report = prune_run(network, recipe, splits, directory, chosen, tell)
     target = out or file.with_name("pruned.safetensors")
-    if found["removed"]:
+    if report["removed"]:
         save_model(pruned, target, splits.test.classes, splits.test.shape)
-    directory.write_json("pruning.json", found)
+    directory.write_json("pruning.json", report)
     if json:
-        common.print_json(found)
+        common.print_json(report)
         return
-    print_pruning(found)
-    print(f"wrote {target}" if found["removed"] else "nothing to remove")
+    print_pruning(report)
+    print(f"wrote {target}" if report["removed"] else "nothing to remove")
 
 
-def print_pruning(found: dict) -> None:
+def print_pruning(report: dict) -> None:
     """The report of natural pruning, for people."""
-    for row in found["shortcuts"]:
+    for row in report["shortcuts"]:
         verdict = "removed" if row["removed"] else "kept"
         print(f"{row['path']}: {row['spikes']:,} spikes, {verdict} ({row['story']})")
-    before, after = found["parameters"]["before"], found["parameters"]["after"]
+    before, after = report["parameters"]["before"], report["parameters"]["after"]
     print(f"parameters {before:,} -> {after:,}")
     for name, label in (("measured", "training and validation data"), ("test", "test set")):
-        if found[name]:
-            result = found[name]
+        if report[name]:
+            result = report[name]
             words = "identical" if result["equal"] else f"different on {result['differing_samples']}"
             print(f"logits on the {label}: {words} ({result['samples']:,} images)")
 
@@ -122,22 +117,20 @@ def fuse(
 ) -> None:
     """Write a copy for inference without batch norms, and say which share of its spikes differs from the model's."""
     from saccade.data import image_batches
-    from saccade.models import load_model, save_model
-    from saccade.models.fuse import fuse as fold
-    from saccade.train import check_fits
+    from saccade.experiment import open_run
+    from saccade.files import save_model
+    from saccade.transforms import fuse as fold
 
-    file, recipe = common.open_run(model)
-    network = load_model(file)
-    splits = common.splits_for(recipe, set_name, data)
-    check_fits(network, splits, str(file))
-    found = fold(network, next(iter(image_batches(splits.test, images, limit=images))), into)
+    file, recipe = open_run(model)
+    network, splits, _ = common.with_data(file, recipe, set_name, data, packed=False)
+    fused = fold(network, next(iter(image_batches(splits.test, images, limit=images))), into)
     target = out or file.with_name("fused.safetensors")
-    save_model(found.model, target, splits.test.classes, splits.test.shape)
+    save_model(fused.model, target, splits.test.classes, splits.test.shape)
     if json:
-        fields = {"folded": found.folded, "left": found.left, "mismatch": found.mismatch}
-        common.print_json({**fields, "total_mismatch": found.total_mismatch, "images": images, "file": str(target)})
+        fields = {"folded": fused.folded, "left": fused.left, "mismatch": fused.mismatch}
+        common.print_json({**fields, "total_mismatch": fused.total_mismatch, "images": images, "file": str(target)})
         return
-    print(found)
+    print(fused)
     print(f"wrote {target}")
 
 
@@ -171,7 +164,7 @@ def verify(
 
     if not all(part.strip().isdecimal() for part in input_shape.split(",") if input_shape):
         raise ValueError(f"--shape takes whole numbers and commas, e.g. 3,32,32, got {input_shape!r}")
-    found = verify_target(
+    verdict = verify_target(
         model,
         shape=tuple(int(part) for part in input_shape.split(",")) if input_shape else None,
         input_file=input_file,
@@ -182,8 +175,8 @@ def verify(
         strict=strict,
     )
     if json:
-        common.print_json(found.to_json())
+        common.print_json(verdict.to_json())
     else:
-        print(found.table())
-    if not found.passed:
+        print(verdict.table())
+    if not verdict.passed:
         raise typer.Exit(1)

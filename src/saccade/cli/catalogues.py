@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from saccade.cli import common
+
+if TYPE_CHECKING:
+    from saccade.config import Registry
 
 data_app = typer.Typer(help="Image sets: what there is, and fetching it.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -16,10 +19,10 @@ data_app = typer.Typer(help="Image sets: what there is, and fetching it.", no_ar
 @data_app.command("list")
 def data_list() -> None:
     """List the image sets."""
-    from saccade.data import describe, names
+    from saccade.data import DATA_SETS
 
-    for name in names():
-        print(f"{name:<16} {describe(name)}")
+    for name, source in DATA_SETS.items():
+        print(f"{name:<16} {source.describe()}{_origin(source)}")
 
 
 @data_app.command("prepare")
@@ -39,6 +42,42 @@ def data_prepare(
     print(f"{name} is ready in {place}")
 
 
+def tasks() -> None:
+    """List the tasks that a recipe can train for, with their settings: task: {name: NAME, config: {...}}.
+
+    Those of plugins are followed by the module that they come from.
+    """
+    from saccade.train import TASKS
+
+    _list(TASKS)
+
+
+def stages() -> None:
+    """List the stages that can follow training, with their settings: stages: [NAME, {name: NAME, config: {...}}].
+
+    Those of plugins are followed by the module that they come from.
+    """
+    from saccade.experiment import STAGES
+
+    _list(STAGES)
+
+
+def _list(registry: Registry[Any]) -> None:
+    for name, config in registry.items():
+        summary = (type(config).__doc__ or "").strip().splitlines()[0]
+        print(f"{name:<16} {summary}{_origin(config)}")
+        for field, value in config.settings().items():
+            print(f"{'':<18}{field}: {value}")
+
+
+def _origin(value: object) -> str:
+    """Where a thing comes from, if it is not ours."""
+    from saccade.plugins import plugin_of
+
+    module = plugin_of(value)
+    return f" [{module}]" if module else ""
+
+
 def models(
     pattern: Annotated[str, typer.Argument(help='Shell pattern, such as "syna*".')] = "*",
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -48,16 +87,22 @@ def models(
 
     from saccade.models import create_model, list_models, model_card
 
-    found = list_models(pattern)
-    if not found:
+    names = list_models(pattern)
+    if not names:
         raise ValueError(f"no model matches {pattern!r} (`saccade models` lists all)")
     rows = []
-    for name in found:
+    for name in names:
         card = model_card(name)
         model = create_model(name)
         parameters = sum(p.numel() for p in model.parameters())
         rows.append(
-            {"name": name, "parameters": parameters, "T": model.T, "summary": card.summary, "source": card.source}
+            {
+                "name": name,
+                "parameters": parameters,
+                "T": model.T,
+                "summary": card.summary,
+                "source": card.source + _origin(model),
+            }
         )
     if json:
         common.print_json(rows)
@@ -74,13 +119,12 @@ def recipes(
     name: Annotated[str | None, typer.Argument(help="Show this recipe with every default written out.")] = None,
 ) -> None:
     """List the recipes of the package, or print one."""
-    from saccade.train import load_recipe
-    from saccade.train.recipe import dump
+    from saccade.experiment import dump, load_recipe, recipe_names, recipe_path
 
     if name is not None:
-        print(dump(load_recipe(common.recipe_path(name))), end="")
+        print(dump(load_recipe(recipe_path(name))), end="")
         return
-    for known in common.recipe_names():
-        recipe = load_recipe(common.recipe_path(known))
+    for known in recipe_names():
+        recipe = load_recipe(recipe_path(known))
         summary = re.split(r"(?<!al)\. ", recipe.notes)[0].rstrip(".")  # the first sentence, past "et al."
         print(f"{known:<34} {summary}")

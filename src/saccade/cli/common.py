@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.resources
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -12,55 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from saccade.data import Splits
+    from saccade.experiment import Recipe
     from saccade.models import SpikingModel
-    from saccade.train import Recipe
-
-
-def recipe_names() -> list[str]:
-    """Names of the recipes in the package, such as "syna_resnet/digits"."""
-    root = importlib.resources.files("saccade") / "recipes"
-    found = []
-    for system in root.iterdir():
-        if system.is_dir() and not system.name.startswith("_"):
-            found += [f"{system.name}/{file.name[:-5]}" for file in system.iterdir() if file.name.endswith(".yaml")]
-    return sorted(found)
-
-
-def recipe_path(name: str) -> Path:
-    """A recipe's file: a path, or the name of one in the package. Raises ValueError if there is neither."""
-    if Path(name).is_file():
-        return Path(name)
-    packaged = importlib.resources.files("saccade") / "recipes" / f"{name}.yaml"
-    if packaged.is_file():
-        return Path(str(packaged))
-    raise ValueError(f"no recipe {name!r}: neither a file nor one of the package's (`saccade recipes` lists them)")
-
-
-def open_run(path: Path) -> tuple[Path, Recipe | None]:
-    """A model file and, where it lies in a run directory, the recipe it was trained with.
-
-    ``path`` is a model file or a run directory. Raises ValueError if it is neither.
-    """
-    from saccade.train.rundir import RunDirectory
-
-    file = path / "model.safetensors" if path.is_dir() else path
-    if not file.is_file():
-        raise ValueError(f"{path}: neither a model file nor a run directory with a model.safetensors")
-    run = RunDirectory(file.parent)
-    return file, run.recipe() if (run.path / "recipe.yaml").exists() else None
-
-
-def splits_for(recipe: Recipe | None, name: str | None, root: Path | None) -> Splits:
-    """The data a command works on: the recipe's, or the set named on the command line."""
-    from saccade.cli.pixels import PIXELS
-    from saccade.data import load
-    from saccade.train import load_splits
-
-    if recipe is not None and name in (None, recipe.data.name):
-        return load_splits(recipe.data, root, PIXELS)
-    if name is None:
-        raise ValueError("which images? name a set with --set-name (the model does not lie in a run directory)")
-    return load(name, root, validation=100)
+    from saccade.train import Task
 
 
 def is_packed(file: Path) -> bool:
@@ -71,23 +24,37 @@ def is_packed(file: Path) -> bool:
         raise ValueError(f"{file}: no such model file")
     try:
         with safe_open(file, "pt") as opened:
-            return '"saccade-packed-1"' in (opened.metadata() or {}).get("saccade", "")
+            return '"saccade-packed-' in (opened.metadata() or {}).get("saccade", "")
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{file}: not a readable model file ({error})") from None
 
 
 def load_network(file: Path) -> SpikingModel:
     """The model of a model file or a packed file, in eval mode."""
-    from saccade.compress import load_packed
-    from saccade.models import load_model
+    from saccade.files import load_model, load_packed
 
     return load_packed(file) if is_packed(file) else load_model(file)
 
 
+def with_data(
+    file: Path, recipe: Recipe | None, set_name: str | None = None, data: Path | None = None, packed: bool = True
+) -> tuple[SpikingModel, Splits, Task]:
+    """A model file's model, the images to look at it with, and the task of its recipe (classification without one).
+
+    Raises ValueError if they do not fit together, and for a packed file unless ``packed``.
+    """
+    from saccade.experiment import fit_task, splits_for
+    from saccade.files import load_model
+    from saccade.train import Classification
+
+    network = load_network(file) if packed else load_model(file)
+    splits = splits_for(recipe, set_name, data)
+    return network, splits, fit_task(recipe.task if recipe else Classification(), network, splits, str(file))
+
+
 def file_info(file: Path) -> dict[str, Any]:
     """The metadata of a model file or a packed file."""
-    from saccade.compress import packed_info
-    from saccade.models import model_info
+    from saccade.files import model_info, packed_info
 
     return packed_info(file) if is_packed(file) else model_info(file)
 

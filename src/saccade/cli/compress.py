@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +13,7 @@ from saccade.cli import common
 from saccade.cli.training import AsJson, DataRoot, ModelPath
 
 if TYPE_CHECKING:
-    from saccade.models import SpikingModel
+    from saccade.transforms import Transform
 
 compress_app = typer.Typer(
     help="Make a network smaller, step by step: quantize, subbit or memory-free; score, prune; finetune; size. "
@@ -47,10 +46,10 @@ def quantize(
     json: AsJson = False,
 ) -> None:
     """Give the weights of a trained model a few bits. They go on learning: see finetune."""
-    from saccade.compress import QuantizeConfig, quantize_
+    from saccade.transforms import QuantizeConfig
 
     config = QuantizeConfig(method, bits, scale, granularity, skip=tuple(skip) if skip else None)
-    _convert(model, "quantized", lambda network: quantize_(network, config), calibrate, out, data, json)
+    _convert(model, "quantized", config, calibrate, out, data, json)
 
 
 @compress_app.command("subbit")
@@ -67,10 +66,10 @@ def subbit(
     json: AsJson = False,
 ) -> None:
     """Take a trained model's kernels from learnt codebooks: less than a bit a weight. They go on learning: see finetune."""
-    from saccade.compress import SubBitConfig, subbit_
+    from saccade.transforms import SubBitConfig
 
     config = SubBitConfig(eta, os, skip=tuple(skip) if skip else None)
-    _convert(model, "subbit", lambda network: subbit_(network, config), calibrate, out, data, json)
+    _convert(model, "subbit", config, calibrate, out, data, json)
 
 
 @compress_app.command("memory-free")
@@ -85,65 +84,74 @@ def memory_free(
     json: AsJson = False,
 ) -> None:
     """Take resets and stored potentials from a trained model's neurons. It is another function then: see finetune."""
-    from saccade.compress import MemoryFreeConfig, memory_free_
+    from saccade.neurons import MixingConfig
+    from saccade.transforms import MemoryFreeConfig
 
-    config = MemoryFreeConfig(mode, learn=learn, order=order)
-    _convert(model, "memory-free", lambda network: memory_free_(network, config), calibrate, out, data, json)
+    settings: dict[str, Any] = {"learn": learn} | ({"order": order} if mode == "sliding" else {})
+    mixing = MixingConfig.parse({"name": f"{mode}_mixing", "config": settings})
+    _convert(model, "memory-free", MemoryFreeConfig(mixing), calibrate, out, data, json)
 
 
 def _convert(
     path: Path,
     name: str,
-    change: Callable[[SpikingModel], Any],
+    transform: Transform,
     calibrate: int,
     out: Path | None,
     data: Path | None,
     as_json: bool,
 ) -> None:
     """Load, change, save; sizes before and after, and the accuracy on validation images where the run says which."""
-    from saccade.compress import recalibrate_, utilisation
-    from saccade.compress.pipeline import accuracy, training_images
+    from saccade.compress import recalibrate_
+    from saccade.compress.pipeline import score_on, training_images
+    from saccade.experiment import fit_task, open_run, splits_for
+    from saccade.files import load_model, model_info, save_model
     from saccade.measure import model_size
-    from saccade.models import load_model, model_info, save_model
+    from saccade.transforms import apply, utilization
 
-    file, recipe = common.open_run(path)
+    file, recipe = open_run(path)
     network, info = load_model(file), model_info(file)
-    splits = common.splits_for(recipe, None, data) if recipe is not None else None
-    found: dict[str, Any] = {"model": str(file), "bytes_before": model_size(network).bits / 8}
-    if splits is not None:
-        found["validation_before"] = accuracy(network, splits.validation)
-    done = change(network)
-    layers = done if isinstance(done, tuple) else done.layers
+    splits = task = None
+    record: dict[str, Any] = {"model": str(file), "bytes_before": model_size(network).bits / 8}
+    if recipe is not None:
+        splits = splits_for(recipe, None, data)
+        task = fit_task(recipe.task, network, splits, str(file))
+        record |= {"score": task.primary._asdict(), "validation_before": score_on(network, splits.validation, task)}
+    change = apply(network, transform)
     if splits is not None and calibrate:
         recalibrate_(network, training_images(splits, calibrate, recipe.seed if recipe else 0))
-    found |= {"bytes_after": model_size(network).bits / 8, "layers": layers}
-    if splits is not None:
-        found["validation_after"] = accuracy(network, splits.validation)
-    used = utilisation(network)
+    record |= {"bytes_after": model_size(network).bits / 8, "layers": list(change.layers)}
+    if splits is not None and task is not None:
+        record["validation_after"] = score_on(network, splits.validation, task)
+    used = utilization(network)
     if used:
-        found["levels_used"] = used
+        record["levels_used"] = used
     target = out or file.with_name(f"{name}.safetensors")
     save_model(network, target, info["classes"], info["input"])
-    found["file"] = str(target)
+    record["file"] = str(target)
     if as_json:
-        common.print_json(found)
+        common.print_json(record)
         return
-    whole = "" if isinstance(done, tuple) else f", kept whole: {', '.join(done.skipped) or 'none'}"
-    print(f"{len(layers)} layers changed{whole}")
+    left = f", left as they were: {', '.join(change.left)}" if change.left else ""
+    print(f"{len(change.layers)} layers changed{left}")
     if used:
         least = min(used, key=lambda path: used[path])
         print(
             f"levels used by the central 99 % of weights: {used[least]:.0%} to {max(used.values()):.0%}, least in {least}"
         )
-    _say_change(found)
+    _say_change(record)
     print(f"wrote {target}")
 
 
-def _say_change(found: dict[str, Any]) -> None:
-    before, after = found["bytes_before"], found["bytes_after"]
+def _say_change(record: dict[str, Any]) -> None:
+    from saccade.train import Score
+
+    before, after = record["bytes_before"], record["bytes_after"]
     print(f"learnt numbers {before / 1e3:,.1f} kB -> {after / 1e3:,.1f} kB ({before / after:.1f} times smaller)")
-    if "validation_before" in found:
-        print(f"validation accuracy {found['validation_before']:.2%} -> {found['validation_after']:.2%}")
+    if "validation_before" in record:
+        score = Score(**record["score"])
+        values = [score.text(record[f"validation_{when}"]) for when in ("before", "after")]
+        print(f"validation {score.name} {values[0]} -> {values[1]}")
 
 
 @compress_app.command("score")
@@ -161,32 +169,33 @@ def score(
     from rich.table import Table
 
     from saccade.compress.pipeline import score_channels
-    from saccade.models import load_model
-    from saccade.train.rundir import write_text
+    from saccade.experiment import open_run, splits_for
+    from saccade.files import load_model
+    from saccade.report import write_text
 
-    file, recipe = common.open_run(run)
+    file, recipe = open_run(run)
     if recipe is None:
         raise ValueError(f"{run}: scoring needs a run directory, for its training images")
     network = load_model(file)
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always")
-        found = score_channels(network, common.splits_for(recipe, None, data), criterion, batches, batch_size, seed)
+        scores = score_channels(network, splits_for(recipe, None, data), criterion, batches, batch_size, seed)
     target = out or file.with_name("scores.json")
-    write_text(target, common.as_json(found.to_json()) + "\n")
+    write_text(target, common.as_json(scores.to_json()) + "\n")
     if json:
-        common.print_json(found.to_json())
+        common.print_json(scores.to_json())
         return
     for one in notes:
         print(f"note: {one.message}")
     table = Table("group", "channels", "least", "median", "most", "distinct")
-    for name, values in found.values.items():
+    for name, values in scores.values.items():
         ordered = sorted(values)
         middle = ordered[len(ordered) // 2]
         table.add_row(
             name, str(len(values)), *(f"{v:.4g}" for v in (ordered[0], middle, ordered[-1])), str(len(set(values)))
         )
     common.print_table(table)
-    looked = f"on {found.images} training images" if found.images else "by its weights alone"
+    looked = f"on {scores.images} training images" if scores.images else "by its weights alone"
     print(f"{criterion} {looked}; wrote {target}")
 
 
@@ -205,41 +214,47 @@ def prune(
     json: AsJson = False,
 ) -> None:
     """Remove the channels with the lowest scores, with norms, statistics and what reads them; estimate the norms again."""
-    from pydantic import ValidationError
-
-    from saccade.compress import prune_, read_scores, recalibrate_, thaw_
-    from saccade.compress.pipeline import accuracy, make_plan, training_images
+    from saccade.compress import read_scores, recalibrate_
+    from saccade.compress.pipeline import make_plan, score_on, training_images
+    from saccade.experiment import fit_task, open_run, splits_for
+    from saccade.experiment.stages import Prune
+    from saccade.files import load_model, model_info, save_model
     from saccade.measure import model_size
-    from saccade.models import load_model, model_info, save_model
-    from saccade.train.recipe import PruneSettings, first_mistake
+    from saccade.transforms import apply
 
     if sum(value is not None for value in (ratio, ratios, budget_kb)) != 1:
         raise ValueError("how much? give one of --ratio, --ratios and --budget-kb")
-    try:
-        settings = PruneSettings(ratio=ratio, ratios=_shares(ratios) if ratios else None, budget_kb=budget_kb)
-    except ValidationError as error:
-        raise ValueError(first_mistake(error)) from None
-    file, recipe = common.open_run(run)
+    amount = Prune(ratio=ratio, ratios=_shares(ratios) if ratios else None, budget_kb=budget_kb)
+    file, recipe = open_run(run)
     if recipe is None:
         raise ValueError(f"{run}: pruning needs a run directory, for its images")
     network, info = load_model(file), model_info(file)
-    splits = common.splits_for(recipe, None, data)
-    plan = make_plan(network, read_scores(scores or file.with_name("scores.json")), settings)
-    found: dict[str, Any] = {"model": str(file), "bytes_before": model_size(network).bits / 8}
-    found["validation_before"] = accuracy(network, splits.validation)
-    found["kept"] = prune_(network, plan)
-    thaw_(network)
+    splits = splits_for(recipe, None, data)
+    task = fit_task(recipe.task, network, splits, str(file))
+    plan = make_plan(
+        network,
+        read_scores(scores or file.with_name("scores.json")),
+        ratio=amount.ratio,
+        ratios=amount.ratios,
+        budget_kb=amount.budget_kb,
+    )
+    record: dict[str, Any] = {"model": str(file), "bytes_before": model_size(network).bits / 8}
+    record |= {"score": task.primary._asdict(), "validation_before": score_on(network, splits.validation, task)}
+    record["kept"] = {name: list(channels) for name, channels in plan.kept.items()}
+    apply(network, plan.transform())
+    apply(network, "thaw_scales")
     if calibrate:
         recalibrate_(network, training_images(splits, calibrate, recipe.seed))
-    found |= {"bytes_after": model_size(network).bits / 8, "validation_after": accuracy(network, splits.validation)}
+    record |= {"bytes_after": model_size(network).bits / 8}
+    record["validation_after"] = score_on(network, splits.validation, task)
     target = out or file.with_name("pruned.safetensors")
     save_model(network, target, info["classes"], info["input"])
-    found["file"] = str(target)
+    record["file"] = str(target)
     if json:
-        common.print_json(found)
+        common.print_json(record)
         return
     print(f"channels kept: {plan}")
-    _say_change(found)
+    _say_change(record)
     print(f"wrote {target}; go on with: saccade compress finetune {target}")
 
 
@@ -254,13 +269,13 @@ def _shares(ratios: list[str]) -> dict[str, float]:
         except ValueError:
             equals = ""
         if not equals:
-            raise ValueError(f"--ratios {one!r}: write GROUP=SHARE, e.g. stem=0.3")
+            raise ValueError(f"--ratios {one!r}: write GROUP=SHARE, e.g. stem.0=0.3")
     return shares
 
 
 @compress_app.command("finetune")
 def finetune(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file: quantised, pruned, ...")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file: quantized, pruned, ...")],
     like: Annotated[
         Path | None,
         typer.Option(help="Run whose data and training settings are used (default: the one that MODEL lies in)."),
@@ -276,36 +291,30 @@ def finetune(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Train a changed model on, score it once on the test set, write its report. Interrupted, the same command goes on."""
-    from saccade.cli.pixels import PIXELS
-    from saccade.cli.stages import STAGES, teach
-    from saccade.compress.pipeline import finetune_recipe
-    from saccade.report import write_report
-    from saccade.train import Interrupted, override, train
-    from saccade.train.recipe import parse
+    from saccade.cli.training import print_summary
+    from saccade.experiment import RunDirectory, open_run, override, parse
+    from saccade.experiment import run as run_recipe
+    from saccade.experiment.stages import finetune_recipe
+    from saccade.train import Interrupted, main_process
 
     if method != "mpfd" and teacher is None:
         raise ValueError(f"--method {method} says what to learn from a teacher: name one with --teacher")
-    model, own = common.open_run(model)
-    recipe = common.open_run(like)[1] if like else own
+    model, own = open_run(model)
+    recipe = open_run(like)[1] if like else own
     if recipe is None:
         raise ValueError(f"{model}: lies in no run directory; name one with --like, for its images and settings")
     raw = finetune_recipe(recipe, model, {}).model_dump(mode="json")
     if teacher is not None:
         raw["teacher"] = {"model": str(teacher), "method": method}
-    changes = [*(settings or []), *([f"data.root={data}"] if data is not None else [])]
-    plan = parse(override(raw, changes), "finetune")
-    directory = out or model.with_name("finetune")
+    plan = parse(override(raw, settings or []), "finetune")
+    place = RunDirectory(out or model.with_name("finetune"))
     try:
-        resume = (directory / "checkpoints" / "last").exists() and not (directory / "summary.json").exists()
-        summary = train(plan, directory, resume=resume, stages=STAGES, teach=teach, pixels=PIXELS, quiet=quiet)
+        resume = place.has_checkpoint() and not place.finished()
+        summary = run_recipe(plan, place.path, resume=resume, data=data, quiet=quiet)
     except Interrupted as stop:
         raise Interrupted(f"{stop}; give the same command again to go on") from None
-    page = write_report(directory)
-    if json:
-        common.print_json(summary)
-        return
-    print(f"test accuracy {summary['test_accuracy']:.2%} ({summary['test_correct']} of {summary['test_total']})")
-    print(f"report {page}")
+    if main_process():
+        print_summary(summary, place.path, json)
 
 
 @compress_app.command("size")
@@ -320,10 +329,9 @@ def size(
 
     import torch
 
-    from saccade.compress import save_packed
+    from saccade.files import load_model, model_info, save_packed
     from saccade.measure import exact_size, model_size
     from saccade.measure.size import PRESETS
-    from saccade.models import load_model, model_info
 
     if preset not in (*PRESETS, "exact"):
         raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}, exact")
@@ -331,27 +339,27 @@ def size(
     if common.is_packed(file):
         if export is not None:
             raise ValueError(f"{file}: is a packed file already")
-        found: dict[str, Any] = {"file": str(file), "exact": asdict(exact_size(file))}
+        record: dict[str, Any] = {"file": str(file), "exact": asdict(exact_size(file))}
     else:
         network, info = load_model(file), model_info(file)
         sample = torch.rand(2, *info["input"], generator=torch.Generator().manual_seed(0)) if info["input"] else None
         with tempfile.TemporaryDirectory() as folder:
             target = export or Path(folder) / "packed.safetensors"
             save_packed(network, target, sample, info["classes"], info["input"])
-            found = {"file": str(export) if export else None, "exact": asdict(exact_size(target))}
+            record = {"file": str(export) if export else None, "exact": asdict(exact_size(target))}
         if preset != "exact":
             counted = model_size(network, preset)
-            found["counted"] = {"preset": preset, "bits": counted.bits, "by_kind": counted.by_kind()}
-        found["parameters"] = sum(p.numel() for p in network.parameters())
+            record["counted"] = {"preset": preset, "bits": counted.bits, "by_kind": counted.by_kind()}
+        record["parameters"] = sum(p.numel() for p in network.parameters())
     if json:
-        common.print_json(found)
+        common.print_json(record)
         return
-    if "counted" in found:
-        for kind, bits in found["counted"]["by_kind"].items():
+    if "counted" in record:
+        for kind, bits in record["counted"]["by_kind"].items():
             print(f"{kind:<9} {bits / 8:>14,.1f} bytes")
-        total = found["counted"]["bits"]
+        total = record["counted"]["bits"]
         print(f"{preset:<9} {total / 8:>14,.1f} bytes ({total / 8e3:,.1f} kB, {total / 1e6:.2f} Mbit)")
-    exact = found["exact"]
+    exact = record["exact"]
     print(f"packed    {exact['total']:>14,} bytes: {exact['payload']:,} of numbers, {exact['header']:,} of header")
-    if found["file"]:
-        print(f"{'is' if 'counted' not in found and 'parameters' not in found else 'wrote'} {found['file']}")
+    if record["file"]:
+        print(f"{'is' if 'counted' not in record and 'parameters' not in record else 'wrote'} {record['file']}")

@@ -156,8 +156,7 @@ def _run_video(
 
 def _write_page(out: Path, record: dict[str, Any]) -> Path:
     """The page, and beside it what it is made of: inputs by their whole paths, outputs from the folder on."""
-    from saccade.report import write_comparison
-    from saccade.train.rundir import write_text
+    from saccade.report import write_comparison, write_text
 
     out.mkdir(parents=True, exist_ok=True)  # nothing may have been written yet
     rows = []
@@ -273,7 +272,7 @@ def evaluate(
                 print("saccade: " + row["error"], file=sys.stderr)
             tell()
     if out is not None:
-        from saccade.train.rundir import write_text
+        from saccade.report import write_text
 
         write_text(out, _text({"format": "saccade-dehaze-scores-1", "rows": rows}))
     scored = [row for row in rows if "error" not in row]

@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-from saccade.cli import common
-
 
 def demo(
     out: Annotated[Path, typer.Option(help="Run directory; an earlier demo's is replaced.")] = Path("runs/demo"),
@@ -17,20 +15,15 @@ def demo(
 ) -> None:
     """Train on handwritten digits, count spikes and energy, remove silent shortcuts, check that nothing changed."""
     from saccade.cli.analysing import print_pruning
-    from saccade.cli.stages import STAGES
-    from saccade.report import write_report
-    from saccade.train import load_recipe, train
-    from saccade.train.rundir import RunDirectory
+    from saccade.experiment import RunDirectory, run
 
     if out.exists():
         stored = out / "recipe.yaml"
         if not stored.exists() or RunDirectory(out).recipe().name != "syna_resnet/digits-demo":
             raise ValueError(f"{out}: exists and is no earlier demo; choose another --out")
         shutil.rmtree(out)
-    recipe = load_recipe(common.recipe_path("syna_resnet/digits-demo"))
-    summary = train(recipe, out, stages=STAGES, quiet=quiet)
-    page = write_report(out)
-    found = RunDirectory(out).read_json("pruning.json")
+    summary = run("syna_resnet/digits-demo", out, quiet=quiet)
+    report = RunDirectory(out).read_json("pruning.json")
     cost = summary["profile"]
     print()
     print(f"{summary['test_accuracy']:.2%} of {summary['test_total']} held-out digits recognised (T = {summary['T']})")
@@ -38,7 +31,7 @@ def demo(
         f"{cost['spikes_per_image']:,.0f} spikes an image, {cost['spikes_per_neuron']:.2f} a neuron, "
         f"{cost['energy_standard_uj']:.3f} uJ (45 nm, 4.6 pJ a multiply-accumulate, 0.9 pJ an addition)"
     )
-    print_pruning(found)
-    print(f"report: {page}")
-    if summary["test_accuracy"] < 0.9 or not found["removed"]:
+    print_pruning(report)
+    print(f"report: {out / 'report.html'}")
+    if summary["test_accuracy"] < 0.9 or not report["removed"]:
         raise typer.Exit(1)

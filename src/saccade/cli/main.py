@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from typing import Annotated
 
 import typer
 
 import saccade
+from saccade import plugins
 from saccade.cli import analysing, catalogues, compress, dehazing, demo, training
 
 app = typer.Typer(
@@ -34,6 +36,8 @@ app.add_typer(compress.compress_app, name="compress")
 app.command("verify")(analysing.verify)
 app.command("models")(catalogues.models)
 app.command("recipes")(catalogues.recipes)
+app.command("tasks")(catalogues.tasks)
+app.command("stages")(catalogues.stages)
 app.command("report")(training.report)
 
 
@@ -41,7 +45,15 @@ app.command("report")(training.report)
 def _root(
     context: typer.Context,
     version: bool = typer.Option(False, "--version", help="Print the version and stop."),
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE", help="Import package.module, which adds models, tasks, data sets, stages. Repeatable."
+        ),
+    ] = None,
 ) -> None:
+    for module in plugin or []:
+        plugins.load(module)
     if version:
         print(saccade.__version__)
         raise typer.Exit()
@@ -67,7 +79,8 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """As ``main``, returning the exit code."""
     try:
-        code = app(arguments, prog_name="saccade", standalone_mode=False)
+        given = sys.argv[1:] if arguments is None else arguments
+        code = app(_plugins_first(given), prog_name="saccade", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except typer.Exit as stop:
         return stop.exit_code
@@ -89,6 +102,20 @@ def run(arguments: list[str] | None = None) -> int:
         if isinstance(error, TrainingError):
             return _fail(str(error), 1)
         raise
+
+
+def _plugins_first(arguments: list[str]) -> list[str]:
+    """``--plugin MODULE`` moved to the front, wherever it stands: it belongs to the program, not to a command."""
+    rest, front = list(arguments), []
+    end = rest.index("--") if "--" in rest else len(rest)
+    at = 0
+    while at < end:
+        length = 2 if rest[at] == "--plugin" and at + 1 < end else int(rest[at].startswith("--plugin="))
+        front += rest[at : at + length]
+        del rest[at : at + length]
+        end -= length
+        at += length == 0
+    return front + rest
 
 
 def _fail(message: str, code: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,11 +32,9 @@ def train(
 
     Ctrl-C saves and stops; --resume goes on to the same weights, also after a kill.
     """
-    from saccade.cli.pixels import PIXELS
-    from saccade.cli.stages import STAGES, teach
-    from saccade.train import Interrupted, load_recipe
-    from saccade.train import train as run_training
-    from saccade.train.rundir import RunDirectory
+    from saccade.experiment import RunDirectory, load_recipe, recipe_path, run
+    from saccade.experiment.run import default_directory
+    from saccade.train import Interrupted, main_process
 
     if resume is not None:
         if recipe is not None or settings or out:
@@ -45,37 +43,41 @@ def train(
     else:
         if recipe is None:
             raise ValueError("which recipe? (`saccade recipes` lists them)")
-        changes = list(settings or [])
-        if data is not None:
-            changes.append(f"data.root={data}")
-        plan = load_recipe(common.recipe_path(recipe), changes)
-        directory = out or Path("runs") / f"{plan.name.replace('/', '-')}-seed{plan.seed}"
+        plan = load_recipe(recipe_path(recipe), settings or [])
+        directory = out or default_directory(plan)
     try:
-        summary = run_training(
-            plan, directory, resume=resume is not None, stages=STAGES, teach=teach, pixels=PIXELS, quiet=quiet
-        )
+        summary = run(plan, directory, resume=resume is not None, data=data, quiet=quiet)
     except Interrupted as stop:
         raise Interrupted(f"{stop}; go on with: saccade train --resume {directory}") from None
-    page = _write_report(directory)
+    if main_process():
+        print_summary(summary, directory, json)
+
+
+def print_summary(summary: dict[str, Any], directory: Path, json: bool) -> None:
+    """What training ends with."""
+    from saccade.train import Score
+
     if json:
         common.print_json(summary)
         return
-    print(f"test accuracy {summary['test_accuracy']:.2%} ({summary['test_correct']} of {summary['test_total']})")
+    scores = [Score(**score) for score in summary["scores"]]
+    words = ", ".join(f"{score.name} {score.text(summary[f'test_{score.name}'])}" for score in scores)
+    if "test_correct" in summary:
+        words += f" ({summary['test_correct']} of {summary['test_total']})"
+    print(f"test {words}")
     print(f"chosen epoch {summary['chosen_epoch']} of {summary['epochs']}, by {summary['chosen_by']}")
-    print(f"report {page}")
-
-
-def _write_report(directory: Path) -> Path:
-    from saccade.report import write_report
-
-    return write_report(directory)
+    page = directory / "report.html"
+    if page.exists():
+        print(f"report {page}")
 
 
 def report(
     directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
 ) -> None:
     """Write a run's report.html again: one page, no network needed to read it."""
-    print(_write_report(directory))
+    from saccade.report import write_report
+
+    print(write_report(directory))
 
 
 def evaluate(
@@ -85,42 +87,31 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     json: AsJson = False,
 ) -> None:
-    """Score a model: accuracy, loss and confusion matrix."""
+    """Score a model by its task: of a classifier accuracy, loss and confusion matrix."""
     from rich.table import Table
 
-    from saccade.train import check_fits, loss_function
+    from saccade.experiment import open_run
     from saccade.train import evaluate as score
 
     if split not in ("train", "validation", "test"):
         raise ValueError(f"--split {split!r}: choose train, validation or test")
-    file, recipe = common.open_run(model)
-    network = common.load_network(file)
-    splits = common.splits_for(recipe, set_name, data)
-    check_fits(network, splits, str(file))
+    file, recipe = open_run(model)
+    network, splits, task = common.with_data(file, recipe, set_name, data)
     images = getattr(splits, split)
-    loss = loss_function("ce", network.num_classes, readout=network.readout)
     with common.passes(json) as tell:
-        found = score(network, images, loss=loss, batch_size=100, progress=lambda n: tell("scored", n))
+        scored = score(network, images, task, batch_size=100, progress=lambda n: tell("scored", n))
     if json:
-        record = {
-            "model": str(model),
-            "split": split,
-            "accuracy": found.accuracy,
-            "correct": found.correct,
-            "total": found.total,
-            "cross_entropy": found.loss,
-            "confusion": found.confusion.tolist(),
-            "classes": list(images.classes),
-        }
-        common.print_json(record)
+        head = {"model": str(model), "split": split}
+        common.print_json({**head, **scored.metrics, "loss": scored.loss, "classes": list(images.classes)})
         return
-    print(f"{split}: accuracy {found.accuracy:.2%} ({found.correct} of {found.total}), cross-entropy {found.loss:.4f}")
-    table = Table(title="confusion (rows: truth)")
-    for name in ("", *images.classes):
-        table.add_column(name, justify="right")
-    for name, row in zip(images.classes, found.confusion.tolist(), strict=True):
-        table.add_row(name, *map(str, row))
-    common.print_table(table)
+    print(f"{split}: {task.describe(scored.metrics)}, loss {scored.loss:.4f}")
+    if "confusion" in scored.metrics:
+        table = Table(title="confusion (rows: truth)")
+        for name in ("", *images.classes):
+            table.add_column(name, justify="right")
+        for name, row in zip(images.classes, scored.metrics["confusion"], strict=True):
+            table.add_row(name, *map(str, row))
+        common.print_table(table)
 
 
 def predict(
@@ -132,18 +123,18 @@ def predict(
     """Name what pictures show. They are resized and centre-cropped to what the model was trained on."""
     import torch
 
-    from saccade.cli.pixels import PIXELS
     from saccade.data import read_image
-    from saccade.train import pixel_maps
+    from saccade.experiment import open_run, pixel_maps
+    from saccade.train import Classification
 
-    file, recipe = common.open_run(model)
-    maps = pixel_maps(recipe.data, PIXELS) if recipe else []
+    file, recipe = open_run(model)
+    maps = pixel_maps(recipe.data) if recipe else []
     network = common.load_network(file)
     info = common.file_info(file)
     if info.get("input") is None:
         raise ValueError(f"{file}: does not say what input it was trained on")
     channels, size, _ = info["input"]
-    classes = info["classes"] or [str(k) for k in range(network.num_classes)]
+    task = (recipe.task if recipe else Classification()).build(network, info["classes"] or ())
     results = []
     for path in images:
         x = read_image(path, size, channels).unsqueeze(0)
@@ -151,11 +142,9 @@ def predict(
             x = function(x)
         x = x.float() / 255
         with torch.inference_mode():
-            chances = network(x).softmax(-1)[0]
-        best = chances.topk(min(top, len(classes)))
-        ranking = [(classes[int(k)], float(p)) for p, k in zip(best.values, best.indices, strict=True)]
-        results.append({"image": str(path), "classes": [{"class": name, "probability": p} for name, p in ranking]})
+            prediction = task.predictions(network(x, steps=True), top)[0]
+        results.append({"image": str(path), **prediction})
         if not json:
-            print(f"{path}: " + ", ".join(f"{name} {p:.1%}" for name, p in ranking))
+            print(f"{path}: {task.describe_prediction(prediction)}")
     if json:
         common.print_json(results)

@@ -1,37 +1,34 @@
-"""Making a network smaller: fewer bits, fewer channels, no stored potentials, no silent shortcuts, and teachers to help."""
+"""Making a network smaller: fewer bits, fewer channels, no stored potentials, no silent shortcuts, and teachers to help.
+
+What changes a model is in ``saccade.transforms``, what writes it in ``saccade.files``; here is what decides and measures.
+"""
 
 from saccade.compress.criteria import CRITERIA, Scores, read_scores, score, spike_map_rank
-from saccade.compress.distill import distill, feature_distance, gram
-from saccade.compress.export import load_packed, packed_info, save_packed
+from saccade.compress.distill import distill, feature_distance, gram, teacher_loss
 from saccade.compress.natural import (
     ShortcutRecord,
     compare_logits,
     measure_shortcuts,
     natural_pruning,
-    remove_shortcuts,
-    shortcuts,
     silent_shortcuts,
 )
-from saccade.compress.prune import ChannelPlan, plan_by_budget, plan_by_ratio, prune_, recalibrate_, thaw_
-from saccade.layers import (
+from saccade.compress.prune import ChannelPlan, plan_by_budget, plan_by_ratio, recalibrate_
+from saccade.files import load_packed, packed_info, save_packed
+from saccade.transforms import (
+    MemoryFreeConfig,
     QuantizeConfig,
+    QuantizeMembranesConfig,
     SubBitConfig,
-    memory_free_,
     quantize_,
-    quantize_membranes_,
-    restore_membranes_,
-    subbit_,
-    unquantize_,
-    utilisation,
+    utilization,
 )
-from saccade.neurons import MembraneConfig, MemoryFreeConfig
 
 __all__ = [
     "CRITERIA",
     "ChannelPlan",
-    "MembraneConfig",
     "MemoryFreeConfig",
     "QuantizeConfig",
+    "QuantizeMembranesConfig",
     "Scores",
     "ShortcutRecord",
     "SubBitConfig",
@@ -41,25 +38,17 @@ __all__ = [
     "gram",
     "load_packed",
     "measure_shortcuts",
-    "memory_free_",
     "natural_pruning",
     "packed_info",
     "plan_by_budget",
     "plan_by_ratio",
-    "prune_",
     "quantize_",
-    "quantize_membranes_",
     "read_scores",
     "recalibrate_",
-    "remove_shortcuts",
-    "restore_membranes_",
     "save_packed",
     "score",
-    "shortcuts",
     "silent_shortcuts",
     "spike_map_rank",
-    "subbit_",
-    "thaw_",
-    "unquantize_",
-    "utilisation",
+    "teacher_loss",
+    "utilization",
 ]

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from saccade.graph import outputs
+from saccade.layers import norm_of, weighted
 from saccade.models import SpikingModel
-from saccade.models.channels import ChannelGroup, channel_groups, width
 from saccade.neurons import recording
+from saccade.transforms import ChannelGroup, channel_groups
 
 EPSILON = 1e-6  # a singular value below it counts as zero; QP-SNN's released constant
 
@@ -119,13 +121,17 @@ def _maps(x: Tensor) -> Tensor:
 
 def _l1(model: nn.Module, group: ChannelGroup) -> Tensor:
     """Sum of |W| in use of the filters that make a channel. Source: Li et al. (2017), Pruning Filters."""
-    layers: list[Any] = [model.get_submodule(conv) for conv, _ in group.producers]
+    layers = [weighted(model.get_submodule(path)) for path in group.producers]
     return torch.stack([layer.used_weight().detach().abs().flatten(1).sum(1) for layer in layers]).sum(0)
 
 
 def _bn_gamma(model: nn.Module, group: ChannelGroup) -> Tensor:
     """|gamma| of the norms that a channel passes. Source: Liu et al. (2017), Network Slimming."""
-    norms: list[Any] = [model.get_submodule(norm) for _, norm in group.producers]
+    norms = [norm_of(model.get_submodule(path)) for path in group.norms]
+    if not norms:
+        raise ValueError(
+            f"bn_gamma: the channels of {group.producers[0]} pass no norm; score them by another criterion"
+        )
     return torch.stack([norm.weight.detach().abs() for norm in norms]).sum(0)
 
 
@@ -147,19 +153,20 @@ def score(model: SpikingModel, data: Iterable[Tensor] = (), criterion: str = "sv
     """
     if criterion not in CRITERIA:
         raise ValueError(f"unknown criterion {criterion!r}; known: {', '.join(CRITERIA)}")
-    groups = channel_groups(model)
+    batches = iter(data)
+    first = next(batches, None)
+    groups = channel_groups(model, first)
+    nothing = {name: [0.0] * group.size for name, group in groups.items()}
     if criterion == "random":
         draw = torch.Generator().manual_seed(seed)
-        values = {name: torch.rand(width(model, group), generator=draw).tolist() for name, group in groups.items()}
-        return Scores(
-            criterion, values, {name: [0.0] * len(v) for name, v in values.items()}, 0, seed, fingerprint(model)
-        )
+        values = {name: torch.rand(group.size, generator=draw).tolist() for name, group in groups.items()}
+        return Scores(criterion, values, nothing, 0, seed, fingerprint(model, groups))
     if criterion in WEIGHTS:
         values = {name: WEIGHTS[criterion](model, group).tolist() for name, group in groups.items()}
-        return Scores(
-            criterion, values, {name: [0.0] * len(v) for name, v in values.items()}, 0, seed, fingerprint(model)
-        )
-    tally, images = _look(model, data, groups, LOOKERS[criterion])
+        return Scores(criterion, values, nothing, 0, seed, fingerprint(model, groups))
+    if first is None:
+        raise ValueError("this criterion looks at spikes: give it batches of images")
+    tally, images = _look(model, chain([first], batches), groups, LOOKERS[criterion])
     if tally.flat:
         flat = ", ".join(sorted(tally.flat))
         warnings.warn(
@@ -167,34 +174,21 @@ def score(model: SpikingModel, data: Iterable[Tensor] = (), criterion: str = "sv
         )
     values, ties = {}, {}
     for name, group in groups.items():
+        if not group.neurons:
+            raise ValueError(f"{name}: no neurons see its channels alone, so {criterion} cannot score them; use l1")
         values[name] = (torch.stack([tally.sums[path] for path in group.neurons]).sum(0) / images).tolist()
         ties[name] = (torch.stack([tally.ties[path] for path in group.neurons]).sum(0) / images).tolist()
-    return Scores(criterion, values, ties, images, seed, fingerprint(model))
+    return Scores(criterion, values, ties, images, seed, fingerprint(model, groups))
 
 
-def fingerprint(model: nn.Module) -> str:
+def fingerprint(model: nn.Module, groups: Mapping[str, ChannelGroup]) -> str:
     """Of the weights in use of the layers that make channels: tells the scores of one network from those of another."""
     digest = hashlib.sha256()
-    for group in channel_groups(model).values():
-        for conv, _ in group.producers:
-            layer: Any = model.get_submodule(conv)
-            digest.update(layer.used_weight().detach().float().cpu().contiguous().numpy().tobytes())
+    for group in groups.values():
+        for path in group.producers:
+            weight = weighted(model.get_submodule(path)).used_weight()
+            digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-@contextlib.contextmanager
-def spikes_of(model: nn.Module, paths: Iterable[str]) -> Iterator[dict[str, list[Tensor]]]:
-    """Collect what the modules at ``paths`` put out while the block runs, one entry a call."""
-    found: dict[str, list[Tensor]] = {path: [] for path in paths}
-    handles = [
-        model.get_submodule(path).register_forward_hook(lambda m, i, y, kept=kept: kept.append(y))
-        for path, kept in found.items()
-    ]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _look(
@@ -208,13 +202,11 @@ def _look(
     try:
         with torch.inference_mode():
             for x in data:
-                with spikes_of(model, paths) as spikes, recording(model) as potentials:
+                with outputs(model, paths) as spikes, recording(model) as potentials:
                     model(x.to(device))
                 for path in paths:
                     look(tally, path, spikes[path][0], potentials[path][0])
                 images += x.shape[0] if x.dim() == 4 else x.shape[1]
     finally:
         model.train(was_training)
-    if not images:
-        raise ValueError("this criterion looks at spikes: give it batches of images")
     return tally, images

@@ -6,15 +6,18 @@ Sources: Wei et al. (2025), S2NN, arXiv 2509.24266 (MPFD, and the two that it co
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from saccade.compress.criteria import spikes_of
-from saccade.layers import Blocks
+from saccade.files import load_model
+from saccade.graph import outputs
+from saccade.layers import recomputes
 from saccade.models import SpikingModel
 from saccade.neurons import recording
 from saccade.train.losses import Autocast, ExtraLoss, read_out
@@ -49,17 +52,17 @@ def feature_distance(
     under a weight that it does not give; the mean keeps one weight useful for any depth and T. Source: S2NN, MPFD.
     """
     total = torch.zeros((), device=student[0].device)
-    for target, found in zip(teacher, student, strict=True):
-        if target.shape[:2] != found.shape[:2]:
-            raise ValueError(f"teacher and student differ in time or batch: {list(target.shape)}, {list(found.shape)}")
+    for target, output in zip(teacher, student, strict=True):
+        if target.shape[:2] != output.shape[:2]:
+            raise ValueError(f"teacher and student differ in time or batch: {list(target.shape)}, {list(output.shape)}")
         if use_gram:
-            total = total + (gram(target, norm) - gram(found, norm)).square().sum((1, 2)).mean()
-        elif target.shape != found.shape:
+            total = total + (gram(target, norm) - gram(output, norm)).square().sum((1, 2)).mean()
+        elif target.shape != output.shape:
             raise ValueError(
-                f"without Gram matrices layers must be alike: {list(target.shape)}, {list(found.shape)}; use gram"
+                f"without Gram matrices layers must be alike: {list(target.shape)}, {list(output.shape)}; use gram"
             )
         else:
-            total = total + F.mse_loss(found.float(), target.float())
+            total = total + F.mse_loss(output.float(), target.float())
     return total / len(student)
 
 
@@ -99,7 +102,7 @@ def distill(
             raise ValueError(
                 f"{method} pairs neuron layers in order: the teacher has {len(theirs)}, the student {len(ours)}"
             )
-    if method != "logits" and any(isinstance(m, Blocks) and m.recompute for m in student.modules()):
+    if method != "logits" and recomputes(student):
         raise ValueError(
             f"{method} watches inside blocks, which run without gradients first when recomputed: switch that off"
         )
@@ -128,6 +131,11 @@ def distill(
     return extra
 
 
+def teacher_loss(student: SpikingModel, model_file: str | os.PathLike[str], **options: Any) -> ExtraLoss:
+    """As ``distill``, from a model file. Raises ValueError for a file that cannot be loaded, too."""
+    return distill(student, load_model(model_file), **options)
+
+
 def _divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
     soft = (teacher.float() / temperature).log_softmax(-1)
     return F.kl_div((student.float() / temperature).log_softmax(-1), soft, log_target=True, reduction="batchmean") * (
@@ -140,8 +148,8 @@ def _spikes(model: SpikingModel) -> Iterator[Mapping[str, list[Tensor]]]:
     """As ``recording``, of spikes."""
     with recording(model) as layers:
         paths = list(layers)
-    with spikes_of(model, paths) as found:
-        yield found
+    with outputs(model, paths) as spikes:
+        yield spikes
 
 
 @contextlib.contextmanager

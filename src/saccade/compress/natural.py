@@ -15,17 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saccade.layers import SpikingShortcut
 from saccade.models import SpikingModel
-from saccade.models.transforms import REMOVABLE, apply_transform
 from saccade.train.evaluate import counting_roles
+from saccade.transforms import RemoveShortcutsConfig, apply, spiking_shortcuts
 
 Batches = Callable[[], Iterable[Tensor]]
-
-
-def shortcuts(model: nn.Module) -> dict[str, SpikingShortcut]:
-    """The spiking shortcuts of a model by module path, in order."""
-    return {path: module for path, module in model.named_modules() if isinstance(module, SpikingShortcut)}
 
 
 @dataclass(frozen=True)
@@ -55,7 +49,7 @@ def measure_shortcuts(model: SpikingModel, data: Iterable[Tensor]) -> list[Short
     finally:
         model.train(was_training)
     records = []
-    for path, shortcut in shortcuts(model).items():
+    for path in spiking_shortcuts(model):
         spikes, chances = counts[f"{path}.neuron"]
         gates = [tally for name, tally in counts.items() if name.startswith(f"{path}.gate.")]
         gate_spikes, gate_chances = sum(g[0] for g in gates), sum(g[1] for g in gates)
@@ -66,7 +60,7 @@ def measure_shortcuts(model: SpikingModel, data: Iterable[Tensor]) -> list[Short
                 spikes / max(chances, 1),
                 gate_spikes if gates else None,
                 gate_spikes / max(gate_chances, 1) if gates else None,
-                sum(p.numel() for p in shortcut.parameters()),
+                sum(p.numel() for p in model.get_submodule(path).parameters()),
                 samples,
             )
         )
@@ -75,22 +69,9 @@ def measure_shortcuts(model: SpikingModel, data: Iterable[Tensor]) -> list[Short
 
 def silent_shortcuts(model: SpikingModel, records: Sequence[ShortcutRecord]) -> list[str]:
     """Paths of the shortcuts that may be removed: not one spike, joined by a connection that then passes the backbone."""
-    silent = []
-    for record in records:
-        parent: Any = model.get_submodule(record.path.rpartition(".")[0])
-        if record.spikes == 0 and parent.connection in REMOVABLE:
-            silent.append(record.path)
-    return silent
-
-
-def remove_shortcuts(model: SpikingModel, paths: Sequence[str]) -> SpikingModel:
-    """A copy of ``model`` without the named shortcuts; the removal is replayed when its file is loaded.
-
-    Raises ValueError for a path that is no spiking shortcut, or whose connection needs it.
-    """
-    pruned = copy.deepcopy(model)
-    apply_transform(pruned, "remove_shortcuts", {"remove": list(paths)})
-    return pruned
+    blocks = spiking_shortcuts(model)
+    silent = [record.path for record in records if record.spikes == 0]
+    return [path for path in silent if (connection := blocks[path].connection) is not None and connection.removable]
 
 
 def compare_logits(before: SpikingModel, after: SpikingModel, data: Iterable[Tensor]) -> dict[str, Any]:
@@ -135,7 +116,7 @@ def natural_pruning(
     Raises ValueError for a model without spiking shortcuts, RuntimeError if the logits on the measured data differ,
     which would be a defect.
     """
-    if not shortcuts(model):
+    if not spiking_shortcuts(model):
         raise ValueError("the model has no spiking shortcuts, so there is nothing that natural pruning could remove")
 
     def told(what: str, data: Iterable[Tensor]) -> Iterable[Tensor]:
@@ -149,7 +130,9 @@ def natural_pruning(
     before = {}
     if initial is not None:
         before = {record.path: record for record in measure_shortcuts(initial, told("at initialisation", measured()))}
-    pruned = remove_shortcuts(model, removed) if removed else copy.deepcopy(model)
+    pruned = copy.deepcopy(model)
+    if removed:
+        apply(pruned, RemoveShortcutsConfig(tuple(removed)))
     on_measured = on_test = None
     if removed:
         on_measured = compare_logits(model, pruned, told("verifying", measured()))

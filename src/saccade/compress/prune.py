@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from saccade.compress.criteria import Scores, fingerprint
-from saccade.layers.quantize import note
+from saccade.layers import batch_norms
 from saccade.measure import model_size
 from saccade.models import SpikingModel
-from saccade.models.channels import channel_groups, freeze_scales, narrow, thaw_scales, width
+from saccade.transforms import PruneChannelsConfig, channel_groups
+from saccade.transforms.prune_channels import narrow
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,10 @@ class ChannelPlan:
     """Which channels stay, by group, ascending; groups that are not named keep all."""
 
     kept: dict[str, tuple[int, ...]]
+
+    def transform(self) -> PruneChannelsConfig:
+        """What removes the others: ``apply(model, plan.transform())``."""
+        return PruneChannelsConfig(dict(self.kept))
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {len(channels)}" for name, channels in self.kept.items())
@@ -62,14 +67,14 @@ def plan_by_budget(model: SpikingModel, scores: Scores, kilobytes: float) -> Cha
     Raises ValueError if no share does, or for the scores of another network.
     """
     check_scores(model, scores)
-    bare = copy.deepcopy(model).to("meta")
+    bare, groups = copy.deepcopy(model).to("meta"), channel_groups(model)
 
     def plan(thousandths: int) -> ChannelPlan:
         return _best(scores, {name: max(1, _count(scores, name, thousandths / 1000)) for name in scores.values})
 
     def size(thousandths: int) -> float:
         trial = copy.deepcopy(bare)
-        narrow(trial, plan(thousandths).kept)
+        narrow(trial, groups, {name: torch.tensor(kept) for name, kept in plan(thousandths).kept.items()})
         return model_size(trial).bits / 8e3
 
     if size(1000) > kilobytes:
@@ -83,39 +88,19 @@ def plan_by_budget(model: SpikingModel, scores: Scores, kilobytes: float) -> Cha
 
 def check_scores(model: nn.Module, scores: Scores) -> None:
     """Raises ValueError if the scores are those of another network: by its channels, or by its weights."""
-    have = {name: width(model, group) for name, group in channel_groups(model).items()}
-    found = {name: len(values) for name, values in scores.values.items()}
-    if have != found:
-        differing = next(name for name in {**have, **found} if have.get(name) != found.get(name))
+    groups = channel_groups(model)
+    have = {name: group.size for name, group in groups.items()}
+    scored = {name: len(values) for name, values in scores.values.items()}
+    if have != scored:
+        differing = next(name for name in {**have, **scored} if have.get(name) != scored.get(name))
         raise ValueError(
             f"the scores are of another network: {differing} has {have.get(differing, 'no')} channels here and "
-            f"{found.get(differing, 'no')} there"
+            f"{scored.get(differing, 'no')} there"
         )
-    if scores.model not in ("", fingerprint(model)):
+    if scores.model not in ("", fingerprint(model, groups)):
         raise ValueError(
             "the scores are of another network: its channels are as many, but its weights differ; score this one"
         )
-
-
-def prune_(model: SpikingModel, plan: ChannelPlan) -> dict[str, list[int]]:
-    """Remove the channels that a plan does not keep, in place; returns the map of what stayed (new index to old).
-
-    One-way: what is removed is gone. Scales of weight forms are frozen as they are, so that the narrower model computes what
-    the old one did with the other channels silenced; ``thaw_`` lets them move again for fine-tuning. Noted for model files.
-    Raises ValueError, with the model untouched, for unknown groups, empty ones, or a model whose norms are folded.
-    """
-    trial = copy.deepcopy(model).to("meta")
-    narrow(trial, plan.kept)  # raises before anything is changed
-    freeze_scales(model)
-    narrow(model, plan.kept)
-    note(model, "prune", {"kept": {name: len(channels) for name, channels in plan.kept.items()}})
-    return {name: list(channels) for name, channels in plan.kept.items()}
-
-
-def thaw_(model: SpikingModel) -> None:
-    """Let the scales that ``prune_`` froze follow their weights again, for fine-tuning. Noted for model files."""
-    thaw_scales(model)
-    note(model, "thaw_scales", {})
 
 
 @torch.no_grad()
@@ -125,7 +110,7 @@ def recalibrate_(model: SpikingModel, data: Iterable[Tensor]) -> int:
     What pruning removed no longer adds to the sums, so the old statistics are wrong for the layers after it.
     Raises ValueError for no data, with the statistics as they were.
     """
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    norms = [norm for norm in batch_norms(model).values() if norm.track_running_stats]
     was_training = model.training
     momenta = [norm.momentum for norm in norms]
     device = next(model.parameters()).device

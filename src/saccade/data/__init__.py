@@ -1,34 +1,41 @@
 """Image sets: read, split, batch, augment and fetch them.
 
 `load` gives train, validation and test sets; `batches` iterates over one; `build_augmentation` makes the random
-transformations of training; `prepare` fetches a set from its canonical address.
+transformations of training; `prepare` fetches a set from its canonical address. DATA_SETS holds them by name.
 """
 
-from saccade.data.augment import Augmentation, build_augmentation
+from saccade.data import cifar, mnist  # noqa: F401  (registers the sets)
+from saccade.data.augment import Augmentation, AugmentSettings, build_augmentation
 from saccade.data.batching import batches, image_batches, steps_per_epoch
-from saccade.data.catalogue import data_root, describe, load, names
-from saccade.data.folder import FolderSet, check_folder, read_image
+from saccade.data.digits import Digits
+from saccade.data.folder import Folder, FolderSet, check_folder, read_image
 from saccade.data.imageset import ArraySet, ImageSet
-from saccade.data.mapped import MappedSet, PixelMap
-from saccade.data.preparing import prepare
+from saccade.data.mapped import PIXEL_MAPS, MappedSet, PixelMap, PixelMapConfig
+from saccade.data.source import DATA_SETS, DataSource, Parts, data_root, load, prepare
 from saccade.data.split import Splits
 
 __all__ = [
+    "DATA_SETS",
+    "PIXEL_MAPS",
     "ArraySet",
+    "AugmentSettings",
     "Augmentation",
+    "DataSource",
+    "Digits",
+    "Folder",
     "FolderSet",
     "ImageSet",
     "MappedSet",
+    "Parts",
     "PixelMap",
+    "PixelMapConfig",
     "Splits",
     "batches",
     "build_augmentation",
     "check_folder",
     "data_root",
-    "describe",
     "image_batches",
     "load",
-    "names",
     "prepare",
     "read_image",
     "steps_per_epoch",

@@ -20,8 +20,19 @@ NAMES = ("crop", "flip", "autoaugment", "randaugment", "cutout", "mixup", "cutmi
 
 class Augmentation(Protocol):
     def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """x float [n, C, H, W] in [0, 1], y int64 [n] -> x likewise, y int64 [n] or, mixed, float32 [n, K]."""
+        """Images and targets of a batch to images and targets. The ones of this module take x float [n, C, H, W] in [0, 1]
+        and class labels y int64 [n], and give y int64 [n] or, mixed, float32 [n, K]."""
         ...
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """Which transformations, and their settings: see ``build_augmentation``."""
+
+    names: tuple[str, ...] = ()
+    crop_padding: int = 4
+    cutout_size: int = 16
+    mix_alpha: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,9 @@ def batches(
     drop_last: bool = False,
     workers: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images float32 [n, C, H, W] in [0, 1] and labels int64 [n].
+    """Yield images float32 [n, C, H, W] in [0, 1], or sequences [T, n, C, H, W], and targets [n, ...].
+
+    Pixels are divided by the set's ``scale`` (255 for pictures).
 
     With a seed, images come in a permutation derived from (seed, epoch) alone; seed=None keeps the set's order
     (evaluation). The first `start` batches are skipped without being read.
@@ -54,7 +56,7 @@ def batches(
 
 
 def image_batches(data: ImageSet, batch_size: int = 100, limit: int | None = None) -> Iterator[Tensor]:
-    """Images [n, C, H, W] of a set in its order, without labels, at most `limit`."""
+    """Images [n, C, H, W] or sequences [T, n, C, H, W] of a set in its order, without targets, at most `limit`."""
     part = data if limit is None or limit >= len(data) else data.subset(range(limit))
     for x, _ in batches(part, batch_size, seed=None):
         yield x
@@ -69,8 +71,7 @@ def steps_per_epoch(data: ImageSet, batch_size: int, drop_last: bool, world: int
 def _fetch(data: ImageSet, parts: list[Tensor], workers: int) -> Iterator[tuple[Tensor, Tensor]]:
     if workers == 0 or not parts:
         for part in parts:
-            images, labels = data.__getitems__(part)
-            yield images.float().div_(255), labels
+            yield _scaled(data, *data.__getitems__(part))
         return
     # Given no generator, the loader would draw a seed from torch's global one and so change the augmentation.
     loader: DataLoader = DataLoader(
@@ -83,8 +84,12 @@ def _fetch(data: ImageSet, parts: list[Tensor], workers: int) -> Iterator[tuple[
     for fetched in loader:
         if isinstance(fetched, str):
             raise ValueError(fetched)
-        images, labels = fetched
-        yield images.float().div_(255), labels
+        yield _scaled(data, *fetched)
+
+
+def _scaled(data: ImageSet, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    x = images.float().div_(data.scale)
+    return (x.transpose(0, 1) if data.sequences else x), targets
 
 
 class _Carrier(Dataset):

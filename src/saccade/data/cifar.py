@@ -2,17 +2,21 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from saccade.data.archives import Archive, Report, advice, fetch_or_explain, unpack
 from saccade.data.cifar_names import CIFAR10_CLASSES, CIFAR100_CLASSES
 from saccade.data.imageset import ArraySet
 from saccade.data.safe_pickle import read_plain_pickle
+from saccade.data.source import DATA_SETS, DataSource, Parts
 
 SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
+_TORONTO = "https://www.cs.toronto.edu/~kriz/"
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,8 @@ class CifarFormat:
 
     In a binary file a record is `label_bytes` bytes, of which the last is the label, then 3072 pixels: 1024 red,
     1024 green, 1024 blue, row by row. A Python batch is a pickled dictionary with `data` uint8 [M, 3072] and a list
-    under `label_key`. `train` and `test` give each file (without .bin) and the number of its records.
+    under `label_key`. `train` and `test` give each file (without .bin) and the number of its records. `archives`: the binary
+    archive, which is fetched, and the Python one, which is taken if somebody placed it.
     """
 
     title: str
@@ -32,6 +37,7 @@ class CifarFormat:
     label_key: str
     train: tuple[tuple[str, int], ...]
     test: tuple[tuple[str, int], ...]
+    archives: tuple[Archive, Archive]
 
 
 FORMATS = {
@@ -44,6 +50,10 @@ FORMATS = {
         label_key="labels",
         train=tuple((f"data_batch_{number}", 10_000) for number in range(1, 6)),
         test=(("test_batch", 10_000),),
+        archives=(
+            Archive(f"{_TORONTO}cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),
+            Archive(f"{_TORONTO}cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),
+        ),
     ),
     "cifar100": CifarFormat(
         title="CIFAR-100",
@@ -54,8 +64,65 @@ FORMATS = {
         label_key="fine_labels",
         train=(("train", 50_000),),
         test=(("test", 10_000),),
+        archives=(
+            Archive(f"{_TORONTO}cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8"),
+            Archive(f"{_TORONTO}cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"),
+        ),
     ),
 }
+
+
+@dataclass(frozen=True)
+class Cifar10(DataSource):
+    """Ten classes of small colour pictures."""
+
+    summary: ClassVar[str] = (
+        "CIFAR-10: 50,000 + 10,000 colour images of 32x32 in 10 classes, in cifar-10-batches-bin or -py"
+    )
+    form: ClassVar[str] = "cifar10"
+
+    def read(self, root: Path) -> Parts:
+        try:
+            return Parts(*read_cifar(root, FORMATS[self.form]))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{error}; {advice(self.form)}") from None
+
+    def prepare(self, root: Path, report: Report) -> Path:
+        form = FORMATS[self.form]
+        binary, python = root / form.binary_folder, root / form.python_folder
+        if missing_binary_file(binary, form) is None:
+            report(f"{binary}: complete")
+            return binary
+        if not binary.is_dir() and missing_python_file(python, form) is None:
+            report(f"{python}: complete")
+            return python
+        archive, folder = form.archives[0], binary
+        for placed, place in zip(form.archives, (binary, python), strict=True):
+            if (root / placed.file).is_file():
+                archive, folder = placed, place
+                break
+        else:
+            fetch_or_explain(self.form, archive, root, report)
+        unpack(root / archive.file, archive.md5, folder, report)
+        missing = (missing_binary_file if folder == binary else missing_python_file)(folder, form)
+        if missing is not None:
+            raise ValueError(f"{missing}: absent from {root / archive.file}, or of the wrong size")
+        report(f"{folder}: complete; {root / archive.file} may be deleted")
+        return folder
+
+
+@dataclass(frozen=True)
+class Cifar100(Cifar10):
+    """A hundred classes of small colour pictures."""
+
+    summary: ClassVar[str] = (
+        "CIFAR-100: 50,000 + 10,000 colour images of 32x32 in 100 classes, in cifar-100-binary or -python"
+    )
+    form: ClassVar[str] = "cifar100"
+
+
+DATA_SETS.register("cifar10", Cifar10())
+DATA_SETS.register("cifar100", Cifar100())
 
 
 def read_cifar(root: Path, form: CifarFormat) -> tuple[ArraySet, ArraySet]:
@@ -132,8 +199,8 @@ def _read_python(path: Path, records: int, form: CifarFormat) -> tuple[NDArray, 
         raise ValueError(f"{path}: holds no dictionary, so it is no CIFAR batch: fetch it again")
     images, labels = (batch.get(key.encode(), batch.get(key)) for key in ("data", form.label_key))
     if not isinstance(images, np.ndarray) or images.shape != (records, PIXELS):
-        found = f"{list(images.shape)}" if isinstance(images, np.ndarray) else "no array"
-        raise ValueError(f"{path}: {found} under 'data', where [{records}, {PIXELS}] belongs: fetch it again")
+        shape = f"{list(images.shape)}" if isinstance(images, np.ndarray) else "no array"
+        raise ValueError(f"{path}: {shape} under 'data', where [{records}, {PIXELS}] belongs: fetch it again")
     if not isinstance(labels, list) or len(labels) != records or any(type(label) is not int for label in labels):
         raise ValueError(f"{path}: '{form.label_key}' is not a list of {records} integers: fetch it again")
     return images, labels

@@ -26,10 +26,10 @@ def fetch(url: str, target: Path, md5: str, *, report: Callable[[str], None] = p
     """
     part = target.with_name(f"{target.name}.part")
     _transfer(url, part, report)
-    found = md5_of(part)
-    if found != md5:
+    actual = md5_of(part)
+    if actual != md5:
         part.unlink()
-        raise ValueError(f"{url}: what arrived has MD5 {found}, not the published {md5}: removed, try again")
+        raise ValueError(f"{url}: what arrived has MD5 {actual}, not the published {md5}: removed, try again")
     os.replace(part, target)
 
 

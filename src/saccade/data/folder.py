@@ -1,15 +1,51 @@
 """Image folders: one folder a class, images read when they are asked for."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from saccade.data.imageset import ImageSet, Indices
+from saccade.data.source import DATA_SETS, DataSource, Parts, Report
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+
+
+@dataclass(frozen=True)
+class Folder(DataSource):
+    """Your own pictures: the data folder itself holds train/CLASS/* and test/CLASS/*, and, if wanted, validation/CLASS/*.
+
+    ``size``: the side in pixels to which they are brought.
+    """
+
+    summary: ClassVar[str] = (
+        "Your own images: train/CLASS/*.png and test/CLASS/*.png (jpg, ...; optionally validation/CLASS/*)"
+    )
+    size: int | None = None
+
+    def read(self, root: Path) -> Parts:
+        if self.size is None:
+            raise ValueError("an image folder needs size, the side length in pixels to which its images are brought")
+        train = read_folder(root / "train", self.size)
+        test = read_folder(root / "test", self.size, train.classes)
+        own = root / "validation"
+        return Parts(train, test, read_folder(own, self.size, train.classes) if own.is_dir() else None)
+
+    def prepare(self, root: Path, report: Report) -> Path:
+        if not (root / "train").is_dir() or not (root / "test").is_dir():
+            raise FileNotFoundError(
+                f"{root}: an image folder has train/CLASS/*.png and test/CLASS/*.png (or jpg, ...), optionally "
+                "validation/CLASS/*.png: place your images there"
+            )
+        report(f"{root}: {check_folder(root, report=report):,} images, all readable")
+        return root
+
+
+DATA_SETS.register("folder", Folder())
 
 
 class FolderSet(ImageSet):
@@ -22,7 +58,7 @@ class FolderSet(ImageSet):
         """M files, labels int64 [M], side length `size` in pixels."""
         if size < 1:
             raise ValueError(f"size must be at least 1 pixel, not {size}")
-        self.files, self.labels, self.classes, self.size = tuple(files), labels, tuple(classes), size
+        self.files, self.targets, self.classes, self.size = tuple(files), labels, tuple(classes), size
         self.shape = (3, size, size)
 
     def __getitems__(self, indices: Indices) -> tuple[Tensor, Tensor]:
@@ -31,11 +67,11 @@ class FolderSet(ImageSet):
         images = torch.empty(len(index), *self.shape, dtype=torch.uint8)
         for at, i in enumerate(index.tolist()):
             images[at] = read_image(self.files[i], self.size)
-        return images, self.labels[index]
+        return images, self.targets[index]
 
     def subset(self, indices: Indices) -> "FolderSet":
         index = torch.as_tensor(indices, dtype=torch.int64)
-        return FolderSet([self.files[i] for i in index.tolist()], self.labels[index], self.classes, self.size)
+        return FolderSet([self.files[i] for i in index.tolist()], self.targets[index], self.classes, self.size)
 
 
 def read_folder(folder: Path, size: int, classes: Sequence[str] | None = None) -> FolderSet:
@@ -46,13 +82,13 @@ def read_folder(folder: Path, size: int, classes: Sequence[str] | None = None) -
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; an image folder has one folder a class in it")
-    found = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not found:
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not names:
         raise FileNotFoundError(f"{folder}: has no class folders: place the images in {folder / 'CLASS'}")
-    known = tuple(found if classes is None else classes)
+    known = tuple(names if classes is None else classes)
     files: list[Path] = []
     labels: list[int] = []
-    for name in found:
+    for name in names:
         if name not in known:
             raise ValueError(
                 f"{folder / name}: there is no class {name} among the training images: remove or rename it"

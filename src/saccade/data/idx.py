@@ -9,9 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from saccade.data.imageset import ArraySet
-
-FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 _UNSIGNED_BYTES = 0x08
 _MOST_BYTES = 1 << 32  # a header may claim anything: no set of this family comes near 4 GiB
 
@@ -42,40 +39,11 @@ def read_idx(path: Path) -> Tensor:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path}: truncated or damaged gzip ({error}): fetch it again") from None
     if len(payload) != expected:
-        found = "more" if len(payload) > expected else str(len(payload))
-        raise ValueError(f"{path}: its header says {dimensions}, {expected} bytes, but {found} follow: fetch it again")
+        length = "more" if len(payload) > expected else str(len(payload))
+        raise ValueError(f"{path}: its header says {dimensions}, {expected} bytes, but {length} follow: fetch it again")
     return torch.from_numpy(np.frombuffer(payload, np.uint8).copy()).view(dimensions)
 
 
 def find_idx(folder: Path, name: str) -> Path | None:
     """folder/name, else folder/name.gz, else None."""
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
-
-
-def read_mnist(folder: Path, classes: tuple[str, ...]) -> tuple[ArraySet, ArraySet]:
-    """Training and test set, images [M, 1, rows, columns], from the four idx files of `folder`.
-
-    Raises FileNotFoundError or ValueError with one line that names the file.
-    """
-    paths = [find_idx(folder, name) for name in FILES]
-    for path, name in zip(paths, FILES, strict=True):
-        if path is None:
-            raise FileNotFoundError(f"{folder / name}: no such file, nor {name}.gz: place it there")
-    train_images, train_labels, test_images, test_labels = (path for path in paths if path is not None)
-    return _pair(train_images, train_labels, classes), _pair(test_images, test_labels, classes)
-
-
-def _pair(images_path: Path, labels_path: Path, classes: tuple[str, ...]) -> ArraySet:
-    images, labels = read_idx(images_path), read_idx(labels_path)
-    if images.ndim != 3:
-        raise ValueError(f"{images_path}: {images.ndim} dimensions, where images have 3: is it another file?")
-    if labels.ndim != 1:
-        raise ValueError(f"{labels_path}: {labels.ndim} dimensions, where labels have 1: is it another file?")
-    if len(images) != len(labels):
-        raise ValueError(f"{labels_path}: {len(labels)} labels, but {images_path.name} has {len(images)} images")
-    if len(labels) and int(labels.max()) >= len(classes):
-        at = int(labels.argmax())
-        raise ValueError(
-            f"{labels_path}: label {int(labels[at])} at image {at}, where 0..{len(classes) - 1} are allowed"
-        )
-    return ArraySet(images.unsqueeze(1), labels.long(), classes)

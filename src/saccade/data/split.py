@@ -49,8 +49,8 @@ def stratified(labels: Tensor, count: int, *key: int) -> Tensor:
     return torch.cat(chosen).sort().values
 
 
-def without(count: int, taken: Tensor) -> Tensor:
-    """The indices of range(count) that are not in `taken`, ascending."""
+def without(count: int, removed: Tensor) -> Tensor:
+    """The indices of range(count) that are not in `removed`, ascending."""
     keep = torch.ones(count, dtype=torch.bool)
-    keep[taken] = False
+    keep[removed] = False
     return keep.nonzero().flatten()

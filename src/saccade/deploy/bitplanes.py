@@ -8,6 +8,7 @@ Source: the bipolar levels of Wei et al. (2025), QP-SNN; the popcount product of
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,23 +97,18 @@ def lower_layer(conv: Conv2d, norm: BatchNorm2d, neuron: LIFConfig, fraction: in
         raise ValueError(
             "the integer neuron halves its potential, adds its input and resets to 0: tau=2, no input decay"
         )
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    weight = conv.weight.detach().double()
     s = 2**form.bits - 1
-    slope = (
-        norm.weight.detach().double() * getattr(norm, "scale", 1.0) / torch.sqrt(norm.running_var.double() + norm.eps)
-    )
-    scale = slope * form.taken(conv.weight.detach()).double() / s
+    slope, offset = copy.deepcopy(norm).double().scale_and_offset()
+    scale = slope * form.scale(conv.weight.detach()).double() / s
     if bool((scale == 0).any()):
         raise ValueError(
             f"channel {int((scale == 0).nonzero()[0])} has a scale of zero and cannot fire by its input: prune it"
         )
     start = torch.zeros_like(scale) if conv.bias is None else conv.bias.detach().double()
-    beta = norm.bias.detach().double() + (start - norm.running_mean.double()) * slope
+    beta = offset + start * slope
     unit = 2.0**fraction / scale.abs()
     below = torch.floor(c.v_th * unit).long()
     exact = below.double() == c.v_th * unit  # fires at >=, so a threshold that is whole lets its own value through
     threshold = (below - exact.long()).numpy()
     lif = IntegerLIF(torch.sign(scale).long().numpy(), torch.round(beta * unit).long().numpy(), threshold, fraction)
-    return weight_planes(form.codes(weight.to(conv.weight.dtype)), form.bits), lif
+    return weight_planes(form.codes(conv.weight.detach()), form.bits), lif

@@ -1,8 +1,9 @@
-"""A memory-free chain network as integers: what is stored of each layer, and its arithmetic."""
+"""A memory-free chain network in integers: what is stored of each layer, its arithmetic, and the file it lives in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,30 +11,49 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from saccade.deploy.operations import OPERATIONS, Operation
+from saccade.files.tensors import read_metadata, read_tensors, write_tensors
+
 ALWAYS, NEVER = -(2**62), 2**62  # thresholds of channels that do not depend on their input
+FORMAT = "saccade-program-1"
 
 
 @dataclass(frozen=True)
-class IntegerLayer:
+class IntegerLayer(Operation):
     """One layer of one-bit inputs and its neurons: ``fires[t] iff sign * H[t] >= thresholds[t]``, all int64.
 
     ``H[t] = sum_j 2^(order-1-j) * (weight . s[t-j])`` over the lags j < order: the leaky sum with lambda = 1/2, times
-    2^(order-1), so that no bit is lost. weight: ``[O, I, kh, kw]`` or ``[O, I]``; sign: ``[O]``, of the scale
-    between integers and potentials; thresholds: ``[T, O]``, where norm, biases and theta went.
-    pool: side of the windows of its input that are joined by OR first (1: none). options: stride, padding, dilation, groups
-    of a convolution. inputs, outputs: shapes of a sample, before pooling and after firing.
-    Source: F3 of our sheet; the arithmetic of Wei et al. (2025), QP-SNN, with time in the place of weight bits.
+    2^(order-1), so that no bit is lost. path: of its neurons in the model. weight: ``[O, I, kh, kw]`` or ``[O, I]``; sign:
+    ``[O]``, of the scale between integers and potentials; thresholds: ``[T, O]``, where norm, biases and theta went.
+    pool: side of the windows of its input that are joined by OR first (1: none). stride, padding, dilation, groups: of a
+    convolution. inputs, outputs: shapes of a sample, before pooling and after firing.
+    Source: the arithmetic of Wei et al. (2025), QP-SNN, with time in the place of weight bits.
     """
 
-    name: str
+    name = "integer_layer"
+    path: str
     weight: Tensor
     sign: Tensor
     thresholds: Tensor
     order: int
     pool: int
-    options: dict[str, Any]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    stride: tuple[int, ...] = (1, 1)
+    padding: tuple[int, ...] = (0, 0)
+    dilation: tuple[int, ...] = (1, 1)
+    groups: int = 1
+
+    def run(self, x: Tensor) -> Tensor:
+        """Spikes ``[T, N, ...]`` of all steps at once, as in training: one product with the weights, one over time."""
+        T = len(x)
+        x = self.pooled(x)
+        acc = self.accumulate(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        lags = torch.arange(T).unsqueeze(1) - torch.arange(T)
+        inside = (lags >= 0) & (lags < self.order)
+        mixing = torch.where(inside, 2 ** (self.order - 1 - lags.clamp(0, self.order - 1)), 0)
+        mixed = torch.tensordot(mixing, acc, dims=1)
+        return torch.stack([self.fire(t, h) for t, h in enumerate(mixed)])
 
     def pooled(self, spikes: Tensor) -> Tensor:
         """``[..., C, H, W]`` with each window an OR; incomplete ones at the border are left out, as in training."""
@@ -48,7 +68,7 @@ class IntegerLayer:
         weight, values = self.weight.double(), x.double()
         if weight.dim() == 2:
             return F.linear(values.flatten(1), weight).long()
-        return F.conv2d(values, weight, None, **self.options).long()
+        return F.conv2d(values, weight, None, self.stride, self.padding, self.dilation, self.groups).long()
 
     def add_events(self, acc: Tensor, events: Tensor) -> None:
         """Add the weights of single input spikes ``[E, 1 + dims]`` (sample, channel, ...) to ``acc [N, O, ...]``."""
@@ -56,9 +76,9 @@ class IntegerLayer:
             acc.index_put_((events[:, 0],), self.weight.t()[events[:, 1]], accumulate=True)
             return
         n, c, y, x = events.unbind(1)
-        (sy, sx), (py, px), (dy, dx) = (self.options[key] for key in ("stride", "padding", "dilation"))
+        (sy, sx), (py, px), (dy, dx) = self.stride, self.padding, self.dilation
         size, (height, width) = self.weight.shape[1], acc.shape[-2:]
-        per_group = len(self.weight) // self.options["groups"]
+        per_group = len(self.weight) // self.groups
         kernels = self.weight.unflatten(0, (-1, per_group))  # [groups, O / groups, I / groups, kh, kw]
         for i in range(self.weight.shape[2]):
             for j in range(self.weight.shape[3]):
@@ -80,26 +100,34 @@ class IntegerLayer:
 
 @dataclass(frozen=True)
 class Program:
-    """A lowered network: a float64 front that makes the first spikes, integer layers, a float64 read-out.
+    """A lowered network: a float64 front that makes the first spikes, integer layers, a float64 read-out; all records.
 
-    ``first(x)``: spikes uint8 ``[T, N, ...]`` of the first neurons, whose inputs are pixels; they are called ``first_name``;
-    ``still``: their input is the same at every step.
-    ``readout(s)``: logits ``[T, N, K]`` from the spikes of the last layer; ``last``: whether the network's answer is the
-    last step or the mean. The schedules of ``saccade.deploy`` map the first spikes to those of every layer, by name.
+    front: from pixels to the first spikes ``[T, N, ...]``, of the neurons at ``first_path``; still: their input is the same
+    at every step. readout: from the last spikes to an answer a step; last: whether the network's answer is the last step or
+    the mean. The schedules of ``saccade.deploy`` map the first spikes to those of every layer, by path.
     """
 
     T: int
-    first: Callable[[Tensor], Tensor]
-    first_name: str
+    front: tuple[Operation, ...]
+    first_path: str
     still: bool
     layers: tuple[IntegerLayer, ...]
-    readout: Callable[[Tensor], Tensor]
+    readout: tuple[Operation, ...]
     last: bool
 
+    def first(self, x: Tensor) -> Tensor:
+        """The first spikes, uint8 ``[T, N, ...]``, of images ``[N, C, H, W]`` or a sequence."""
+        return interpret(self.front, x.double() if x.dim() == 5 else x.double().unsqueeze(0)).to(torch.uint8)
+
     def logits(self, spikes: dict[str, Tensor]) -> Tensor:
-        """The answer ``[N, K]`` from what a schedule returned."""
-        steps = self.readout(spikes[self.layers[-1].name].double())
+        """The answer ``[N, ...]`` from what a schedule returned."""
+        steps = interpret(self.readout, spikes[self.layers[-1].path].double())
         return steps[-1] if self.last else steps.mean(0)
+
+    def run(self, x: Tensor) -> Tensor:
+        """From images to the answer: the interpreter, which every schedule and engine is held to."""
+        spikes = interpret(self.layers, self.first(x))
+        return self.logits({self.layers[-1].path: spikes})
 
     def check(self, spikes: Tensor) -> None:
         """Raises ValueError for anything but the first spikes of this program."""
@@ -108,3 +136,53 @@ class Program:
             raise ValueError(
                 f"the program takes spikes [{self.T}, N, {', '.join(map(str, expected))}], got {list(spikes.shape)}"
             )
+
+
+def interpret(operations: Sequence[Operation], x: Tensor) -> Tensor:
+    """Run records one after another."""
+    with torch.no_grad():
+        for operation in operations:
+            x = operation.run(x)
+    return x
+
+
+def save_program(program: Program, path: str | os.PathLike[str]) -> None:
+    """Write a program: safetensors with the records as JSON (aside, then renamed)."""
+    tensors: dict[str, Tensor] = {}
+    parts: dict[str, list[dict[str, Any]]] = {}
+    for part in ("front", "layers", "readout"):
+        for i, operation in enumerate(getattr(program, part)):
+            record = {
+                "operation": operation.name,
+                "settings": operation.settings(),
+                "tensors": list(operation.tensors()),
+            }
+            parts.setdefault(part, []).append(record)
+            tensors |= {f"{part}.{i}.{name}": value.contiguous() for name, value in operation.tensors().items()}
+    settings = {name: getattr(program, name) for name in ("T", "first_path", "still", "last")}
+    write_tensors(tensors, path, {"format": FORMAT, **settings, "parts": parts})
+
+
+def load_program(path: str | os.PathLike[str]) -> Program:
+    """Read a program. Raises ValueError in one line for anything that is none."""
+    metadata = read_metadata(path, (FORMAT,), "program file")
+    tensors = read_tensors(path, "program file")
+    try:
+        parts = {
+            part: tuple(
+                OPERATIONS[record["operation"]](
+                    **{name: _tuples(value) for name, value in record["settings"].items()},
+                    **{name: tensors[f"{part}.{i}.{name}"] for name in record["tensors"]},
+                )
+                for i, record in enumerate(metadata["parts"].get(part, []))
+            )
+            for part in ("front", "layers", "readout")
+        }
+        settings = {name: metadata[name] for name in ("T", "first_path", "still", "last")}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path}: its records are damaged ({type(error).__name__}: {error})") from None
+    return Program(**settings, **parts)  # type: ignore[arg-type]
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

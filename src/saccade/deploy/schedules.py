@@ -19,17 +19,10 @@ ORDERS = ("steps", "layers")
 def run_parallel(program: Program, spikes: Tensor) -> dict[str, Tensor]:
     """All steps of a layer at once, as in training: one product with the weights, one over time. Spikes ``[T, N, ...]``."""
     program.check(spikes)
-    found = {program.first_name: spikes}
+    by_path = {program.first_path: spikes}
     for layer in program.layers:
-        x = layer.pooled(spikes)
-        acc = layer.accumulate(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        lags = torch.arange(program.T).unsqueeze(1) - torch.arange(program.T)
-        inside = (lags >= 0) & (lags < layer.order)
-        mixing = torch.where(inside, 2 ** (layer.order - 1 - lags.clamp(0, layer.order - 1)), 0)
-        mixed = torch.tensordot(mixing, acc, dims=1)
-        spikes = torch.stack([layer.fire(t, h) for t, h in enumerate(mixed)])
-        found[layer.name] = spikes
-    return found
+        spikes = by_path[layer.path] = layer.run(spikes)
+    return by_path
 
 
 def run_layer_serial(program: Program, spikes: Tensor) -> dict[str, Tensor]:
@@ -38,7 +31,7 @@ def run_layer_serial(program: Program, spikes: Tensor) -> dict[str, Tensor]:
     Nothing but spike bits passes from step to step or from layer to layer.
     """
     program.check(spikes)
-    found = {program.first_name: spikes}
+    found = {program.first_path: spikes}
     for layer in program.layers:
         fired: list[Tensor] = []
         window: list[Tensor] = []  # of a sliding mixing; a leak over all steps needs but the last sum
@@ -52,7 +45,7 @@ def run_layer_serial(program: Program, spikes: Tensor) -> dict[str, Tensor]:
                 window = [acc, *window[: layer.order - 1]]
                 mixed = sum((a << (layer.order - 1 - j) for j, a in enumerate(window)), torch.zeros_like(acc))
             fired.append(layer.fire(t, mixed))
-        spikes = found[layer.name] = torch.stack(fired)
+        spikes = found[layer.path] = torch.stack(fired)
     return found
 
 
@@ -64,12 +57,12 @@ def run_shift_register(program: Program, spikes: Tensor) -> dict[str, Tensor]:
     """
     program.check(spikes)
     registers = [torch.zeros(1, dtype=torch.int64) for _ in program.layers]
-    found: dict[str, list[Tensor]] = {program.first_name: list(spikes)}
+    found: dict[str, list[Tensor]] = {program.first_path: list(spikes)}
     for t, s in enumerate(spikes):
         for i, layer in enumerate(program.layers):
             registers[i] = (registers[i] >> 1) | (layer.pooled(s).long() << (layer.order - 1))
             s = layer.fire(t, layer.accumulate(registers[i]))
-            found.setdefault(layer.name, []).append(s)
+            found.setdefault(layer.path, []).append(s)
     return {name: torch.stack(steps) for name, steps in found.items()}
 
 
@@ -145,7 +138,7 @@ def run_async(
             arrived = found[number][t].nonzero()
         if number < len(program.layers):
             _deliver(program.layers[number], arrived, found[number][t], sums[number][t], generator)
-    names = [program.first_name, *(layer.name for layer in program.layers)]
+    names = [program.first_path, *(layer.path for layer in program.layers)]
     return dict(zip(names, found, strict=True))
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from saccade.deploy.program import Program
-from saccade.neurons import LIF, QuantizedMembraneLIF
+from saccade.graph import observe
+from saccade.neurons import LIF, state_bits
 
 SCHEDULES = ("sequential", "layer_serial", "async")
 
@@ -43,14 +45,13 @@ def state_bytes(
 ) -> StateBytes:
     """State of one sample under a schedule, of a program or of a model of LIF neurons (with a sample input ``x``).
 
-    "sequential": every neuron stores a potential: of ``bits`` bits, by default 32, or those of a quantised membrane.
+    "sequential": every neuron stores a potential: of ``bits`` bits, by default as many as it says.
     "layer_serial": nothing is kept; T bits a neuron are in flight from a layer to the next.
     "async": ``order`` bits of history for each input of a layer. The first neurons, whose inputs are pixels, keep a potential
     of 32 bits there, unless the picture stands still: then their potentials are known beforehand.
 
     So "async" saves memory over potentials of b bits only where ``order * inputs < b * outputs``; with 2-bit membranes and
     four steps it does not. Raises ValueError for an unknown schedule or a model without ``x``.
-    Source: F3 and C3 of our sheet.
     """
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
@@ -61,21 +62,13 @@ def state_bytes(
     if x is None:
         raise ValueError("which input? the state of a model depends on its size: give x")
     sizes: dict[str, LayerState] = {}
-    handles = []
-    for path, module in subject.named_modules():
-        if isinstance(module, LIF):
-            own = bits or (module.membrane.bits if isinstance(module, QuantizedMembraneLIF) else 32)
 
-            def note(_: nn.Module, __: object, y: Tensor, path: str = path, own: int = own) -> None:
-                sizes[path] = LayerState(own * y[0, 0].numel(), y[0, 0].numel())
+    def note(path: str, module: Any, args: tuple[Any, ...], spikes: Tensor) -> None:
+        kept = bits * spikes[0, 0].numel() if bits else state_bits(module, tuple(args[0].shape[2:]))
+        sizes[path] = LayerState(kept, spikes[0, 0].numel())
 
-            handles.append(module.register_forward_hook(note))
-    try:
-        with torch.no_grad():
-            subject(x)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), observe(subject, lambda path, module: isinstance(module, LIF), note):
+        subject(x)
     if not sizes:
         raise ValueError(f"{type(subject).__name__} has no LIF neurons, which store potentials")
     return StateBytes(sizes)
@@ -83,13 +76,13 @@ def state_bytes(
 
 def _of_program(program: Program, schedule: str, bits: int | None) -> StateBytes:
     first = math.prod(program.layers[0].inputs)
-    outputs = {program.first_name: first} | {layer.name: math.prod(layer.outputs) for layer in program.layers}
+    outputs = {program.first_path: first} | {layer.path: math.prod(layer.outputs) for layer in program.layers}
     if schedule == "sequential":
         return StateBytes({name: LayerState((bits or 32) * n, n) for name, n in outputs.items()})
     if schedule == "layer_serial":
         return StateBytes({name: LayerState(0, program.T * n) for name, n in outputs.items()})
-    found = {program.first_name: LayerState(0 if program.still else 32 * first, first)}
+    found = {program.first_path: LayerState(0 if program.still else 32 * first, first)}
     for layer in program.layers:
         inputs = math.prod(layer.pooled(torch.zeros(layer.inputs)).shape)
-        found[layer.name] = LayerState(layer.order * inputs, outputs[layer.name])
+        found[layer.path] = LayerState(layer.order * inputs, outputs[layer.path])
     return StateBytes(found)

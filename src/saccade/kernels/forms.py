@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import os
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 try:
@@ -16,6 +18,8 @@ except ImportError as error:  # a platform without a wheel, or a source tree tha
     _why = str(error)
 
 FORMS = ("auto", "reference", "native", "triton")
+# Where each kernel has a form beside the reference: what is not here runs in plain torch.
+IMPLEMENTATIONS = {("lif", "native"): "saccade.kernels.native_lif", ("lif", "triton"): "saccade.kernels.triton_lif"}
 _chosen = os.environ.get("SACCADE_KERNEL") or "auto"
 _found: dict[str, str] = {}  # by device type, so that the choice, and its warning, come once
 
@@ -33,6 +37,12 @@ def has_native() -> bool:
 
 def has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
+
+
+@cache
+def implementation(kernel: str, form: str) -> Any:
+    """The module of a kernel in a form, imported when first used: Triton is optional."""
+    return importlib.import_module(IMPLEMENTATIONS[kernel, form])
 
 
 @contextlib.contextmanager

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -108,10 +106,9 @@ class FusedLIF(torch.autograd.Function):
         return (found[0], None, *found[1:]) if tensors else (found[0], None)
 
 
-@cache
 def kernel(form: str) -> Any:
-    """The module with ``forward`` and ``backward`` of a form (imported when first used: Triton is optional)."""
-    return importlib.import_module(f"saccade.kernels.{form}_lif")
+    """The module with ``forward`` and ``backward`` of the fused neuron in a form."""
+    return forms.implementation("lif", form)
 
 
 # What torch.compile, export and dispatch modes see. Outputs that were not asked for are empty tensors.

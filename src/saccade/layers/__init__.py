@@ -1,81 +1,65 @@
-"""Time-folded layers, residual connections, attention and encoders."""
+"""Layers over ``[T, N, ...]``: convolutions, matrix products, norms, pooling, residual connections, attention, encoders."""
 
 from saccade.layers.attention import ChannelGate, SpatialGate, SynA, SynAGate, TimeGate
+from saccade.layers.declared import declare_inputs
 from saccade.layers.encode import direct, latency, rate
-from saccade.layers.fold import (
-    AdaptiveAvgPool2d,
-    AvgPool2d,
-    BatchNorm1d,
-    BatchNorm2d,
+from saccade.layers.fold import fold_time
+from saccade.layers.norms import BatchNorm, BatchNorm2d, LayerNorm, Norm, ThresholdBatchNorm2d, batch_norms, norm_of
+from saccade.layers.pad_shortcut import PadShortcut
+from saccade.layers.pooling import AdaptiveAvgPool2d, AvgPool2d, Dropout, MaxPool2d
+from saccade.layers.recompute import Blocks, recomputed, recomputes, set_recompute
+from saccade.layers.residual import CONNECTIONS, Connection, MembraneBlock, ResidualBlock, SpikingShortcut
+from saccade.layers.weight_forms import Codes, Stored, WeightForm
+from saccade.layers.weighted import (
     Conv2d,
-    Dropout,
     Linear,
-    MaxPool2d,
-    ThresholdBatchNorm2d,
-    fold_norm,
-    folded,
+    Weighted,
+    set_spike_packing,
+    weight_forms,
+    weighted,
+    weighted_layers,
 )
-from saccade.layers.membranes import (
-    attach_memory_free,
-    attach_quantized_membranes,
-    memory_free_,
-    quantize_membranes_,
-    restore_membranes_,
-)
-from saccade.layers.packed import set_spike_packing
-from saccade.layers.quantize import (
-    QuantizeConfig,
-    Quantized,
-    SubBitConfig,
-    attach_quantised,
-    attach_subbit,
-    quantize_,
-    subbit_,
-    unquantize_,
-    utilisation,
-)
-from saccade.layers.recompute import Blocks, recomputed, set_recompute
-from saccade.layers.residual import CONNECTIONS, SpikingShortcut, connect
 
 __all__ = [
     "CONNECTIONS",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
-    "BatchNorm1d",
+    "BatchNorm",
     "BatchNorm2d",
     "Blocks",
     "ChannelGate",
+    "Codes",
+    "Connection",
     "Conv2d",
     "Dropout",
+    "LayerNorm",
     "Linear",
     "MaxPool2d",
-    "QuantizeConfig",
-    "Quantized",
+    "MembraneBlock",
+    "Norm",
+    "PadShortcut",
+    "ResidualBlock",
     "SpatialGate",
     "SpikingShortcut",
-    "SubBitConfig",
+    "Stored",
     "SynA",
     "SynAGate",
     "ThresholdBatchNorm2d",
     "TimeGate",
-    "attach_memory_free",
-    "attach_quantised",
-    "attach_quantized_membranes",
-    "attach_subbit",
-    "connect",
+    "WeightForm",
+    "Weighted",
+    "batch_norms",
+    "declare_inputs",
     "direct",
-    "fold_norm",
-    "folded",
+    "fold_time",
     "latency",
-    "memory_free_",
-    "quantize_",
-    "quantize_membranes_",
+    "norm_of",
     "rate",
     "recomputed",
-    "restore_membranes_",
+    "recomputes",
     "set_recompute",
     "set_spike_packing",
-    "subbit_",
-    "unquantize_",
-    "utilisation",
+    "weight_forms",
+    "weighted",
+    "weighted_layers",
 ]

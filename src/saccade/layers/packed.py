@@ -1,68 +1,14 @@
-"""Convolutions and linear layers that keep their spike input as bits for the way back: same gradients, a 32nd of the memory."""
+"""Convolutions and matrix products that keep spike input as bits for the way back: same gradients, a 32nd of the memory."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from saccade.kernels.bits import Bits, Form, Grid, pack, pack_any, unpack
-from saccade.layers.weight_forms import WeightForm
-
-ANALOG = "analog"
-SMALLEST = 1 << 14  # elements; below, the bytes saved are not worth the calls
-
-
-class Weighted(nn.Module):
-    """Mixed into a layer with a weight: the form that the weight takes, and whether the input is kept as bits.
-
-    The first input that is seen in training tells the grid of values; each later one is checked against it while it is
-    packed, and kept whole where it does not fit. Layers fed by anything but spikes find out once and do nothing more.
-    """
-
-    pack_spikes: bool = True
-    _grid: Grid | str | None = None
-    form: WeightForm | None
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.register_module("form", None)
-
-    def used_weight(self) -> Tensor:
-        """The weight that the layer computes with: its own, or what its form makes of it (see ``layers.weight_forms``)."""
-        weight: Any = self.weight
-        used: Tensor = weight if self.form is None else self.form(weight)
-        return used
-
-    def bits_of(self, x: Tensor) -> Bits | None:
-        """The input as bits, or None where it should be kept as it is."""
-        weight: Any = self.weight
-        if (
-            not self.pack_spikes
-            or self._grid == ANALOG
-            or not torch.is_grad_enabled()
-            or not weight.requires_grad
-            or x.numel() < SMALLEST
-            or x.dtype not in (torch.float32, torch.bfloat16, torch.float16)
-            or torch.compiler.is_compiling()
-            or torch._C._len_torch_dispatch_stack()
-        ):
-            return None
-        with torch.no_grad():
-            bits = pack(x, self._grid) if isinstance(self._grid, Grid) else None
-            if bits is None:
-                bits = pack_any(x)
-                self._grid = bits.form.grid if bits else ANALOG
-        return bits
-
-
-def set_spike_packing(model: nn.Module, on: bool) -> None:
-    """Switch the packing of spikes on or off in all layers of a model (it is on)."""
-    for module in model.modules():
-        if isinstance(module, Weighted):
-            module.pack_spikes = on
+from saccade.kernels.bits import Bits, Form, unpack
 
 
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, bits: Bits, *geometry: Any) -> Tensor:

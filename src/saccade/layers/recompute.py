@@ -22,16 +22,17 @@ def running_again() -> bool:
 
 
 class Blocks(nn.Sequential):
-    """``nn.Sequential`` whose children, with ``recompute`` on, keep their input alone and run again in the backward pass.
+    """``nn.Sequential`` whose children, with recomputation on (``set_recompute``), keep their input alone and run again in
+    the backward pass.
 
     Gradients are the same, bit for bit; time grows by about a forward pass. Source: Chen et al. (2016), sublinear memory.
     """
 
-    recompute: bool = False
+    _recompute: bool = False
 
     def forward(self, input: Tensor) -> Tensor:
         for block in self:
-            input = recomputed(block, input) if self.recompute else block(input)
+            input = recomputed(block, input) if self._recompute else block(input)
         return input
 
 
@@ -41,7 +42,12 @@ def set_recompute(model: nn.Module, on: bool) -> None:
     if not found:
         raise ValueError(f"{type(model).__name__} has no saccade.layers.Blocks, so there is nothing to recompute")
     for blocks in found:
-        blocks.recompute = on
+        blocks._recompute = on
+
+
+def recomputes(model: nn.Module) -> bool:
+    """Whether any ``Blocks`` of a model run again on the way back."""
+    return any(isinstance(module, Blocks) and module._recompute for module in model.modules())
 
 
 def recomputed(block: nn.Module, x: Tensor) -> Tensor:

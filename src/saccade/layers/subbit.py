@@ -6,12 +6,12 @@ Sources: Wei et al. (2025), S2NN, arXiv 2509.24266; its parent, Wang et al. (202
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from saccade.layers.weight_forms import Stored, WeightForm, per_channel, straight_through
+from saccade.layers.weight_forms import VALUES, Codes, Stored, WeightForm, per_channel, straight_through
 
 QUANTILES = ("linear", "exclusive")
 NORMALISATIONS = ("channel", "inliers", "none")
@@ -105,6 +105,8 @@ class SubBit(WeightForm):
 
     values = "codebook"
     signs: Tensor
+    single_process = True
+    unaveraged = ("signs",)
 
     def __init__(
         self,
@@ -132,7 +134,7 @@ class SubBit(WeightForm):
         words = all_kernels(places)[chosen].to(device=weight.device, dtype=weight.dtype)
         self.book = nn.Parameter(words)
         self.register_buffer("signs", words.clone())
-        self.learns = False
+        self._learns = False
 
     def extra_repr(self) -> str:
         return f"eta={self.eta}, os={self.os}, gamma={self.gamma}, quantile={self.quantile!r}, normalise={self.normalise!r}"
@@ -141,7 +143,7 @@ class SubBit(WeightForm):
         """Standardised by output channel, or as they are: ``[O, I, kh, kw]``."""
         if self.normalise != "channel":
             return weight
-        _, mean, spread = self.taken(weight).unbind(1)
+        _, mean, spread = self.current_statistics(weight).unbind(1)
         return (weight - per_channel(mean, weight)) / per_channel(spread, weight)
 
     def searched(self, weight: Tensor) -> Tensor:
@@ -158,7 +160,7 @@ class SubBit(WeightForm):
             kernels = self.searched(weight.detach().float()).flatten(2)
             return (kernels @ self.signs.float().t()).argmax(-1)
 
-    def measured(self, weight: Tensor) -> Tensor:
+    def statistics(self, weight: Tensor) -> Tensor:
         """alpha (mean |W|), mean and deviation of each output channel, ``[O, 3]``."""
         rows = weight.flatten(1)
         spread = rows.std(1, correction=0).clamp(min=torch.finfo(weight.dtype).tiny)
@@ -166,9 +168,9 @@ class SubBit(WeightForm):
 
     def forward(self, weight: Tensor) -> Tensor:
         index = self.indices(weight)
-        words = straight_through(self.signs, self.book) if self.learns and self.training else self.signs
+        words = straight_through(self.signs, self.book) if self._learns and self.training else self.signs
         kernels = words[index].view(weight.shape).to(weight.dtype)
-        used = per_channel(self.taken(weight)[:, 0], weight) * kernels
+        used = per_channel(self.current_statistics(weight)[:, 0], weight) * kernels
         if not weight.requires_grad:
             return used
         way = weight * self.slope(weight.detach())
@@ -182,8 +184,23 @@ class SubBit(WeightForm):
         relative = self.normalise == "inliers"
         return inside * shrinkage(self.normalised(weight), self.gamma, self.quantile, relative)
 
-    def encoded(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        return self.indices(weight), self.taken(weight)[:, 0]
+    def encode(self, weight: Tensor) -> Codes:
+        signs = (self.signs > 0).long()
+        return Codes(
+            {"codes": (self.indices(weight), self.eta), "codebook": (signs, 1)}, self.current_statistics(weight)[:, 0]
+        )
+
+    @classmethod
+    def decode(cls, streams: Mapping[str, Tensor], bits: Mapping[str, int], shape: Sequence[int]) -> Tensor:
+        words = streams["codebook"].view(-1, math.prod(shape[2:])).float() * 2 - 1
+        index = streams["codes"]
+        if index.numel() and int(index.max()) >= len(words):
+            raise ValueError(f"index {int(index.max())} in a codebook of {len(words)} kernels")
+        return words[index].view(*shape)
+
+    @classmethod
+    def stream_length(cls, name: str, bits: Mapping[str, int], shape: Sequence[int]) -> int:
+        return 2 ** bits["codes"] * math.prod(shape[2:]) if name == "codebook" else math.prod(shape[:2])
 
     def storage(self, weight: Tensor) -> list[Stored]:
         return [
@@ -192,12 +209,12 @@ class SubBit(WeightForm):
         ]
 
     def before_step(self, step: int) -> None:
-        self.learns = step % CODEBOOK_EVERY == 0
+        self._learns = step % CODEBOOK_EVERY == 0
 
     @torch.no_grad()
     def after_step(self) -> None:
         """Signs follow the learnt numbers; duplicates make room for codewords that are not in the book."""
-        if not self.learns:
+        if not self._learns:
             return
         self.book.clamp_(-LARGEST, LARGEST)
         moved = self.book.abs() >= HYSTERESIS
@@ -216,24 +233,9 @@ class SubBit(WeightForm):
         self.signs.copy_(signs)
 
 
-def forms_of(model: nn.Module) -> Iterator[SubBit]:
-    for module in model.modules():
-        if isinstance(module, SubBit):
-            yield module
-
-
-def before_step(model: nn.Module, step: int) -> None:
-    """Tell the codebooks which step of the whole training comes next: every 25th they learn."""
-    for form in forms_of(model):
-        form.before_step(step)
-
-
-def after_step(model: nn.Module) -> None:
-    """Let the codebooks follow what the optimiser did."""
-    for form in forms_of(model):
-        form.after_step()
-
-
 def codeword_use(form: SubBit, weight: Tensor) -> Tensor:
     """How many kernels take each codeword, most used first, ``[2^eta]``."""
     return torch.bincount(form.indices(weight).flatten(), minlength=len(form.signs)).sort(descending=True).values
+
+
+VALUES.register("codebook", SubBit)

@@ -7,10 +7,13 @@ to None gives the layer back its own weights.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from saccade.config import Registry
 
 GAMMAS = ("one", "mean", "mean_x2", "max", "percentile")
 GRANULARITIES = ("channel", "layer")
@@ -25,16 +28,31 @@ class Stored(NamedTuple):
     bits: float
 
 
+class Codes(NamedTuple):
+    """A weight as a file holds it: ``streams``, by name, whole numbers and the bits of each; and a scale ``[O]``, by which
+    the values that the streams stand for are multiplied.
+    """
+
+    streams: dict[str, tuple[Tensor, int]]
+    scale: Tensor
+
+
 class WeightForm(nn.Module):
     """Base of the forms: ``forward(weight)`` of a convolution ``[O, I, kh, kw]`` or a linear layer ``[O, I]``.
 
-    A form that takes numbers from the weight (a mean, say) gives them by ``measured(weight)``, ``[O, ...]``. ``freeze(weight)``
-    keeps them as they are now: pruning input channels would otherwise change them; ``thaw()`` lets them move again.
+    A form that takes numbers from the weight (a mean, say) gives them by ``statistics(weight)``, ``[O, ...]``.
+    ``freeze(weight)`` keeps them as they are now: pruning input channels would otherwise change them; ``thaw()`` lets them
+    move again.
+
+    single_process: it learns in a way that several processes cannot share. unaveraged: names of buffers that a moving average
+    of the weights leaves as they are.
     """
 
+    values: ClassVar[str] = ""  # names in files what its streams stand for, see VALUES
     bits: float  # a weight
-    values: str = "odd"  # of the codes k: "odd" (2k - s)/s with s = 2^bits - 1, "signed" k - 2^(bits - 1), "codebook"
     frozen: Tensor | None
+    single_process: bool = False
+    unaveraged: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,32 +61,95 @@ class WeightForm(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def measured(self, weight: Tensor) -> Tensor | None:
+    def statistics(self, weight: Tensor) -> Tensor | None:
         """What the form takes from the weight, ``[O, ...]``; None if nothing."""
         return None
 
-    def taken(self, weight: Tensor) -> Tensor:
-        """``measured``, or what ``freeze`` kept of it."""
+    def current_statistics(self, weight: Tensor) -> Tensor:
+        """``statistics``, or what ``freeze`` kept of it."""
         if self.frozen is not None:
             return self.frozen
-        found = self.measured(weight.detach())
-        assert found is not None
-        return found
+        statistics = self.statistics(weight.detach())
+        assert statistics is not None
+        return statistics
 
     def freeze(self, weight: Tensor) -> None:
-        found = self.measured(weight.detach())
-        self.frozen = None if found is None else self.taken(weight).clone()
+        statistics = self.statistics(weight.detach())
+        self.frozen = None if statistics is None else self.current_statistics(weight).clone()
 
     def thaw(self) -> None:
         self.frozen = None
 
-    def encoded(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes from 0 to 2^bits - 1, and a scale a channel ``[O]``: times the codes' values, the weight in use."""
+    def keep_outputs(self, keep: Tensor) -> None:
+        """Follow a layer that keeps the output channels of the indices ``keep``."""
+        if self.frozen is not None:
+            self.frozen = self.frozen[keep]
+
+    def encode(self, weight: Tensor) -> Codes:
+        """The weight in use as whole numbers and scales."""
         raise NotImplementedError
+
+    @classmethod
+    def decode(cls, streams: Mapping[str, Tensor], bits: Mapping[str, int], shape: Sequence[int]) -> Tensor:
+        """The values that the streams of ``encode`` stand for, before the scale: float32 ``shape``.
+
+        streams: int64, flat. Raises ValueError for numbers that stand for nothing.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def stream_length(cls, name: str, bits: Mapping[str, int], shape: Sequence[int]) -> int:
+        """How many numbers the stream of that name has, for a weight of a shape."""
+        return math.prod(shape)
+
+    def integers(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The weight in use as int64 ``[O, I, ...]`` times a scale ``[O]``, for integer programs.
+
+        Raises ValueError for a form whose values are no multiples of a scale.
+        """
+        raise ValueError(f"weights of the form {type(self).__name__} are no integers times a scale")
 
     def storage(self, weight: Tensor) -> list[Stored]:
         """What a file must hold of a weight: its codes. Scales a channel that fold into a norm are not among them."""
         return [Stored("weight", weight.numel(), self.bits)]
+
+    def before_epoch(self, progress: float) -> None:
+        """Told before each epoch of training how much of it is over, 0 to 1."""
+
+    def before_step(self, step: int) -> None:
+        """Told before each step of training its number, from 0."""
+
+    def after_step(self) -> None:
+        """Called after the optimiser's step."""
+
+
+VALUES: Registry[type[WeightForm]] = Registry("kind of weight values")  # by WeightForm.values: who decodes them
+
+
+class OddLevels(WeightForm):
+    """Forms whose values are ``scale * (2k - s) / s`` of codes k from 0 to s = 2^bits - 1: bipolar, without a zero."""
+
+    values = "odd"
+
+    def codes(self, weight: Tensor) -> Tensor:
+        """Integers from 0 to 2^b - 1, as floats."""
+        raise NotImplementedError
+
+    def scale(self, weight: Tensor) -> Tensor:
+        """``[O]``."""
+        raise NotImplementedError
+
+    def encode(self, weight: Tensor) -> Codes:
+        return Codes({"codes": (self.codes(weight), int(self.bits))}, self.scale(weight))
+
+    @classmethod
+    def decode(cls, streams: Mapping[str, Tensor], bits: Mapping[str, int], shape: Sequence[int]) -> Tensor:
+        s = 2 ** bits["codes"] - 1
+        return (2 * streams["codes"].view(*shape).float() - s) / s
+
+    def integers(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        s = 2 ** int(self.bits) - 1
+        return 2 * self.codes(weight).long() - s, self.scale(weight) / s
 
 
 def check_bits(bits: int, least: int = 1) -> int:
@@ -88,7 +169,7 @@ def straight_through(used: Tensor, weight: Tensor, slope: Tensor | float = 1.0) 
     return used.detach() + (way - way.detach())  # exactly zero is added
 
 
-class Uniform(WeightForm):
+class Uniform(OddLevels):
     """Uniform bipolar quantiser with rescaling: ``gamma * (2/s * round(s/2 * (clamp(W/gamma, -1, 1) + 1)) - 1)``, s = 2^b - 1.
 
     Its levels are ``gamma * m / s`` with odd m from -s to s: there is no zero. gamma: "one" (vanilla), "mean" of |W|
@@ -108,42 +189,37 @@ class Uniform(WeightForm):
         for name, (value, choices) in known.items():
             if value not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-        self.scale, self.granularity, self.ste = scale, granularity, ste
+        self.gamma, self.granularity, self.ste = scale, granularity, ste
 
     def extra_repr(self) -> str:
-        return f"bits={self.bits}, scale={self.scale!r}, granularity={self.granularity!r}, ste={self.ste!r}"
+        return f"bits={self.bits}, scale={self.gamma!r}, granularity={self.granularity!r}, ste={self.ste!r}"
 
-    def measured(self, weight: Tensor) -> Tensor:
+    def statistics(self, weight: Tensor) -> Tensor:
         """gamma, ``[O]``."""
         rows = weight.flatten(1) if self.granularity == "channel" else weight.reshape(1, -1)
         size = rows.abs()
-        if self.scale == "one":
+        if self.gamma == "one":
             gamma = torch.ones_like(rows[:, 0])
-        elif self.scale == "max":
+        elif self.gamma == "max":
             gamma = size.amax(1)
-        elif self.scale == "percentile":
+        elif self.gamma == "percentile":
             k = max(1, round(0.01 * rows.shape[1]))  # kthvalue: torch.quantile refuses large tensors
             low, high = rows.kthvalue(k, 1).values, rows.kthvalue(rows.shape[1] - k + 1, 1).values
             gamma = torch.maximum(low.abs(), high.abs())
         else:
-            gamma = size.mean(1) * ((2**self.bits - 1) / 2 ** (self.bits - 1) if self.scale == "mean_x2" else 1.0)
+            gamma = size.mean(1) * ((2**self.bits - 1) / 2 ** (self.bits - 1) if self.gamma == "mean_x2" else 1.0)
         gamma = gamma.clamp(min=torch.finfo(weight.dtype).tiny)  # a channel of zeros stays a channel of (tiny) levels
         return gamma.expand(len(weight))
 
-    def scales(self, weight: Tensor) -> Tensor:
-        """gamma, shaped to broadcast against the weight."""
-        return per_channel(self.taken(weight), weight)
+    def scale(self, weight: Tensor) -> Tensor:
+        return self.current_statistics(weight)
 
     def codes(self, weight: Tensor) -> Tensor:
-        """Integers from 0 to 2^b - 1, as floats."""
         s = 2**self.bits - 1
-        return torch.round(s / 2 * ((weight / self.scales(weight)).clamp(-1, 1) + 1))
-
-    def encoded(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        return self.codes(weight), self.taken(weight)
+        return torch.round(s / 2 * ((weight / per_channel(self.scale(weight), weight)).clamp(-1, 1) + 1))
 
     def forward(self, weight: Tensor) -> Tensor:
-        gamma = self.scales(weight)
+        gamma = per_channel(self.scale(weight), weight)
         s = 2**self.bits - 1
         used = gamma * ((2 * self.codes(weight.detach()) - s) / s)
         if self.ste == "paper_code":
@@ -153,7 +229,7 @@ class Uniform(WeightForm):
         return straight_through(used, weight)
 
 
-def bit_utilisation(weight: Tensor, form: Uniform, percent: float = 99.0) -> float:
+def bit_utilization(weight: Tensor, form: Uniform, percent: float = 99.0) -> float:
     """Share of the 2^b levels that the central ``percent`` of the weights use. Source: QP-SNN, eq. 5.
 
     The paper's a is the 1/99 percentile of |W|: weights beyond it do not count.
@@ -164,7 +240,7 @@ def bit_utilisation(weight: Tensor, form: Uniform, percent: float = 99.0) -> flo
     return (int(kept[-1]) - int(kept[0]) + 1) / 2**form.bits
 
 
-class DoReFa(WeightForm):
+class DoReFa(OddLevels):
     """``2 * Q(tanh W / (2 max|tanh W|) + 1/2) - 1`` with Q of b bits; one bit: ``mean|W| * sign(W)``.
 
     Source: Zhou et al. (2016), DoReFa-Net, eq. 9-10.
@@ -177,25 +253,28 @@ class DoReFa(WeightForm):
     def extra_repr(self) -> str:
         return f"bits={self.bits}"
 
-    def measured(self, weight: Tensor) -> Tensor:
+    def statistics(self, weight: Tensor) -> Tensor:
         """mean|W| for one bit, else max|tanh W| of the layer, ``[O]``."""
         one = weight.abs().mean() if self.bits == 1 else torch.tanh(weight).abs().max()
         return one.clamp(min=torch.finfo(weight.dtype).tiny).expand(len(weight))
 
     def forward(self, weight: Tensor) -> Tensor:
-        scale = per_channel(self.taken(weight), weight)
+        scale = per_channel(self.current_statistics(weight), weight)
         if self.bits == 1:
             return straight_through(scale * sign(weight.detach()), weight)
         s = 2**self.bits - 1
         unit = torch.tanh(weight) / (2 * scale) + 0.5
         return 2 * straight_through(torch.round(unit.detach() * s) / s, unit) - 1
 
-    def encoded(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        scale = self.taken(weight)
+    def scale(self, weight: Tensor) -> Tensor:
+        scale = self.current_statistics(weight)
+        return scale if self.bits == 1 else torch.ones_like(scale)
+
+    def codes(self, weight: Tensor) -> Tensor:
         if self.bits == 1:
-            return (weight >= 0).to(weight.dtype), scale
-        unit = torch.tanh(weight) / (2 * per_channel(scale, weight)) + 0.5
-        return torch.round(unit * (2**self.bits - 1)), torch.ones_like(scale)
+            return (weight >= 0).to(weight.dtype)
+        unit = torch.tanh(weight) / (2 * per_channel(self.current_statistics(weight), weight)) + 0.5
+        return torch.round(unit * (2**self.bits - 1))
 
 
 class LSQ(WeightForm):
@@ -222,10 +301,18 @@ class LSQ(WeightForm):
         inside = (weight / step).clamp(low, top)
         return step * (inside + (torch.round(inside) - inside).detach())
 
-    def encoded(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, weight: Tensor) -> Codes:
+        whole, scale = self.integers(weight)
+        return Codes({"codes": (whole + 2 ** (self.bits - 1), self.bits)}, scale)
+
+    @classmethod
+    def decode(cls, streams: Mapping[str, Tensor], bits: Mapping[str, int], shape: Sequence[int]) -> Tensor:
+        return streams["codes"].view(*shape).float() - 2 ** (bits["codes"] - 1)
+
+    def integers(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         low, top = -(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1
-        codes = torch.round((weight / self.step.detach()).clamp(low, top)) - low
-        return codes, self.step.detach().expand(len(weight))
+        step = self.step.detach()
+        return torch.round((weight / step).clamp(low, top)).long(), step.expand(len(weight))
 
     def storage(self, weight: Tensor) -> list[Stored]:
         return [*super().storage(weight), Stored("scale", 1, 32)]
@@ -236,22 +323,25 @@ def sign(x: Tensor) -> Tensor:
     return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
 
 
-class Binary(WeightForm):
+class Binary(OddLevels):
     """``mean|W| * sign(W)`` of each output channel; gradient where |W| <= 1. Source: Rastegari et al. (2016), XNOR-Net."""
 
     bits = 1
 
-    def measured(self, weight: Tensor) -> Tensor:
+    def statistics(self, weight: Tensor) -> Tensor:
         """mean|W|, ``[O]``."""
         return weight.abs().flatten(1).mean(1)
 
     def forward(self, weight: Tensor) -> Tensor:
         fixed = weight.detach()
-        used = per_channel(self.taken(weight), weight) * sign(fixed)
+        used = per_channel(self.current_statistics(weight), weight) * sign(fixed)
         return straight_through(used, weight, (fixed.abs() <= 1).to(weight.dtype))
 
-    def encoded(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        return (weight >= 0).to(weight.dtype), self.taken(weight)
+    def scale(self, weight: Tensor) -> Tensor:
+        return self.current_statistics(weight)
+
+    def codes(self, weight: Tensor) -> Tensor:
+        return (weight >= 0).to(weight.dtype)
 
 
 def _deviation(rows: Tensor) -> Tensor:
@@ -259,23 +349,23 @@ def _deviation(rows: Tensor) -> Tensor:
     return torch.sqrt(rows.var(1, correction=min(1, rows.shape[1] - 1)) + 1e-16)
 
 
-class BalancedBinary(WeightForm):
+class BalancedBinary(OddLevels):
     """Standardised a channel, sign, times a power of two: the weights of IR-Net and Q-SNN.
 
     ``w = (W - mean) / std``; forward ``2^round(log2 mean|w|) * sign(w)``; backward ``k t (1 - tanh^2(t w))`` with t from 0.1
-    to 10 as training goes on (``set_progress``), k = max(1/t, 1). Source: Qin et al. (2020), IR-Net; Wei et al. (2024), Q-SNN.
+    to 10 as training goes on (``before_epoch``), k = max(1/t, 1). Source: Qin et al. (2020), IR-Net; Wei et al. (2024), Q-SNN.
     """
 
     bits = 1
 
     def __init__(self) -> None:
         super().__init__()
-        self.t = 0.1
+        self._t = 0.1
 
-    def set_progress(self, fraction: float) -> None:
-        self.t = 10 ** (-1 + 2 * fraction)
+    def before_epoch(self, progress: float) -> None:
+        self._t = 10 ** (-1 + 2 * progress)
 
-    def measured(self, weight: Tensor) -> Tensor:
+    def statistics(self, weight: Tensor) -> Tensor:
         """Mean, deviation and scale of each channel, ``[O, 3]``."""
         rows = weight.flatten(1)
         mean, spread = rows.mean(1), _deviation(rows)
@@ -290,17 +380,16 @@ class BalancedBinary(WeightForm):
             mean, spread = self.frozen[:, 0], self.frozen[:, 1]
         w = (weight - per_channel(mean, weight)) / per_channel(spread, weight)
         fixed = w.detach()
-        scale = per_channel(self.taken(weight)[:, 2], weight)
-        slope = max(1 / self.t, 1) * self.t * (1 - torch.tanh(self.t * fixed).square())
+        scale = per_channel(self.current_statistics(weight)[:, 2], weight)
+        slope = max(1 / self._t, 1) * self._t * (1 - torch.tanh(self._t * fixed).square())
         return straight_through(scale * sign(fixed), w, slope)
 
-    def encoded(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        mean, _, scale = self.taken(weight).unbind(1)
-        return (weight >= per_channel(mean, weight)).to(weight.dtype), scale
+    def scale(self, weight: Tensor) -> Tensor:
+        return self.current_statistics(weight)[:, 2]
+
+    def codes(self, weight: Tensor) -> Tensor:
+        return (weight >= per_channel(self.current_statistics(weight)[:, 0], weight)).to(weight.dtype)
 
 
-def set_progress(model: nn.Module, fraction: float) -> None:
-    """Tell the forms of a model that change in training how much of it is over, 0 to 1."""
-    for module in model.modules():
-        if isinstance(module, BalancedBinary):
-            module.set_progress(fraction)
+VALUES.register("odd", OddLevels)
+VALUES.register("signed", LSQ)

@@ -1,12 +1,12 @@
 """Spikes, synaptic operations, energy and memory of a model, counted from the tensors that flow through it."""
 
-from saccade.measure.alphabet import Alphabet
+from saccade.graph.alphabet import Alphabet
+from saccade.graph.records import Counts, NeuronRecord, OpRecord
 from saccade.measure.bit_operations import BitOperations, bit_operations, shared_operations
 from saccade.measure.energy import CONVENTIONS, ORRC, STANDARD, Bill, Convention, Energy
 from saccade.measure.memory import TrainingMemory, training_memory
 from saccade.measure.orrc import DEFECTS, OrrcGate, OrrcNetwork, OrrcTotals, orrc_energy
 from saccade.measure.profiler import LayerRow, Profile, profile
-from saccade.measure.records import Counts, NeuronRecord, OpRecord
 from saccade.measure.size import FileSize, ModelSize, exact_size, model_size
 
 __all__ = [

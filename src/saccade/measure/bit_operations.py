@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from saccade.layers.packed import Weighted
+from saccade.layers import Weighted
 from saccade.layers.subbit import SubBit
 from saccade.measure.profiler import Profile
 

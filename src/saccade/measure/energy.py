@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from saccade.measure.records import OpRecord
+from saccade.graph.records import OpRecord
 
 
 @dataclass(frozen=True)

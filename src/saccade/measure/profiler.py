@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from saccade.measure.alphabet import Alphabet
+from saccade.graph.alphabet import Alphabet
+from saccade.graph.records import COUNT_NAMES, Counts, NeuronRecord, OpRecord
+from saccade.graph.watch import ROOT, eager
+from saccade.measure.counter import Counter
 from saccade.measure.energy import STANDARD, Convention, Energy, energy_of, named_convention
-from saccade.measure.records import COUNT_NAMES, Counts, NeuronRecord, OpRecord
-from saccade.measure.tracer import Tracer
 
 SCHEMA = "saccade.profile/1"
 
@@ -27,7 +26,8 @@ class LayerRow(Counts):
     input: spike alphabet of its convolutions or products, "analog", or "" where there are none.
     spikes: binary events emitted (an integer spike is |k| events), over all steps; spikes_per_step: the same by step.
     neurons: neurons of the layer, once per sample. T: time steps they ran. energy_pj: per sample, by the profile's
-    convention. state_bytes: one float32 potential per neuron, per sample. silent: a neuron layer that never fired.
+    convention. state_bytes: what is kept from one step to the next, per sample, as the module says by `state_spec`; where
+    `state_assumed`, 32 bits a neuron, since it says nothing. silent: a neuron layer that never fired.
     """
 
     name: str = ""
@@ -41,6 +41,8 @@ class LayerRow(Counts):
     neuron_steps: int = 0
     spikes_per_step: tuple[int, ...] = ()
     energy_pj: float = 0.0
+    state_bytes: int = 0
+    state_assumed: bool = False
 
     @property
     def firing_rate(self) -> float:
@@ -53,18 +55,13 @@ class LayerRow(Counts):
         return self.spikes / (self.neurons * self.samples) if self.neurons else 0.0
 
     @property
-    def state_bytes(self) -> int:
-        """Bytes of membrane state per sample: one float32 potential per neuron."""
-        return 4 * self.neurons
-
-    @property
     def silent(self) -> bool:
         """A neuron layer without a single spike."""
         return self.neurons > 0 and self.spikes == 0
 
     def to_json(self) -> dict[str, Any]:
         """All fields and derived numbers, JSON-serialisable."""
-        derived = ("firing_rate", "spikes_per_neuron", "state_bytes", "silent")
+        derived = ("firing_rate", "spikes_per_neuron", "silent")
         return asdict(self) | {"spikes_per_step": list(self.spikes_per_step)} | {k: getattr(self, k) for k in derived}
 
 
@@ -77,6 +74,7 @@ class Profile:
     records: tuple[OpRecord, ...]
     neurons: tuple[NeuronRecord, ...]
     kinds: dict[str, str]
+    states: dict[str, int] = field(default_factory=dict)  # bits that modules keep which are no neurons, by path
 
     @property
     def layers(self) -> list[LayerRow]:
@@ -94,11 +92,15 @@ class Profile:
                     alphabet = _joined(alphabet, op.alphabet)
         shown = (str(alphabet) if alphabet else "analog") if consumes else ""
         known: dict[str, Any] = {"name": name, "kind": kind, "input": shown, "samples": self.samples}
+        known["state_bytes"] = _bytes(self.states.get("" if name == ROOT else name, 0))
         for neuron in self.neurons:
             if neuron.layer == name:
                 known |= {"role": neuron.role, "spikes": neuron.spikes, "neurons": neuron.neurons}
                 known |= {"neuron_steps": neuron.updates, "T": len(neuron.spikes_per_step)}
                 known |= {"spikes_per_step": tuple(neuron.spikes_per_step)}
+                known |= {"state_assumed": neuron.state_bits is None}
+                bits = 32 * neuron.neurons if neuron.state_bits is None else neuron.state_bits
+                known["state_bytes"] = _bytes(bits)
         return LayerRow(**asdict(counts), **known, energy_pj=energy_pj)
 
     def total(self, keep: Callable[[LayerRow], bool] | None = None) -> LayerRow:
@@ -107,7 +109,10 @@ class Profile:
         sums = {name: sum(getattr(row, name) for row in rows) for name in (*COUNT_NAMES, *_SUMMED)}
         steps = max((row.T for row in rows), default=0)
         per_step = [sum(row.spikes_per_step[t] for row in rows if t < row.T) for t in range(steps)]
-        return LayerRow(name="total", samples=self.samples, T=steps, spikes_per_step=tuple(per_step), **sums)
+        assumed = any(row.state_assumed for row in rows)
+        return LayerRow(
+            name="total", samples=self.samples, T=steps, spikes_per_step=tuple(per_step), state_assumed=assumed, **sums
+        )
 
     def energy(self, convention: str | Convention | None = None) -> Energy:
         """Energy per sample under a convention: a name, or one with other prices (default: the profile's)."""
@@ -152,6 +157,8 @@ class Profile:
             "state B",
         ):
             table.add_column(heading, justify="right")
+        if self.total().state_assumed:
+            table.caption = "* 32 bits a neuron assumed: the module does not say what it keeps (state_spec)"
         main = [row for row in self.layers if row.neurons or row.input]
         rest = self.total(lambda row: not (row.neurons or row.input))
         rest.name = "all other layers"
@@ -162,12 +169,17 @@ class Profile:
             fires = [_short(row.spikes / self.samples), f"{row.firing_rate:.4f}", f"{row.spikes_per_neuron:.3f}"]
             other = row.adds + row.mults + row.ands + row.norm + row.comparisons + row.other
             work = [_short(n / self.samples) if n else "" for n in (row.sops, row.macs, row.dense_macs, other)]
-            energy, state = f"{row.energy_pj * 1e-6:.4g}", str(row.state_bytes) if row.neurons else ""
+            state = str(row.state_bytes) + ("*" if row.state_assumed else "") if row.state_bytes or row.neurons else ""
+            energy = f"{row.energy_pj * 1e-6:.4g}"
             table.add_row(row.name, kind, row.input, *(fires if row.neurons else [""] * 3), *work, energy, state)
         return table
 
 
-_SUMMED = ("spikes", "neurons", "neuron_steps", "energy_pj")
+_SUMMED = ("spikes", "neurons", "neuron_steps", "energy_pj", "state_bytes")
+
+
+def _bytes(bits: int) -> int:
+    return -(-bits // 8)
 
 
 def _short(number: float) -> str:
@@ -212,19 +224,19 @@ def profile(
         NotImplementedError: an operation on floats for which there is no counting rule.
     """
     convention = named_convention(convention)
-    tracer = Tracer()
+    counter = Counter()
     samples = 0
     device = next((p.device for p in model.parameters()), None)
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with torch.inference_mode(False), torch.no_grad(), tracer.watching(model), _eager():
+        with torch.inference_mode(False), torch.no_grad(), counter.watching(model), eager():
             for given in _batches(data):
                 x = given.to(device)
                 x = x.clone() if x.is_inference() else x
                 n = x.shape[(0 if x.dim() in (2, 4) else 1) if batch_dim is None else batch_dim]
-                tracer.start(x, n)
-                with tracer:
+                counter.begin(x, n)
+                with counter:
                     model(x)
                 samples += n
     finally:
@@ -232,9 +244,11 @@ def profile(
             module.training = mode
     if not samples:
         raise ValueError("no samples to profile")
-    return Profile(samples, convention, tuple(tracer.records.values()), tuple(tracer.neurons.values()), tracer.kinds)
-
-
-def _eager() -> AbstractContextManager[Any]:
-    # Compiled code is invisible to dispatch. Nothing is compiled unless dynamo was imported, which is slow to do here.
-    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+    return Profile(
+        samples,
+        convention,
+        tuple(counter.records.values()),
+        tuple(counter.neurons.values()),
+        counter.kinds,
+        counter.states,
+    )

@@ -21,8 +21,7 @@ from pathlib import Path
 
 from torch import nn
 
-from saccade.layers.packed import Weighted
-from saccade.layers.weight_forms import Stored
+from saccade.layers import Norm, Stored, Weighted, WeightForm, weight_forms
 
 PRESETS = ("paper_qp", "paper_s2nn")
 
@@ -86,22 +85,15 @@ def model_size(model: nn.Module, preset: str = "paper_qp") -> ModelSize:
     charged = _rounded_bits(model) if preset == "paper_s2nn" else None
     layers: dict[str, tuple[Stored, ...]] = {}
     for path, module in model.named_modules():
-        own = dict(module.named_parameters(recurse=False))
-        stored: list[Stored] = []
-        if isinstance(module, Weighted):
-            weight = own.pop("weight")
-            if module.form is None:
-                stored.append(Stored("weight", weight.numel(), 32))
-            elif charged is not None and module.form.bits <= 1:
-                stored.append(Stored("weight", weight.numel(), charged))
-            else:
-                stored += module.form.storage(weight)
-            if "bias" in own:
-                stored.append(Stored("bias", own.pop("bias").numel(), 32))
-        elif path.endswith(".form"):
-            continue  # what a form learns is in its own account
-        kind = "norm" if isinstance(module, nn.modules.batchnorm._BatchNorm) else "other"
-        stored += [Stored(kind, parameter.numel(), 32) for parameter in own.values()]
+        if isinstance(module, WeightForm):
+            continue  # what a form learns is in its layer's account
+        if isinstance(module, Weighted) and charged is not None and module.form is not None and module.form.bits <= 1:
+            stored = [Stored("weight", module.weight.numel(), charged)]
+            stored += [] if module.bias is None else [Stored("bias", module.bias.numel(), 32)]
+        elif isinstance(module, Weighted | Norm):
+            stored = module.storage()
+        else:
+            stored = [Stored("other", parameter.numel(), 32) for parameter in module.parameters(recurse=False)]
         if stored:
             layers[path or "(model)"] = tuple(stored)
     return ModelSize(layers)
@@ -109,6 +101,4 @@ def model_size(model: nn.Module, preset: str = "paper_qp") -> ModelSize:
 
 def _rounded_bits(model: nn.Module) -> float | None:
     """The two-digit bits a weight of a sub-bit model; None if it has no codebooks."""
-    forms = [m.form for m in model.modules() if isinstance(m, Weighted) and m.form is not None]
-    found = {round(form.bits, 2) for form in forms if form.bits < 1}
-    return min(found) if found else None
+    return min((round(form.bits, 2) for form in weight_forms(model) if form.bits < 1), default=None)

@@ -1,21 +1,28 @@
-"""Models by name, and the files they live in."""
+"""Models by name: one file a family."""
 
-from saccade.models import ms_resnet, resnet20, rows_mlp, sew_resnet, syna_resnet, vgg  # noqa: F401  (registers the models)
-from saccade.models.base import Normalise, SpikingModel
-from saccade.models.files import load_model, model_info, save_model
-from saccade.models.fuse import Fused, fuse
-from saccade.models.registry import ModelCard, create_model, list_models, model_card
+import importlib
+from typing import Any
+
+from saccade.models import ms_resnet, resnet19, resnet20, rows_mlp, sew_resnet, syna_resnet, vgg  # noqa: F401  (registers them)
+from saccade.models.base import ClassifierConfig, ModelConfig, Normalise, SpikingModel
+from saccade.models.registry import MODELS, ModelCard, create_model, list_models, model_card, register
 
 __all__ = [
-    "Fused",
+    "MODELS",
+    "ClassifierConfig",
     "ModelCard",
+    "ModelConfig",
     "Normalise",
     "SpikingModel",
     "create_model",
-    "fuse",
     "list_models",
-    "load_model",
     "model_card",
-    "model_info",
-    "save_model",
+    "register",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """``load_model``, ``save_model`` and ``model_info`` are of ``saccade.files``, which stands on the models."""
+    if name in ("load_model", "save_model", "model_info"):
+        return getattr(importlib.import_module("saccade.files"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

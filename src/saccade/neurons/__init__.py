@@ -1,33 +1,62 @@
 """Spiking neurons, their surrogates, and streaming."""
 
 from saccade.neurons.lif import LIF, LIFConfig
-from saccade.neurons.memory_free import MemoryFree, MemoryFreeConfig
-from saccade.neurons.presets import PRESETS, neuron, strict
-from saccade.neurons.quantized_membrane import MembraneConfig, QuantizedMembraneLIF, quantize_potential
-from saccade.neurons.spiking import Spiking, recording
-from saccade.neurons.surrogate import ATan, Gaussian, Rectangle, Sigmoid, StraightThrough, Surrogate, Triangle
-from saccade.neurons.temporal import Stream, Temporal
+from saccade.neurons.mixing import (
+    LeakMixing,
+    LeakMixingConfig,
+    MaskedMixing,
+    MaskedMixingConfig,
+    Mixing,
+    MixingConfig,
+    SlidingMixing,
+    SlidingMixingConfig,
+)
+from saccade.neurons.presets import strict
+from saccade.neurons.quantized_membrane import QuantizedMembraneConfig, QuantizedMembraneLIF, quantize_potential
+from saccade.neurons.spiking import NEURONS, NeuronConfig, Spiking, recording
+from saccade.neurons.stream import Stream
+from saccade.neurons.surrogate import (
+    SURROGATES,
+    ATan,
+    Gaussian,
+    Rectangle,
+    Sigmoid,
+    StraightThrough,
+    Surrogate,
+    Triangle,
+)
+from saccade.neurons.temporal import State, StateSpec, Temporal, state_bits
 
 __all__ = [
     "LIF",
-    "PRESETS",
+    "NEURONS",
+    "SURROGATES",
     "ATan",
     "Gaussian",
     "LIFConfig",
-    "MembraneConfig",
-    "MemoryFree",
-    "MemoryFreeConfig",
+    "LeakMixing",
+    "LeakMixingConfig",
+    "MaskedMixing",
+    "MaskedMixingConfig",
+    "Mixing",
+    "MixingConfig",
+    "NeuronConfig",
+    "QuantizedMembraneConfig",
     "QuantizedMembraneLIF",
     "Rectangle",
     "Sigmoid",
+    "SlidingMixing",
+    "SlidingMixingConfig",
     "Spiking",
+    "State",
+    "StateSpec",
     "StraightThrough",
     "Stream",
     "Surrogate",
     "Temporal",
     "Triangle",
-    "neuron",
     "quantize_potential",
     "recording",
+    "state_bits",
     "strict",
 ]

@@ -1,4 +1,4 @@
-"""The neurons of the papers, by name: only their constants differ."""
+"""The neurons by name: those of the papers, which differ only in their constants, and the other recurrences as they start."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import math
 
 import numpy as np
 
-from saccade.neurons.lif import LIF, LIFConfig
+from saccade.neurons.lif import LIFConfig
+from saccade.neurons.mixing import LeakMixingConfig, MaskedMixingConfig, SlidingMixingConfig
+from saccade.neurons.quantized_membrane import QuantizedMembraneConfig
+from saccade.neurons.spiking import NEURONS, NeuronConfig
 from saccade.neurons.surrogate import ATan, Rectangle, Triangle
 
 
@@ -15,7 +18,7 @@ def strict(v_th: float) -> float:
     return float(np.nextafter(np.float32(v_th), np.float32(math.inf)))
 
 
-PRESETS: dict[str, LIFConfig] = {
+_NAMED: dict[str, NeuronConfig] = {
     # Shan et al. (2023), SynA-ResNet, and (2024), SMA: every neuron of their code; SpikingJelly's LIFNode of those years.
     "lif": LIFConfig(tau=2.0, decay_input=True, surrogate=ATan(2.0)),
     # Fang et al. (2021), PLIF: the same with a learnable time constant, tau starting at 2.
@@ -40,13 +43,12 @@ PRESETS: dict[str, LIFConfig] = {
     ),
     # MFP-QSNN (2025) in its "leak" form: no reset, the leak learnable from 1/2.
     "memory_free_leak": LIFConfig(tau=2.0, decay_input=False, learn_tau=True, reset="none", surrogate=ATan(2.0)),
+    # MFP-QSNN (2025): mixings instead of membranes.
+    "leak_mixing": LeakMixingConfig(),
+    "masked_mixing": MaskedMixingConfig(),
+    "sliding_mixing": SlidingMixingConfig(),
+    # Wei et al. (2024), Q-SNN: a potential of a few bits.
+    "quantized_membrane": QuantizedMembraneConfig(),
 }
-
-
-def neuron(preset: str | LIFConfig, role: str = "") -> LIF:
-    """A layer of neurons from a preset's name or a config. Raises ValueError naming the known presets."""
-    if isinstance(preset, LIFConfig):
-        return LIF(preset, role=role)
-    if preset not in PRESETS:
-        raise ValueError(f"unknown neuron {preset!r}; known: {', '.join(PRESETS)}")
-    return LIF(PRESETS[preset], role=role)
+for _name, _config in _NAMED.items():
+    NEURONS.register(_name, _config)

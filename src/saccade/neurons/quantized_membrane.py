@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from saccade.neurons.lif import LIF, LIFConfig
+from saccade.neurons.spiking import NeuronConfig
+from saccade.neurons.temporal import State, StateSpec
 
 MODES = ("qsnn", "uniform", "pow2")
 ALPHAS = ("sample", "paper_code")
 
 
 @dataclass(frozen=True)
-class MembraneConfig:
-    """How a potential is stored between steps, after the reset.
+class QuantizedMembraneConfig(NeuronConfig):
+    """How a LIF neuron's potential is stored between steps, after the reset. lif: the neuron, all else of which stays.
 
     mode: "qsnn": ``alpha / L * round(L * clip(tanh(u) / alpha))`` with ``L = 2^(bits-1) - 1``; "uniform": the same without
     tanh; "pow2": the nearest of ``0, ±alpha, ±alpha/2, ..., ±alpha/2^(L-1)``.
@@ -32,8 +34,10 @@ class MembraneConfig:
     mode: str = "qsnn"
     bits: int = 8
     alpha: float | str = "sample"
+    lif: LIFConfig = field(default_factory=LIFConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.mode not in MODES:
             raise ValueError(f"membrane mode must be one of {', '.join(MODES)}, got {self.mode!r}")
         if self.bits == 1:
@@ -45,8 +49,11 @@ class MembraneConfig:
         if not isinstance(self.alpha, str) and not 0 < self.alpha < math.inf:
             raise ValueError(f"membrane alpha must be positive and finite, got {self.alpha}")
 
+    def build(self, *, channels: int | None = None, channel_axis: int = 2, role: str = "") -> QuantizedMembraneLIF:
+        return QuantizedMembraneLIF(self, channels=channels, channel_axis=channel_axis, role=role)
 
-def quantize_potential(v: Tensor, config: MembraneConfig) -> Tensor:
+
+def quantize_potential(v: Tensor, config: QuantizedMembraneConfig) -> Tensor:
     """A potential ``[N, ...]`` as it is stored; the gradient passes rounding as if it were the identity."""
     if config.mode == "qsnn":
         v = torch.tanh(v)
@@ -72,25 +79,35 @@ class QuantizedMembraneLIF(LIF):
     """``LIF`` that stores ``quantize_potential`` of its potential after each reset; all else is that of ``LIF``."""
 
     def __init__(
-        self, config: LIFConfig | None = None, membrane: MembraneConfig | None = None, *, role: str = ""
+        self,
+        config: QuantizedMembraneConfig | None = None,
+        *,
+        channels: int | None = None,
+        channel_axis: int = 2,
+        role: str = "",
     ) -> None:
-        super().__init__(config, role=role)
-        self.membrane = membrane or MembraneConfig()
+        self._membrane = config or QuantizedMembraneConfig()
+        super().__init__(self._membrane.lif, channels=channels, channel_axis=channel_axis, role=role)
 
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, {self.membrane!r}"
+    @property
+    def config(self) -> QuantizedMembraneConfig:  # type: ignore[override]
+        return replace(self._membrane, lif=super().config)
+
+    def state_spec(self, shape: tuple[int, ...]) -> StateSpec:
+        return {"v": (shape, self._membrane.bits)}
 
     def run(
-        self, x: Tensor, state: Tensor | None = None, *, last: bool = True, record: bool = False
+        self, x: Tensor, state: State = None, *, last: bool = True, record: bool = False
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         spikes, potentials = [], []
+        kept: Tensor | None = state  # type: ignore[assignment]
         for current in x.split(1):
-            s, v, u = super().run(current, state, last=True, record=record)
+            s, v, u = super().run(current, kept, last=True, record=record)
             assert v is not None
-            state = quantize_potential(v, self.membrane)
+            kept = quantize_potential(v, self._membrane)
             spikes.append(s)
             if u is not None:
                 potentials.append(u)
         if not spikes:
             return super().run(x, state, last=last, record=record)
-        return torch.cat(spikes), state if last else None, torch.cat(potentials) if record else None
+        return torch.cat(spikes), kept if last else None, torch.cat(potentials) if record else None

@@ -8,28 +8,32 @@ replaced by it has exactly these gradients; tests use that.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from saccade.config import Config, Registry
+
+SURROGATES: Registry[Surrogate] = Registry("surrogate")
+
 
 @dataclass(frozen=True)
-class Surrogate:
+class Surrogate(Config):
     """Base of the surrogates; subclasses define ``derivative`` and ``primitive``, both elementwise.
 
     ``formula`` names the derivative to the fused kernels, which have these six; a surrogate without one (yours) runs in the
     reference, where its ``derivative`` is called.
     """
 
+    registry: ClassVar[Registry[Surrogate]] = SURROGATES
     formula: ClassVar[str] = ""
 
     @property
     def parameter(self) -> float:
         """The one number of the formula."""
-        return float(next(iter(vars(self).values()), 0.0))
+        return float(next((getattr(self, field.name) for field in fields(self)), 0.0))
 
     def derivative(self, distance: Tensor) -> Tensor:
         raise NotImplementedError
@@ -38,6 +42,7 @@ class Surrogate:
         raise NotImplementedError
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, value in vars(self).items():
             if not value > 0:
                 raise ValueError(f"{type(self).__name__}: {name} must be positive, got {value}")
@@ -131,26 +136,5 @@ class StraightThrough(Surrogate):
         return distance
 
 
-SURROGATES = {kind.__name__: kind for kind in (ATan, Sigmoid, Triangle, Rectangle, Gaussian, StraightThrough)}
-
-
-def surrogate_from(found: Mapping[str, Any]) -> Surrogate:
-    """A surrogate from ``{"name": "ATan", "alpha": 2.0}``, as model files and recipes hold it. Raises ValueError."""
-    if not isinstance(found, Mapping):
-        raise ValueError(f"a surrogate is a mapping such as {{name: ATan, alpha: 2.0}}, got {found!r}")
-    fields = dict(found)
-    name = fields.pop("name", None)
-    if name not in SURROGATES:
-        raise ValueError(f"unknown surrogate {name!r}; known: {', '.join(SURROGATES)}")
-    try:
-        return SURROGATES[name](**fields)
-    except TypeError:
-        raise ValueError(f"the surrogate {name} takes no {', '.join(fields)}") from None
-
-
-def surrogate_to(surrogate: Surrogate) -> dict[str, Any]:
-    """The inverse of ``surrogate_from``. Raises ValueError for a surrogate of one's own, which a file cannot name."""
-    name = type(surrogate).__name__
-    if SURROGATES.get(name) is not type(surrogate):
-        raise ValueError(f"{name} is none of the surrogates that a model file can name: {', '.join(SURROGATES)}")
-    return {"name": name, **vars(surrogate)}
+for _kind in (ATan, Sigmoid, Triangle, Rectangle, Gaussian, StraightThrough):
+    SURROGATES.register(_kind.__name__, _kind())

@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from saccade.report.page import STYLE
-from saccade.train.rundir import write_text
+from saccade.report.html import STYLE
+from saccade.report.run_files import write_text
 
 SHOWN = 24
 SIDE = 960  # pixels of the longer side on the page
@@ -38,16 +38,16 @@ def write_comparison(directory: str | Path) -> Path:
     folder = Path(directory)
     source = folder / "dehaze.json"
     try:
-        found = json.loads(source.read_text(encoding="utf-8"))
-        rows: list[dict[str, Any]] = found["pictures"]
+        record = json.loads(source.read_text(encoding="utf-8"))
+        rows: list[dict[str, Any]] = record["pictures"]
     except FileNotFoundError:
         raise ValueError(f"{folder}: holds no dehazed pictures (no dehaze.json)") from None
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{source}: not what saccade writes ({error})") from None
     done = [row for row in rows if "output" in row]
     failed = [row for row in rows if "error" in row]
-    head = f"<h1>Dehazed: {html.escape(found['title'])}</h1>"
-    words = f"{len(done):,} pictures, {html.escape(found['method'])}"
+    head = f"<h1>Dehazed: {html.escape(record['title'])}</h1>"
+    words = f"{len(done):,} pictures, {html.escape(record['method'])}"
     if len(done) > SHOWN:
         words += f"; the first {SHOWN} are shown"
     head += f'<p class="muted">{words}. Move the line: hazy on the left, dehazed on the right.</p>'

@@ -102,10 +102,14 @@ def bars(names: Sequence[str], parts: dict[str, Sequence[float]], label: str) ->
     return _svg(figure)
 
 
-def accuracy_over_bytes(
-    series: dict[str, Sequence[tuple[float, float]]], names: Sequence[str] = (), joined: bool = True
+def score_over_bytes(
+    series: dict[str, Sequence[tuple[float, float]]],
+    names: Sequence[str] = (),
+    joined: bool = True,
+    label: str = "accuracy",
+    percent: bool = True,
 ) -> str:
-    """Accuracy in % over size in 10^3 bytes (log scale), a line a series of ``(bytes, accuracy)``.
+    """A score (in %, if ``percent``) over size in 10^3 bytes (log scale), a line a series of ``(bytes, score)``.
 
     ``names``: of the points of the only series, written beside them. ``joined``: lines between the points of a series.
     """
@@ -113,7 +117,7 @@ def accuracy_over_bytes(
 
     figure, axes = _figure(7.6, 4.2)
     for i, (legend, points) in enumerate(series.items()):
-        x, y = [size / 1e3 for size, _ in points], [100 * accuracy for _, accuracy in points]
+        x, y = [size / 1e3 for size, _ in points], [(100 if percent else 1) * score for _, score in points]
         line = "-" if joined else ""
         marker = "os^Dv<>P"[i // len(CYCLE) % 8]
         axes.plot(
@@ -127,7 +131,7 @@ def accuracy_over_bytes(
     axes.tick_params(axis="x", which="both", labelsize=8)
     axes.margins(x=0.12, y=0.12)
     axes.set_xlabel("kB (10^3 bytes)", fontsize=9, color=INK)
-    axes.set_ylabel("accuracy, %", fontsize=9, color=INK)
+    axes.set_ylabel(f"{label}, %" if percent else label, fontsize=9, color=INK)
     if len(series) > 1:
         axes.legend(fontsize=8, frameon=False)
     return _svg(figure)

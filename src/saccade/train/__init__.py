@@ -1,29 +1,32 @@
-"""Training: recipes, the engine that runs them, and what a run leaves behind."""
+"""Training any task: the engine, its settings, tasks, losses, checkpoints. It knows models and data, and no recipe."""
 
-from saccade.train.engine import build_model, check_fits, load_splits, pixel_maps, train
+from saccade.train.engine import launch, main_process, train
 from saccade.train.evaluate import Evaluation, evaluate
-from saccade.train.loop import Interrupted, TrainingError
+from saccade.train.loop import Interrupted, TrainingError, checkpoint_path
 from saccade.train.losses import LOSSES, loss_function
-from saccade.train.recipe import DataSettings, ModelSettings, Recipe, TrainSettings, load_recipe, override
+from saccade.train.reporter import Reporter
 from saccade.train.schedule import learning_rate
+from saccade.train.settings import TrainSettings
+from saccade.train.tasks import TASKS, Classification, Metrics, Score, Task, TaskConfig
 
 __all__ = [
     "LOSSES",
-    "DataSettings",
+    "TASKS",
+    "Classification",
     "Evaluation",
     "Interrupted",
-    "ModelSettings",
-    "Recipe",
+    "Metrics",
+    "Reporter",
+    "Score",
+    "Task",
+    "TaskConfig",
     "TrainSettings",
     "TrainingError",
-    "build_model",
-    "check_fits",
+    "checkpoint_path",
     "evaluate",
+    "launch",
     "learning_rate",
-    "load_recipe",
-    "load_splits",
     "loss_function",
-    "override",
-    "pixel_maps",
+    "main_process",
     "train",
 ]

@@ -11,9 +11,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.optim import Optimizer
 
-from saccade.models.files import write_tensors
+from saccade.files.tensors import write_tensors
 
-FORMAT = "saccade-checkpoint-1"
+FORMAT = "saccade-checkpoint-2"
 
 
 @dataclass
@@ -23,21 +23,27 @@ class Progress:
     epoch: int = 0
     step: int = 0
     loss_sum: float = 0.0
-    correct: int = 0
-    seen: int = 0
     seconds: float = 0.0
-    best_accuracy: float = -1.0
+    best_score: float | None = None
     best_epoch: int = -1
     history: list[dict[str, Any]] = field(default_factory=list)
     loss_scale: dict[str, Any] = field(default_factory=dict)
 
 
 def save(
-    path: Path, model: dict[str, Tensor], ema: dict[str, Tensor] | None, optimizer: Optimizer | None, progress: Progress
+    path: Path,
+    model: dict[str, Tensor],
+    ema: dict[str, Tensor] | None,
+    optimizer: Optimizer | None,
+    progress: Progress,
+    metrics: dict[str, Tensor] | None = None,
 ) -> None:
-    """Write a checkpoint. Raises OSError (disk full, ...) with the previous checkpoint untouched."""
+    """Write a checkpoint; ``metrics``: the sums of the epoch under way. Raises OSError (disk full, ...) with the previous
+    checkpoint untouched.
+    """
     tensors = {f"model/{key}": value for key, value in model.items()}
     tensors |= {f"ema/{key}": value for key, value in (ema or {}).items()}
+    tensors |= {f"metrics/{key}": value for key, value in (metrics or {}).items()}
     groups: list[Any] = []
     plain: dict[str, Any] = {}
     if optimizer is not None:
@@ -52,11 +58,14 @@ def save(
     meta = {"format": FORMAT, "progress": asdict(progress), "groups": groups, "plain": plain}
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
-    write_tensors(kept, path, {"saccade": json.dumps(meta)})
+    write_tensors(kept, path, meta)
 
 
 def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any] | None, Progress]:
-    """``({"model": ..., "ema": ...}, optimizer state dict, progress)``. Raises ValueError for a file that is not ours."""
+    """``({"model": ..., "ema": ..., "metrics": ...}, optimizer state dict, progress)``.
+
+    Raises ValueError for a file that is not ours.
+    """
     try:
         with safe_open(path, "pt") as file:
             meta = json.loads((file.metadata() or {}).get("saccade", "null"))
@@ -65,7 +74,7 @@ def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any] | Non
         raise ValueError(f"{path}: not a readable checkpoint ({error})") from None
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise ValueError(f"{path}: not a checkpoint written by saccade ({FORMAT})")
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}}
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "metrics": {}}
     state: dict[int, dict[str, Any]] = {}
     for key, value in tensors.items():
         kind, rest = key.split("/", 1)

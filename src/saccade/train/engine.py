@@ -1,197 +1,118 @@
-"""From a recipe to a run: set-up, training, the stages after it."""
+"""Training a model: processes, precision, the loop from the first step to the score on the test set."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.optim import Optimizer
 
-from saccade.data import MappedSet, PixelMap, Splits, load
+from saccade.data import Augmentation, AugmentSettings, Splits, image_batches
 from saccade.kernels import keep_memory
-from saccade.layers import set_recompute, set_spike_packing
-from saccade.layers.subbit import forms_of
-from saccade.models import SpikingModel, create_model, load_model
-from saccade.models.channels import channel_groups
-from saccade.models.transforms import apply_transform
+from saccade.layers import declare_inputs, set_recompute, set_spike_packing, weight_forms
+from saccade.models import SpikingModel
 from saccade.train import checkpoint
-from saccade.train.checkpoint import Progress
-from saccade.train.loop import Job
+from saccade.train.loop import Job, checkpoint_path
 from saccade.train.losses import ExtraLoss
-from saccade.train.recipe import DataSettings, ModelSettings, Recipe, TeacherSettings, TrainSettings
-from saccade.train.rundir import RunDirectory
+from saccade.train.reporter import Reporter
+from saccade.train.settings import TrainSettings
+from saccade.train.tasks import Task
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
-@dataclass(frozen=True)
-class Finished:
-    """What a stage after training gets: the chosen model in eval mode, the data, the run, the summary so far."""
+def launch(settings: TrainSettings, function: Callable[..., Any], *arguments: Any) -> Any:
+    """``function(fabric, *arguments)`` in each of the processes that the settings ask for; the result of rank 0."""
+    from lightning_fabric import Fabric
 
-    model: SpikingModel
-    splits: Splits
-    recipe: Recipe
-    run: RunDirectory
-    summary: dict[str, Any]
+    strategy = "ddp" if settings.strategy == "auto" and settings.devices > 1 else settings.strategy
+    fabric = Fabric(
+        accelerator=settings.accelerator, devices=settings.devices, strategy=strategy, precision=settings.precision
+    )
+    return fabric.launch(function, *arguments)
 
 
-Stage = Callable[[Finished], dict[str, Any]]
-Teaching = Callable[[TeacherSettings, SpikingModel], ExtraLoss]
-Pixels = Mapping[str, Callable[..., PixelMap]]
+def main_process() -> bool:
+    """False in the processes of rank 1 and more."""
+    distributed = torch.distributed
+    return not (distributed.is_available() and distributed.is_initialized() and distributed.get_rank() > 0)
 
 
 def train(
-    recipe: Recipe,
-    directory: str | Path,
-    *,
-    resume: bool = False,
-    stages: Mapping[str, Stage] | None = None,
-    teach: Teaching | None = None,
-    pixels: Pixels | None = None,
-    quiet: bool = False,
-) -> dict[str, Any]:
-    """Run a recipe in a run directory and return its summary (also written there as summary.json).
-
-    The weights after a kill and ``resume=True`` equal those of an undisturbed run bit for bit on the same machine:
-    randomness derives from (seed, epoch, step). The epoch is chosen on the validation split; the test set is scored
-    once, at the end. ``stages`` maps the names in ``recipe.stages`` to functions that run afterwards, in order;
-    ``teach`` makes the loss of a recipe's teacher; ``pixels`` maps the names in ``recipe.data.transforms`` to makers of
-    functions of images.
-
-    Raises ValueError for a directory in use or of another recipe, TrainingError if the loss stops being finite (the
-    last good checkpoint stays), Interrupted after Ctrl-C, OSError if the disk is full.
-    """
-    from lightning_fabric import Fabric
-
-    known = stages or {}
-    for name in recipe.stages:
-        if name not in known:
-            raise ValueError(f"unknown stage {name!r}; known: {', '.join(sorted(known)) or 'none'}")
-    if recipe.teacher is not None and teach is None:
-        raise ValueError("the recipe has a teacher, but nothing was given that makes its loss (teach=)")
-    settings = recipe.train
-    strategy = "ddp" if settings.strategy == "auto" and settings.devices > 1 else settings.strategy
-    fabric = Fabric(
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        strategy=strategy,
-        precision=settings.precision,
-    )
-    chosen = [known[name] for name in recipe.stages]
-    function: Any = _train
-    result: dict[str, Any] = fabric.launch(
-        function, recipe, Path(directory), resume, chosen, teach, pixels or {}, quiet
-    )
-    return result
-
-
-def _train(
-    fabric: Any,
-    recipe: Recipe,
+    fabric: Fabric,
+    model: SpikingModel,
+    task: Task,
+    splits: Splits,
+    settings: TrainSettings,
     directory: Path,
-    resume: bool,
-    stages: list[Stage],
-    teach: Teaching | None,
-    pixels: Pixels,
-    quiet: bool,
+    *,
+    seed: int = 0,
+    augment: Augmentation | None = None,
+    workers: int = 0,
+    extra: ExtraLoss | None = None,
+    resume: bool = False,
+    reporter: Reporter | None = None,
 ) -> dict[str, Any]:
-    settings = recipe.train
+    """Train ``model`` in place to the weights of the chosen epoch; what the summary says of training and the test set.
+
+    Writes ``checkpoints/{initial,last,best}/`` and ``model.safetensors`` into ``directory``; ``resume`` goes on from its last
+    checkpoint, if there is one. The weights after a kill and ``resume`` equal those of an undisturbed training bit for bit on
+    the same machine: randomness derives from (seed, epoch, step). The epoch is chosen on the validation split; the test set
+    is scored once, at the end.
+
+    Raises ValueError for settings that the model or data do not allow, TrainingError if the loss stops being finite (the last
+    good checkpoint stays), Interrupted after Ctrl-C, OSError if the disk is full.
+    """
     keep_memory()
-    splits = load_splits(recipe.data, pixels=pixels)
-    torch.manual_seed(recipe.seed)
-    model = build_model(recipe.model)
-    check_fits(model, splits, "model.start" if recipe.model.start else "model.kwargs")
-    if recipe.prune is not None:
-        check_groups(model, recipe.prune.ratios or {})
-    if settings.devices > 1 and any(forms_of(model)):
+    if settings.devices > 1 and any(form.single_process for form in weight_forms(model)):
         raise ValueError("train.devices: codebooks learn and are redrawn in one process only; set it to 1")
-    extra = teach(recipe.teacher, model) if recipe.teacher is not None and teach is not None else None
+    if augment is None:
+        augment = task.augmentation(AugmentSettings(), splits.train)
+    report = (reporter or Reporter()) if fabric.is_global_zero else Reporter()
+    model = arranged(model, settings)
+    if settings.pack_spikes:
+        declare_inputs(model.eval(), next(iter(image_batches(splits.train, 1, limit=1))))
+    optimizer: Any = build_optimizer(model, settings)
+    called: Any = torch.compile(model, dynamic=False) if settings.compile else model
+    wrapped, optimizer = fabric.setup(called, optimizer)
+    ema = {key: value.detach().clone() for key, value in model.state_dict().items()} if settings.ema else None
+    job = Job(
+        fabric,
+        settings,
+        task,
+        splits,
+        directory,
+        seed,
+        model,
+        wrapped,
+        optimizer,
+        augment,
+        workers=workers,
+        extra=extra,
+        report=report,
+        ema=ema,
+    )
+    if resume and checkpoint_path(directory, "last").exists():
+        job.restore()
+    else:
+        report.history([])
+        if fabric.is_global_zero:
+            checkpoint.save(checkpoint_path(directory, "initial"), model.state_dict(), None, None, job.progress)
+    job.fit()
+    return job.finish()
+
+
+def arranged(model: SpikingModel, settings: TrainSettings) -> SpikingModel:
+    """The model itself, in the memory layout that the settings ask for: bits depend on it, as layouts add in another order."""
     set_spike_packing(model, settings.pack_spikes)
     if settings.recompute:
         set_recompute(model, True)
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = build_optimizer(model, settings)
-    wrapped, optimizer = fabric.setup(torch.compile(model, dynamic=False) if settings.compile else model, optimizer)
-    run = RunDirectory.open(directory, recipe, resume, write=fabric.is_global_zero)
-    fabric.barrier()
-    ema = {key: value.detach().clone() for key, value in model.state_dict().items()} if settings.ema else None
-    progress = Progress()
-
-    with run.reporter(recipe, quiet or fabric.global_rank != 0) as report:
-        job = Job(fabric, recipe, run, splits, model, wrapped, optimizer, ema, progress, report, extra)
-        if resume and run.has_checkpoint():
-            job.restore()
-        elif fabric.is_global_zero:
-            run.rewrite_metrics([])
-            checkpoint.save(run.checkpoint("initial"), model.state_dict(), None, None, progress)
-        job.fit()
-        summary = job.finish()
-    finished = Finished(model.eval(), splits, recipe, run, summary)
-    if fabric.is_global_zero:
-        for stage in stages:
-            summary |= stage(finished)
-        run.write_json("summary.json", summary)
-    return summary
-
-
-def build_model(settings: ModelSettings) -> SpikingModel:
-    """The model that a recipe starts from, transforms applied. Raises ValueError for unknown names, files and settings."""
-    model = load_model(settings.start) if settings.start else create_model(settings.name, **settings.kwargs)
-    for transform in settings.transforms:
-        apply_transform(model, transform.name, dict(transform.config))
     return model
-
-
-def load_splits(data: DataSettings, root: str | Path | None = None, pixels: Pixels | None = None) -> Splits:
-    """The images a recipe names, from ``root`` or the recipe's own; ``pixels`` makes its ``data.transforms`` by name.
-
-    Raises ValueError for an unknown transform or settings it does not take.
-    """
-    splits = load(
-        data.name,
-        root or data.root,
-        validation=data.validation,
-        seed=data.split_seed,
-        train_size=data.train_size,
-        test_size=data.test_size,
-        size=data.size,
-    )
-    for function in pixel_maps(data, pixels):
-        splits = Splits(*(MappedSet(part, function) for part in splits))
-    return splits
-
-
-def pixel_maps(data: DataSettings, pixels: Pixels | None) -> list[PixelMap]:
-    """The functions of ``data.transforms``, in order. Raises ValueError for an unknown one or settings it does not take."""
-    known, maps = pixels or {}, []
-    for name, config in ((transform.name, transform.config) for transform in data.transforms):
-        if name not in known:
-            words = ", ".join(sorted(known)) or "none"
-            raise ValueError(f"data.transforms: unknown transform {name!r}; known: {words}")
-        try:
-            maps.append(known[name](**config))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"data.transforms: {name}: {error}") from None
-    return maps
-
-
-def check_fits(model: SpikingModel, splits: Splits, source: str) -> None:
-    """Raises ValueError naming ``source`` if the images have another channel or class count than the model."""
-    channels, classes = splits.test.shape[0], len(splits.test.classes)
-    if model.in_channels != channels:
-        raise ValueError(f"{source}: the model takes {model.in_channels} channels, the images have {channels}")
-    if model.num_classes != classes:
-        raise ValueError(f"{source}: the model has {model.num_classes} classes, the images have {classes}")
-
-
-def check_groups(model: SpikingModel, names: Iterable[str]) -> None:
-    """Raises ValueError, before anything is trained, for a model that cannot be pruned or groups that it does not have."""
-    groups = channel_groups(model)
-    for name in names:
-        if name not in groups:
-            raise ValueError(f"prune.ratios: no group {name!r}; the model has {', '.join(groups)}")
 
 
 def build_optimizer(model: torch.nn.Module, settings: TrainSettings) -> Optimizer:

@@ -5,37 +5,25 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from saccade.data import ImageSet, batches
-from saccade.models import SpikingModel
-from saccade.train.losses import Loss, read_out
+from saccade.train.tasks import Task
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found: ``confusion[true, predicted]`` counts, mean ``loss``, and how often watched neurons fire.
+    """What an evaluation gives: the mean ``loss``, the task's ``metrics``, and how often watched neurons fire.
 
     ``rates``: mean firing probability per step of every neuron with a role (gates, shortcuts) by module path.
     """
 
     loss: float
-    confusion: Tensor
+    metrics: dict[str, Any]
     rates: dict[str, float]
-
-    @property
-    def total(self) -> int:
-        return int(self.confusion.sum())
-
-    @property
-    def correct(self) -> int:
-        return int(self.confusion.diagonal().sum())
-
-    @property
-    def accuracy(self) -> float:
-        return self.correct / max(self.total, 1)
 
 
 @contextlib.contextmanager
@@ -60,10 +48,10 @@ def counting_roles(model: nn.Module) -> Iterator[dict[str, list[int]]]:
 
 
 def evaluate(
-    model: SpikingModel,
+    model: nn.Module,
     data: ImageSet,
+    task: Task,
     *,
-    loss: Loss,
     batch_size: int = 250,
     workers: int = 0,
     forward: Callable[..., Tensor] | None = None,
@@ -74,21 +62,20 @@ def evaluate(
     ``forward`` replaces the call of the model (a Fabric wrapper, say). ``progress`` is told the samples done.
     """
     device = next(model.parameters()).device
-    classes = model.num_classes
-    confusion = torch.zeros(classes, classes, dtype=torch.int64)
+    metrics = task.metrics()
+    metrics.to(device)
     total = 0.0
     was_training = model.training
     model.eval()
     try:
         with torch.inference_mode(), counting_roles(model) as counts:
             for x, y in batches(data, batch_size, seed=None, workers=workers):
-                logits = (forward or model)(x.to(device), steps=True).float()
-                total += float(loss(logits, y.to(device))) * len(y)
-                predicted = read_out(logits, model.readout).argmax(-1).cpu()
-                confusion += torch.bincount(y * classes + predicted, minlength=classes**2).view(classes, classes)
+                output, target = (forward or model)(x.to(device), steps=True), y.to(device)
+                total += float(task.plain_loss(output, target)) * len(y)
+                metrics.update(output, target)
                 if progress:
                     progress(len(y))
     finally:
         model.train(was_training)
     rates = {path: fired / max(chances, 1) for path, (fired, chances) in counts.items()}
-    return Evaluation(total / max(len(data), 1), confusion, rates)
+    return Evaluation(total / max(len(data), 1), metrics.result(), rates)

@@ -6,25 +6,26 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from saccade.data import Splits, batches, build_augmentation, steps_per_epoch
-from saccade.layers.subbit import after_step, before_step
-from saccade.layers.weight_forms import set_progress
-from saccade.models import SpikingModel, save_model
-from saccade.models.files import fit_weights
+from saccade.data import Augmentation, Splits, batches, steps_per_epoch
+from saccade.files import fit_weights, save_model
+from saccade.layers import WeightForm, weight_forms
+from saccade.models import SpikingModel
 from saccade.train import checkpoint
 from saccade.train.checkpoint import Progress
 from saccade.train.evaluate import Evaluation, evaluate
-from saccade.train.losses import ExtraLoss, accuracy_count, loss_function
-from saccade.train.recipe import Recipe
-from saccade.train.rundir import RunDirectory
+from saccade.train.losses import ExtraLoss
+from saccade.train.reporter import Reporter
 from saccade.train.schedule import learning_rate
+from saccade.train.settings import TrainSettings
+from saccade.train.tasks import Metrics, Task
 
 
 class TrainingError(RuntimeError):
@@ -40,119 +41,123 @@ def seed_step(seed: int, epoch: int, step: int, rank: int) -> None:
     torch.manual_seed(hash((seed, epoch, step, rank)) % 2**63)  # hash of ints is the same in every process
 
 
+def checkpoint_path(directory: Path, name: str) -> Path:
+    """Where a run keeps its state: "initial", "last" or "best"."""
+    return directory / "checkpoints" / name / "state.safetensors"
+
+
 @dataclass
 class Job:
-    """A run in progress: what it works on, and where it stands."""
+    """A training in progress: what it works on, and where it stands. ``directory`` takes its checkpoints and the model."""
 
     fabric: Any
-    recipe: Recipe
-    run: RunDirectory
+    settings: TrainSettings
+    task: Task
     splits: Splits
+    directory: Path
+    seed: int
     model: SpikingModel
     wrapped: Any
     optimizer: Optimizer
-    ema: dict[str, Tensor] | None
-    progress: Progress
-    report: Any
+    augment: Augmentation
+    workers: int = 0
     extra: ExtraLoss | None = None
+    report: Reporter = field(default_factory=Reporter)
+    ema: dict[str, Tensor] | None = None
+    progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
-        settings, data = self.recipe.train, self.recipe.data
-        world = self.fabric.world_size
-        classes = self.model.num_classes
+        settings = self.settings
         # a last batch of a few samples would give the norms useless statistics, so training drops it
-        self.steps = steps_per_epoch(self.splits.train, settings.batch_size, drop_last=True, world=world)
+        self.steps = steps_per_epoch(
+            self.splits.train, settings.batch_size, drop_last=True, world=self.fabric.world_size
+        )
         if self.steps == 0:
             have = len(self.splits.train)
             raise ValueError(f"train.batch_size: {settings.batch_size} is more than the {have} training images")
-        self.loss = loss_function(
-            settings.loss,
-            classes,
-            settings.label_smoothing,
-            self.model.readout,
-            settings.tet_lambda,
-            settings.tet_target,
-        )
-        self.plain_loss = loss_function(
-            "ce" if settings.loss == "tet" else settings.loss, classes, 0.0, self.model.readout
-        )
-        self.augment = build_augmentation(
-            data.augment,
-            classes=classes,
-            shape=self.splits.train.shape,
-            crop_padding=data.crop_padding,
-            cutout_size=data.cutout_size,
-            mix_alpha=data.mix_alpha,
-        )
+        self.metrics = self._fresh_metrics()
+
+    def _fresh_metrics(self) -> Metrics:
+        metrics = self.task.metrics(training=True)
+        metrics.to(self.fabric.device)
+        return metrics
 
     def restore(self) -> None:
-        path = self.run.checkpoint("last")
+        path = checkpoint_path(self.directory, "last")
         parts, optimizer, progress = checkpoint.load(path)
         fit_weights(self.model, parts["model"], str(path))
         if optimizer is not None:
             self.optimizer.load_state_dict(optimizer)
         if self.ema is not None:
             self.ema = {key: value.to(self.fabric.device) for key, value in parts["ema"].items()}
+        if parts["metrics"]:
+            self.metrics.sums = parts["metrics"]
+            self.metrics.to(self.fabric.device)
         self.progress = progress
         if progress.loss_scale:
             self.fabric.strategy.precision.load_state_dict(progress.loss_scale)
-        self.run.rewrite_metrics(progress.history)
+        self.report.history(progress.history)
         self.report.resumed(progress.epoch, progress.step)
 
     def save(self, name: str = "last") -> None:
         if self.fabric.is_global_zero:
             self.progress.loss_scale = self.fabric.strategy.precision.state_dict()  # of 16-mixed; else empty
-            checkpoint.save(self.run.checkpoint(name), self.model.state_dict(), self.ema, self.optimizer, self.progress)
+            checkpoint.save(
+                checkpoint_path(self.directory, name),
+                self.model.state_dict(),
+                self.ema,
+                self.optimizer,
+                self.progress,
+                self.metrics.sums if self.progress.step else None,
+            )
         self.fabric.barrier()
 
     def fit(self) -> None:
-        settings, progress = self.recipe.train, self.progress
+        settings, progress, primary = self.settings, self.progress, self.task.primary
         if not progress.history:
             self._log_epoch(0, None, self.validate())  # rates at initialisation tell "never opened" from "closed"
         with _deferred_interrupt() as interrupted:
             for epoch in range(progress.epoch, settings.epochs):
                 self._epoch(epoch, interrupted)
                 last = epoch + 1 == settings.epochs
-                found = self.validate() if last or (epoch + 1) % settings.evaluate_every == 0 else None
+                validation = self.validate() if last or (epoch + 1) % settings.evaluate_every == 0 else None
                 progress.epoch, progress.step = epoch + 1, 0
-                mean_loss, accuracy = progress.loss_sum / self.steps, progress.correct / max(progress.seen, 1)
-                self._log_epoch(epoch + 1, (mean_loss, accuracy), found)
-                progress.loss_sum, progress.correct, progress.seen, progress.seconds = 0.0, 0, 0, 0.0
-                if found is not None and found.accuracy > progress.best_accuracy:
-                    progress.best_accuracy, progress.best_epoch = found.accuracy, epoch + 1
+                self._log_epoch(epoch + 1, (progress.loss_sum / self.steps, self.metrics.result()), validation)
+                progress.loss_sum, progress.seconds, self.metrics = 0.0, 0.0, self._fresh_metrics()
+                if validation is not None and primary.better(validation.metrics[primary.name], progress.best_score):
+                    progress.best_score, progress.best_epoch = validation.metrics[primary.name], epoch + 1
                     self.save("best")
                 self.save()
                 if interrupted() and not last:
                     raise Interrupted(f"interrupted after epoch {epoch + 1}; everything is saved")
 
     def _epoch(self, epoch: int, interrupted: Callable[[], bool]) -> None:
-        settings, progress, fabric = self.recipe.train, self.progress, self.fabric
-        set_progress(self.model, epoch / max(settings.epochs - 1, 1))
+        settings, progress, fabric = self.settings, self.progress, self.fabric
+        for form in weight_forms(self.model):
+            form.before_epoch(epoch / max(settings.epochs - 1, 1))
         started = time.perf_counter() - progress.seconds
         stream = batches(
             self.splits.train,
             settings.batch_size,
-            seed=self.recipe.seed,
+            seed=self.seed,
             epoch=epoch,
             rank=fabric.global_rank,
             world=fabric.world_size,
             start=progress.step,
             drop_last=True,
-            workers=self.recipe.data.workers,
+            workers=self.workers,
         )
         self.model.train()
         loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64, device=fabric.device)
-        correct = torch.tensor(progress.correct, device=fabric.device)
         self.report.epoch(epoch + 1, self.steps, progress.step)
         for x, y in stream:
             step = progress.step
-            loss, hits = self._step(x, y, epoch, step)
-            loss_sum, correct = loss_sum + loss.double(), correct + hits
-            progress.step, progress.seen = step + 1, progress.seen + len(y)
+            loss_sum = loss_sum + self._step(x, y, epoch, step).double()
+            progress.step = step + 1
             saving = settings.checkpoint_steps and progress.step % settings.checkpoint_steps == 0
             stop = interrupted()
             if saving or stop or step % 10 == 9 or progress.step == self.steps:  # reading the loss waits for the GPU
-                progress.loss_sum, progress.correct = float(loss_sum), int(correct)
+                progress.loss_sum = float(loss_sum)
                 progress.seconds = time.perf_counter() - started
                 self._check_finite(progress.loss_sum, epoch, step)
                 self.report.step(progress.step, progress.loss_sum / progress.step)
@@ -162,15 +167,16 @@ class Job:
                 raise Interrupted(f"interrupted in epoch {epoch + 1}, step {progress.step}; everything is saved")
         if fabric.world_size > 1:
             progress.loss_sum = float(fabric.all_reduce(loss_sum, reduce_op="mean"))
-            progress.correct = int(fabric.all_reduce(correct, reduce_op="sum"))
-            progress.seen *= fabric.world_size
+            self.metrics.sums = {
+                name: fabric.all_reduce(value, reduce_op="sum") for name, value in self.metrics.sums.items()
+            }
             self._average_buffers()
 
-    def _step(self, x: Tensor, y: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        settings, fabric = self.recipe.train, self.fabric
-        seed_step(self.recipe.seed, epoch, step, fabric.global_rank)
+    def _step(self, x: Tensor, y: Tensor, epoch: int, step: int) -> Tensor:
+        settings, fabric = self.settings, self.fabric
+        seed_step(self.seed, epoch, step, fabric.global_rank)
         x, y = self.augment(x.to(fabric.device), y.to(fabric.device))
-        if settings.channels_last:
+        if settings.channels_last and x.dim() == 4:
             x = x.to(memory_format=torch.channels_last)
         rate = learning_rate(
             epoch * self.steps + step,
@@ -182,28 +188,37 @@ class Job:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        before_step(self.model, epoch * self.steps + step)
+        for form in weight_forms(self.model):
+            form.before_step(epoch * self.steps + step)
         if self.extra is None:
-            logits = self.wrapped(x, steps=True)
-            loss = self.loss(logits, y)
+            output = self.wrapped(x, steps=True)
+            loss = self.task.loss(output, y)
         else:
             with self.extra(x, fabric.autocast) as more:
-                logits = self.wrapped(x, steps=True)
-                loss = self.loss(logits, y) + more(logits)
+                output = self.wrapped(x, steps=True)
+                loss = self.task.loss(output, y) + more(output)
         fabric.backward(loss)
         if settings.clip_norm:
             fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False)
         self.optimizer.step()
-        after_step(self.model)
+        for form in weight_forms(self.model):
+            form.after_step()
         self.optimizer.zero_grad()
         if self.ema is not None:
             self._update_ema(settings.ema)
-        return loss.detach(), accuracy_count(logits.detach(), y, self.model.readout)
+        self.metrics.update(output.detach(), y)
+        return loss.detach()
 
     def _update_ema(self, decay: float) -> None:
         assert self.ema is not None
+        copied = {
+            f"{path}.{name}"
+            for path, module in self.model.named_modules()
+            if isinstance(module, WeightForm)
+            for name in module.unaveraged
+        }
         for key, value in self.model.state_dict().items():
-            if value.dtype.is_floating_point and not key.endswith(".form.signs"):
+            if value.dtype.is_floating_point and key not in copied:
                 self.ema[key].lerp_(value.to(self.ema[key]), 1 - decay)
             else:
                 self.ema[key].copy_(value)
@@ -218,24 +233,24 @@ class Job:
         if loss_sum - loss_sum == 0:  # false for NaN and both infinities
             return
         where = f"epoch {epoch + 1}, step {step + 1}"
-        kept = self.run.checkpoint("last")
+        kept = checkpoint_path(self.directory, "last")
         tail = f"the last good checkpoint is {kept}" if kept.exists() else "no checkpoint had been written yet"
         raise TrainingError(f"the loss is not finite in {where}; {tail}; try a lower train.lr or set train.clip_norm")
 
     def validate(self) -> Evaluation:
-        settings = self.recipe.train
+        settings = self.settings
         with self._averaged_weights():
             return evaluate(
                 self.model,
                 self.splits.validation,
-                loss=self.plain_loss,
+                self.task,
                 batch_size=settings.evaluation_batch_size,
-                workers=self.recipe.data.workers,
+                workers=self.workers,
                 forward=self._forward,
             )
 
     def _forward(self, x: Tensor, steps: bool = False) -> Tensor:
-        if self.recipe.train.channels_last:
+        if self.settings.channels_last and x.dim() == 4:
             x = x.to(memory_format=torch.channels_last)
         with self.fabric.autocast():
             y: Tensor = self.model(x, steps=steps)
@@ -253,58 +268,52 @@ class Job:
         finally:
             self.model.load_state_dict(live)
 
-    def _log_epoch(self, epoch: int, training: tuple[float, float] | None, found: Evaluation | None) -> None:
+    def _log_epoch(
+        self, epoch: int, training: tuple[float, dict[str, Any]] | None, validation: Evaluation | None
+    ) -> None:
         row: dict[str, Any] = {"epoch": epoch, "lr": self.optimizer.param_groups[0]["lr"] if training else 0.0}
-        row["train_loss"], row["train_accuracy"] = training or (None, None)
-        row["validation_loss"] = found.loss if found else None
-        row["validation_accuracy"] = found.accuracy if found else None
+        row["train_loss"] = training[0] if training else None
+        row |= self._scores("train", training[1] if training else None)
+        row["validation_loss"] = validation.loss if validation else None
+        row |= self._scores("validation", validation.metrics if validation else None)
         row["seconds"] = round(self.progress.seconds, 3)
-        row |= {f"rate/{path}": rate for path, rate in (found.rates if found else {}).items()}
+        row |= {f"rate/{path}": rate for path, rate in (validation.rates if validation else {}).items()}
         self.progress.history.append(row)
-        if self.fabric.is_global_zero:
-            self.run.log(row)
-            self.report.logged(row)
+        self.report.epoch_done(row)
+
+    def _scores(self, part: str, result: dict[str, Any] | None) -> dict[str, float | None]:
+        return {f"{part}_{score.name}": result[score.name] if result else None for score in self.task.scores}
 
     def finish(self) -> dict[str, Any]:
-        """Take the chosen epoch's weights, write the model, score the test set once."""
-        settings, progress = self.recipe.train, self.progress
+        """Take the chosen epoch's weights, write the model, score the test set once; what the summary says of it."""
+        settings, progress, primary = self.settings, self.progress, self.task.primary
         epoch = progress.best_epoch if settings.choose == "best" else progress.epoch
-        path = self.run.checkpoint("best" if settings.choose == "best" else "last")
+        path = checkpoint_path(self.directory, "best" if settings.choose == "best" else "last")
         self.fabric.barrier()
         parts, _, _ = checkpoint.load(path)
         fit_weights(self.model, parts["ema"] or parts["model"], str(path))
         if self.fabric.is_global_zero:
             images = self.splits.test
-            save_model(self.model, self.run.path / "model.safetensors", images.classes, images.shape)
+            save_model(self.model, self.directory / "model.safetensors", images.classes, images.shape)
         self.report.testing(len(self.splits.test))
         # in full precision, as everybody who loads the model file will run it
         test = evaluate(
             self.model,
             self.splits.test,
-            loss=self.plain_loss,
+            self.task,
             batch_size=settings.evaluation_batch_size,
-            workers=self.recipe.data.workers,
+            workers=self.workers,
             progress=self.report.tested,
         )
-        by_epoch = {row["epoch"]: row for row in progress.history}
+        chosen = next(row for row in progress.history if row["epoch"] == epoch)
         return {
-            "format": "saccade-summary-1",
-            "recipe": self.recipe.name,
-            "seed": self.recipe.seed,
-            "model": self.model.created_as[0],  # type: ignore[index, union-attr]
-            "parameters": sum(p.numel() for p in self.model.parameters()),
-            "T": self.model.T,
-            "classes": list(self.splits.test.classes),
-            "images": {key: len(part) for key, part in zip(("train", "validation", "test"), self.splits, strict=True)},
+            "scores": [score._asdict() for score in self.task.scores],
             "epochs": progress.epoch,
             "chosen_epoch": epoch,
-            "chosen_by": "best validation accuracy" if settings.choose == "best" else "last epoch",
-            "validation_accuracy": by_epoch[epoch]["validation_accuracy"],
-            "test_accuracy": test.accuracy,
-            "test_correct": test.correct,
-            "test_total": test.total,
+            "chosen_by": f"best validation {primary.name}" if settings.choose == "best" else "last epoch",
+            **{key: chosen[key] for key in self._scores("validation", None)},
+            **self.task.summary(test.metrics),
             "test_loss": test.loss,
-            "confusion": test.confusion.tolist(),
             "training_seconds": round(sum(row["seconds"] for row in progress.history), 1),
         }
 

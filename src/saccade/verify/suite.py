@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from saccade.graph import is_neuron
+from saccade.layers import ResidualBlock
 from saccade.verify import checks, gradients, spikes, timing
 from saccade.verify.result import Check, Verification
 from saccade.verify.subject import ROOT, Subject, View
@@ -17,7 +19,6 @@ from saccade.verify.waking import neurons_of
 
 TIME_AXES = ("first", "second", "none")
 BINARY = (0.0, 1.0)
-SPIKE_DRIVEN = ("or", "and", "iand")  # connections that keep {0, 1}; "add" does not
 
 
 def verify(
@@ -36,14 +37,15 @@ def verify(
     time_axis: of a foreign model's input: "first" (``[T, N, ...]``), "second" (``[N, T, ...]``) or "none" (``[N, ...]``).
     reset: called with the model before each call, for models that keep state between calls.
     spiking: a foreign model's layers of neurons, by class (or base class) name or module path; a mapping gives the values
-        each may emit, {0, 1} otherwise. Modules with ``levels`` or with a ``connection`` "or", "and", "iand" are known already.
+        each may emit, {0, 1} otherwise. Modules with ``levels`` and residual blocks whose connection is binary are known
+        already.
     strict: a layer that never fires is a failure, not a warning.
 
     Raises ValueError, in one line, for input or options that do not fit; a model that misbehaves gives a failed check.
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"expected a torch.nn.Module, got {type(model).__name__}")
-    ours = hasattr(model, "num_classes") and hasattr(model, "in_channels") and hasattr(model, "T")
+    ours = gives_steps(model)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         try:
@@ -79,6 +81,11 @@ def verify(
             _guarded("activity", lambda s: spikes.activity(s, found.rates, strict), subject),
         ]
     return found
+
+
+def gives_steps(model: nn.Module) -> bool:
+    """Whether a model follows our convention: images or sequences in, ``steps=True`` for an answer a step."""
+    return getattr(type(model), "gives_steps", False) is True
 
 
 def _guarded(name: str, check: Callable[[Subject], Check], subject: Subject) -> Check:
@@ -134,11 +141,10 @@ def declared_levels(
 
     Raises ValueError for a name in ``spiking`` that fits no module.
     """
-    levels = {path: tuple(m.levels) for path, m in model.named_modules() if getattr(m, "levels", None)}  # type: ignore
+    levels = {path: tuple(m.levels) for path, m in model.named_modules() if is_neuron(m)}  # type: ignore[arg-type]
     neurons = list(neurons_of(model))
     for path, module in model.named_modules():
-        joined = getattr(module, "connection", None) in SPIKE_DRIVEN and getattr(module, "shortcut", None) is not None
-        if joined and path not in levels:
+        if isinstance(module, ResidualBlock) and module.joins and module.connection.binary and path not in levels:  # type: ignore
             levels[path] = BINARY
     for name in spiking:
         values = tuple(spiking[name]) if isinstance(spiking, Mapping) else BINARY

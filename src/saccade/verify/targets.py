@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from saccade.layers import batch_norms
+from saccade.plugins import working_directory
 from saccade.verify.result import Verification
-from saccade.verify.suite import TIME_AXES, frames, verify
+from saccade.verify.suite import TIME_AXES, frames, gives_steps, verify
 from saccade.verify.waking import wake
 
 SAMPLES = 3
 QUICK_T = 4  # registered models are built for this many steps unless told otherwise
-QUICK_SIZE = 32  # published inputs larger than this are tested at this size: no property here depends on it
 
 
 def verify_target(
@@ -44,10 +42,10 @@ def verify_target(
 
     Raises ValueError, in one line, for whatever cannot be found, imported, built or fed.
     """
-    with torch.random.fork_rng(), _working_directory():
+    with torch.random.fork_rng(), working_directory():
         torch.manual_seed(0)
         model, own_shape, fresh = _build(target, T)
-        ours = hasattr(model, "num_classes") and hasattr(model, "in_channels") and hasattr(model, "T")
+        ours = gives_steps(model)
         axis = time_axis or ("first" if T is not None else "none")
         if axis not in TIME_AXES:
             raise ValueError(f"the time axis must be one of {', '.join(TIME_AXES)}, got {axis!r}")
@@ -77,11 +75,12 @@ def verify_target(
 
 def _build(target: str, T: int | None) -> tuple[nn.Module, tuple[int, ...] | None, bool]:
     """The model, the shape of its input if that is known, and whether it has never seen data."""
-    from saccade.models import create_model, list_models, load_model, model_card, model_info
+    from saccade.files import load_model, model_info
+    from saccade.models import MODELS, create_model
 
-    if target in list_models():
+    if target in MODELS:
         model = create_model(target, T=T or QUICK_T)
-        return model, (model.in_channels, *_small(model_card(target).input)), True
+        return model, (model.in_channels, *model.input_size), True
     path = Path(target)
     if path.exists():
         file = path / "model.safetensors" if path.is_dir() else path
@@ -91,8 +90,8 @@ def _build(target: str, T: int | None) -> tuple[nn.Module, tuple[int, ...] | Non
             raise ValueError(f"{target}: T is part of a model file; it cannot be chosen")
         model = load_model(file)
         info = model_info(file)
-        shape = tuple(info.get("input") or (model.in_channels, *_small(model_card(info["model"]).input)))
-        norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.num_batches_tracked is not None]
+        shape = tuple(info.get("input") or (model.in_channels, *model.input_size))
+        norms = [norm for norm in batch_norms(model).values() if norm.num_batches_tracked is not None]
         return model, shape, bool(norms) and not any(int(norm.num_batches_tracked) for norm in norms)  # type: ignore
     if ":" not in target:
         raise ValueError(
@@ -107,22 +106,6 @@ def _build(target: str, T: int | None) -> tuple[nn.Module, tuple[int, ...] | Non
     if not isinstance(built, nn.Module):
         raise ValueError(f"{target}: the factory returns {type(built).__name__}, not a torch.nn.Module")
     return built, None, False
-
-
-def _small(published: Sequence[int]) -> tuple[int, ...]:
-    """Height and width to test with, from a card's ``(C, H, W)``."""
-    return tuple(min(size, QUICK_SIZE) for size in published[1:])
-
-
-@contextmanager
-def _working_directory():  # type: ignore[no-untyped-def]
-    """The working directory on the import path, as ``python -m`` has it."""
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        sys.path.remove(here)
 
 
 def _load_callable(name: str) -> Callable[..., Any]:

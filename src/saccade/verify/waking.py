@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from saccade.graph import is_neuron
+from saccade.layers import ResidualBlock, batch_norms
 from saccade.verify.subject import say
 
 BAND = (0.05, 0.5)  # what waking accepts; the 2 to 60 % of the promise leave room for other dtypes and inputs
@@ -27,7 +29,7 @@ class _OutsideError(Exception):
 
 def neurons_of(model: nn.Module) -> dict[str, nn.Module]:
     """Layers of neurons by path: modules with ``levels`` (other than a block that holds such modules)."""
-    declared = {path: module for path, module in model.named_modules() if getattr(module, "levels", None)}
+    declared = {path: module for path, module in model.named_modules() if is_neuron(module)}
     return {
         path: module
         for path, module in declared.items()
@@ -66,7 +68,7 @@ def wake(model: nn.Module, x: Tensor) -> dict[str, float]:
     Raises ValueError naming a layer that cannot be brought into that range.
     """
     neurons = neurons_of(model)
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    norms = list(batch_norms(model).values())
     tries: dict[str, _Search] = {}
     with torch.no_grad():
         _open_branches(norms)
@@ -131,7 +133,7 @@ def _run(model: nn.Module, x: Tensor, neurons: dict[str, nn.Module], norms: list
     handles += [
         module.register_forward_hook(judge(path, JOINT, 1.0))
         for path, module in model.named_modules()
-        if getattr(module, "connection", None) == "and" and getattr(module, "shortcut", None) is not None
+        if isinstance(module, ResidualBlock) and module.joins and module.connection.needs_both  # type: ignore[union-attr]
     ]
     try:
         _in_eval(model, x, handles)

@@ -1,0 +1,50 @@
+"""How weights are found: the settings of training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class TrainSettings(BaseModel):
+    """How the weights are found.
+
+    ``lr`` is for the whole batch. ``ema``: decay of a moving average of the weights, which is then what is evaluated and
+    saved (0: none). ``choose``: the epoch that becomes the model: the best on validation, or the last. ``checkpoint_steps``:
+    also save inside epochs, every so many steps.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    final_lr: float = Field(default=0.0, ge=0)
+    clip_norm: float | None = Field(default=None, gt=0)
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    choose: Literal["best", "last"] = "best"
+    evaluate_every: int = Field(default=1, ge=1)
+    evaluation_batch_size: int = Field(default=250, ge=1)
+    checkpoint_steps: int | None = Field(default=None, ge=1)
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = Field(default=1, ge=1)
+    strategy: Literal["auto", "ddp", "ddp_spawn"] = "auto"
+    channels_last: bool = False
+    compile: bool = False
+    pack_spikes: bool = True
+    recompute: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainSettings:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) leaves no epoch of {self.epochs} to train in")
+        if self.batch_size % self.devices:
+            raise ValueError(f"batch_size ({self.batch_size}) must divide by devices ({self.devices})")
+        return self
