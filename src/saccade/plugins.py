@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import pkgutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,12 @@ def load_installed() -> None:
             importlib.import_module(point.module)
         except Exception as error:
             raise ImportError(f"the installed plugin {point.name} ({point.module}) fails: {error}") from error
+
+
+def load_files_of(package: str) -> None:
+    """Import every file of a package of ours, so that a file put there is known without being listed anywhere."""
+    for found in pkgutil.iter_modules(sys.modules[package].__path__):
+        importlib.import_module(f"{package}.{found.name}")
 
 
 def load(module: str) -> None:

@@ -186,6 +186,7 @@ def test_catalogues(capsys):
     assert "label_smoothing: 0.0" in answer(capsys, "recipes", "syna_resnet/digits-demo")
     assert "cifar10" in answer(capsys, "data", "list")
     assert "label_smoothing: 0.0" in answer(capsys, "tasks")
+    assert "tau: 2.0" in answer(capsys, "neurons")
     assert "natural_pruning" in answer(capsys, "stages")
     assert "digits is ready" in answer(capsys, "data", "prepare", "digits", "--data", ".")
     assert answer(capsys, "--version").strip() == "0.1.0"

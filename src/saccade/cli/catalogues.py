@@ -52,6 +52,16 @@ def tasks() -> None:
     _list(TASKS)
 
 
+def neurons() -> None:
+    """List the neurons that a recipe can build a model of, with their settings: neuron: NAME, or {name: NAME, config: {...}}.
+
+    Those of plugins are followed by the module that they come from.
+    """
+    from saccade.neurons import NEURONS
+
+    _list(NEURONS)
+
+
 def stages() -> None:
     """List the stages that can follow training, with their settings: stages: [NAME, {name: NAME, config: {...}}].
 

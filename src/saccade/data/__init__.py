@@ -4,7 +4,6 @@
 transformations of training; `prepare` fetches a set from its canonical address. DATA_SETS holds them by name.
 """
 
-from saccade.data import cifar, mnist  # noqa: F401  (registers the sets)
 from saccade.data.augment import Augmentation, AugmentSettings, build_augmentation
 from saccade.data.batching import batches, image_batches, steps_per_epoch
 from saccade.data.digits import Digits
@@ -13,6 +12,7 @@ from saccade.data.imageset import ArraySet, ImageSet
 from saccade.data.mapped import PIXEL_MAPS, MappedSet, PixelMap, PixelMapConfig
 from saccade.data.source import DATA_SETS, DataSource, Parts, data_root, load, prepare
 from saccade.data.split import Splits
+from saccade.plugins import load_files_of
 
 __all__ = [
     "DATA_SETS",
@@ -40,3 +40,5 @@ __all__ = [
     "read_image",
     "steps_per_epoch",
 ]
+
+load_files_of(__name__)

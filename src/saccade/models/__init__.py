@@ -3,9 +3,9 @@
 import importlib
 from typing import Any
 
-from saccade.models import ms_resnet, resnet19, resnet20, rows_mlp, sew_resnet, syna_resnet, vgg  # noqa: F401  (registers them)
 from saccade.models.base import ClassifierConfig, ModelConfig, Normalise, SpikingModel
 from saccade.models.registry import MODELS, ModelCard, create_model, list_models, model_card, register
+from saccade.plugins import load_files_of
 
 __all__ = [
     "MODELS",
@@ -19,6 +19,8 @@ __all__ = [
     "model_card",
     "register",
 ]
+
+load_files_of(__name__)
 
 
 def __getattr__(name: str) -> Any:

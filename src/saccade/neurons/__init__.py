@@ -26,6 +26,7 @@ from saccade.neurons.surrogate import (
     Triangle,
 )
 from saccade.neurons.temporal import State, StateSpec, Temporal, state_bits
+from saccade.plugins import load_files_of
 
 __all__ = [
     "LIF",
@@ -60,3 +61,5 @@ __all__ = [
     "state_bits",
     "strict",
 ]
+
+load_files_of(__name__)

@@ -1,5 +1,6 @@
 """Changes of a model that its file replays: one file each, applied and undone by one mechanism."""
 
+from saccade.plugins import load_files_of
 from saccade.transforms.base import TRANSFORMS, Change, Transform, apply, undo
 from saccade.transforms.chains import NormChain, NormChains, norm_chains
 from saccade.transforms.channels import ChannelGroup, Channels, channel_groups, channels_of
@@ -38,3 +39,5 @@ __all__ = [
     "undo",
     "utilization",
 ]
+
+load_files_of(__name__)
