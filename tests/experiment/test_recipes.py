@@ -1,11 +1,15 @@
 """Recipes: read, changed, refused in one line with the key's path."""
 
+import copy
 import re
+from pathlib import Path
 
 import pytest
+import yaml
 
 from saccade.experiment import dump, load_recipe, override, parse
 
+ROOT = Path(__file__).parents[2]
 RECIPE = """
 name: t
 model: {name: or_resnet18}
@@ -37,7 +41,7 @@ def test_recipes_load_and_dump(tmp_path):
         (["train.devices=3"], "r.yaml: train: batch_size (4) must divide by devices (3)"),
         (["train.lr"], "--set 'train.lr': write key.path=value"),
         (["name.x=1"], "--set 'name.x=1': 'name' is a value, not a section"),
-        (["train.loss=ce"], "r.yaml: train.loss: unknown key"),
+        (["train.losss=ce"], "r.yaml: train.losss: unknown key"),
         (["train.lr=[1"], "--set 'train.lr=[1': '[1' is not valid YAML"),
         (["train.a=1", "train.b=2"], "(and 1 more)"),
     ],
@@ -68,3 +72,42 @@ def test_override_does_not_touch_its_input():
     raw = {"a": {"b": 1}}
     assert override(raw, ["a.b=2", "c.d=x"]) == {"a": {"b": 2}, "c": {"d": "x"}}
     assert raw == {"a": {"b": 1}}
+
+
+def test_recipes_of_the_first_version_are_read_as_todays():
+    old = {
+        "name": "old",
+        "model": {
+            "name": "vgg_small",
+            "kwargs": {"T": 2, "preset": "qp"},
+            "transforms": [{"name": "memory_free", "config": {"mode": "masked", "T": 2}}],
+        },
+        "data": {"name": "folder", "root": "pictures", "size": 32, "validation": 4},
+        "train": {"epochs": 2, "batch_size": 4, "lr": 1e-3, "loss": "tet", "tet_lambda": 0.1},
+        "prune": {"ratios": {"conv1": 0.2}, "finetune": {"epochs": 1}},
+        "stages": ["profile", "prune"],
+    }
+    new = {
+        "name": "old",
+        "model": {
+            "name": "vgg_small",
+            "config": {"T": 2, "neuron": "qp"},
+            "transforms": [
+                {"name": "memory_free", "config": {"mixing": {"name": "masked_mixing", "config": {"T": 2}}}}
+            ],
+        },
+        "data": {"name": "folder", "root": "pictures", "config": {"size": 32}, "validation": 4},
+        "task": {"config": {"loss": "tet", "tet_lambda": 0.1}},
+        "train": {"epochs": 2, "batch_size": 4, "lr": 1e-3},
+        "stages": [
+            "profile",
+            {"name": "prune", "config": {"ratios": {"layers.0": 0.2}, "finetune": {"epochs": 1}}},
+        ],
+    }
+    before = copy.deepcopy(old)
+    assert parse(old) == parse(new)
+    assert old == before
+    assert parse(yaml.safe_load(dump(parse(old)))) == parse(new)
+    with pytest.raises(ValueError, match="kwargs"):
+        parse({**old, "model": {"name": "vgg_small", "kwargs": 3}})
+    assert load_recipe(ROOT / "checkpoints" / "digits.recipe.yaml").model.config["neuron"] == "tet"

@@ -16,6 +16,7 @@ import saccade.experiment.applications  # noqa: F401  (their names are known to 
 from saccade import plugins
 from saccade.config import Config
 from saccade.data import AugmentSettings, DataSource, PixelMapConfig
+from saccade.experiment.earlier import upgraded
 from saccade.experiment.stages.base import StageConfig
 from saccade.train.settings import TrainSettings
 from saccade.train.tasks import Classification, TaskConfig
@@ -162,7 +163,7 @@ def parse(raw: Mapping[str, Any], source: str = "recipe") -> Recipe:
     if isinstance(needed, list | tuple):
         plugins.require([str(module) for module in needed], source)
     try:
-        return Recipe.model_validate(raw)
+        return Recipe.model_validate(upgraded(raw))
     except ValidationError as error:
         raise ValueError(f"{source}: {first_mistake(error)}") from None
 

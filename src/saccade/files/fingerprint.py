@@ -21,7 +21,7 @@ def structure(model: nn.Module) -> dict[str, str]:
     Settings are a module's public plain attributes; what only changes how it runs is private by convention. Learnt values are
     not among them.
     """
-    return {path: _describe(module) for path, module in model.named_modules()}
+    return {path: " ".join(_describe(module)) for path, module in model.named_modules()}
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -32,14 +32,18 @@ def fingerprint(model: nn.Module) -> str:
 
 def first_difference(model: nn.Module, other: nn.Module) -> str:
     """In words, the first module in which two structures differ; empty if they are the same."""
-    mine, theirs = structure(model), structure(other)
+    mine, theirs = ({path: _describe(part) for path, part in one.named_modules()} for one in (model, other))
     for path in {**mine, **theirs}:
-        if mine.get(path) != theirs.get(path):
-            return f"{path or 'the model'} is {mine.get(path, 'nothing')} here, {theirs.get(path, 'nothing')} there"
+        here, there = mine.get(path, ["nothing"]), theirs.get(path, ["nothing"])
+        if here != there:
+            only = [
+                " ".join(part for part in one if part not in set(rest)) for one, rest in ((here, there), (there, here))
+            ]
+            return f"{path or 'the model'} ({here[0]}) has {only[0] or 'less'} here, {only[1] or 'less'} there"
     return ""
 
 
-def _describe(module: nn.Module) -> str:
+def _describe(module: nn.Module) -> list[str]:
     parts = [type(module).__name__]
     settings = {name: value for name, value in vars(module).items() if not name.startswith("_") and name not in APART}
     if isinstance(module, Spiking):
@@ -50,7 +54,7 @@ def _describe(module: nn.Module) -> str:
             parts.append(f"{name}={words}")
     for kind in (module._parameters, module._buffers):
         parts += [f"{name}:{list(value.shape)}" for name, value in kind.items() if isinstance(value, Tensor)]
-    return " ".join(parts)
+    return parts
 
 
 def _plain(value: Any) -> str | None:

@@ -161,8 +161,5 @@ def _unpack(model: SpikingModel, tensors: dict[str, Tensor], layers: dict[str, A
     for path, norm in batch_norms(model).items():
         if f"{path}.offset" in tensors:
             scale, offset = tensors.pop(f"{path}.scale"), tensors.pop(f"{path}.offset")
-            state |= {f"{path}.weight": scale / getattr(norm, "gain", 1.0), f"{path}.bias": offset}
-            state[f"{path}.running_mean"] = torch.zeros_like(scale)
-            state[f"{path}.running_var"] = torch.full_like(scale, 1 - norm.eps)
-            state[f"{path}.num_batches_tracked"] = torch.tensor(0)
+            state |= {f"{path}.{name}": value for name, value in norm_of(norm).state_of(scale, offset).items()}
     return state | tensors

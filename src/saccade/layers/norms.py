@@ -27,6 +27,10 @@ class Norm(nn.Module):
         """
         raise NotImplementedError
 
+    def state_of(self, scale: Tensor, offset: Tensor) -> dict[str, Tensor]:
+        """The state dict with which the norm multiplies by ``scale`` and adds ``offset`` in eval mode."""
+        raise NotImplementedError
+
     def keep(self, channels: Tensor) -> None:
         """Keep the channels of these indices, with their statistics."""
         raise NotImplementedError
@@ -80,7 +84,10 @@ class BatchNorm(Norm, _BatchNorm):
         return F.batch_norm(x, *statistics, gamma, self.bias, batch, momentum or 0.0, self.eps)
 
     def scale_and_offset(self) -> tuple[Tensor, Tensor]:
-        return batch_scale_and_offset(self)
+        return batch_scale_and_offset(self, self.gain)
+
+    def state_of(self, scale: Tensor, offset: Tensor) -> dict[str, Tensor]:
+        return batch_state_of(self, scale, offset, self.gain)
 
     def keep(self, channels: Tensor) -> None:
         keep_batch_norm(self, channels)
@@ -151,6 +158,9 @@ class _Borrowed:
             return batch_scale_and_offset(self.module)
         return LayerNorm.scale_and_offset(self.module)  # type: ignore[arg-type]
 
+    def state_of(self, scale: Tensor, offset: Tensor) -> dict[str, Tensor]:
+        return batch_state_of(self.module, scale, offset)  # type: ignore[arg-type]
+
     def keep(self, channels: Tensor) -> None:
         if isinstance(self.module, _BatchNorm):
             keep_batch_norm(self.module, channels)
@@ -158,18 +168,28 @@ class _Borrowed:
             LayerNorm.keep(self.module, channels)  # type: ignore[arg-type]
 
 
-def batch_scale_and_offset(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+def batch_scale_and_offset(norm: _BatchNorm, gain: float = 1.0) -> tuple[Tensor, Tensor]:
     """Scale and offset ``[C]`` of a batch norm in eval mode: ``g / sqrt(var + eps)``, ``beta - mean * scale``.
 
-    g is gamma, times alpha * V_th for a threshold-dependent norm. Source: Zheng et al. (2021) eq. 12-13.
+    g is gamma times ``gain`` (alpha * V_th of a threshold-dependent norm). Source: Zheng et al. (2021) eq. 12-13.
     """
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError("it has no running statistics")
     spread = torch.sqrt(norm.running_var + norm.eps)
-    gain = getattr(norm, "gain", 1.0)
     scale = gain / spread if norm.weight is None else norm.weight.detach() * gain / spread
     offset = -norm.running_mean * scale
     return scale, offset if norm.bias is None else norm.bias.detach() + offset
+
+
+def batch_state_of(norm: _BatchNorm, scale: Tensor, offset: Tensor, gain: float = 1.0) -> dict[str, Tensor]:
+    """The state dict of a batch norm with that scale and offset ``[C]`` in eval mode."""
+    return {
+        "weight": scale / gain,
+        "bias": offset,
+        "running_mean": torch.zeros_like(scale),
+        "running_var": torch.full_like(scale, 1 - norm.eps),
+        "num_batches_tracked": torch.tensor(0),
+    }
 
 
 def keep_batch_norm(norm: _BatchNorm, channels: Tensor) -> None:

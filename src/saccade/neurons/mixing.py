@@ -11,7 +11,7 @@ sliding parallel spiking neurons of Fang et al. (2023), eq. 8-12.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,13 @@ class MixingConfig(NeuronConfig):
             raise ValueError(f"decay must be in [0, 1], got {self.decay}")
         if not math.isfinite(self.v_th):
             raise ValueError(f"v_th must be finite, got {self.v_th}")
+
+    def fitted(self, T: int | None, gate: str | None) -> MixingConfig:
+        """These settings for a model of T steps (None: any), of which ``gate`` is the path of a neuron that gates (None: none).
+
+        Raises ValueError where such a model cannot have this mixing.
+        """
+        return self
 
 
 class Mixing(Spiking):
@@ -83,6 +90,11 @@ class LeakMixingConfig(MixingConfig):
             raise ValueError(f"per must be one of layer, channel, got {self.per!r}")
         if self.learn and not 0 < self.decay < 1:
             raise ValueError(f"a decay that learns must start inside (0, 1), got {self.decay}")
+
+    def fitted(self, T: int | None, gate: str | None) -> MixingConfig:
+        if self.per == "channel" and gate is not None:
+            raise ValueError(f"{gate} is a gate over other axes, so leaks for each channel do not fit; use per='layer'")
+        return self
 
     def build(self, *, channels: int | None = None, channel_axis: int = 2, role: str = "") -> LeakMixing:
         return LeakMixing(self, channels=channels, channel_axis=channel_axis, role=role)
@@ -175,6 +187,17 @@ class MaskedMixingConfig(MixingConfig):
         super().__post_init__()
         if self.T is not None and self.T < 1:
             raise ValueError(f"T must be a whole number of steps, at least 1, got {self.T}")
+
+    def fitted(self, T: int | None, gate: str | None) -> MixingConfig:
+        if self.T is None and T is None:
+            raise ValueError("masked mixing is for one number of steps: give T")
+        if self.T is not None and T not in (None, self.T):
+            raise ValueError(f"masked mixing of T = {self.T} steps does not fit a model of T = {T}")
+        if gate is not None:
+            raise ValueError(
+                f"{gate} is a gate that may fire in a single step, so masked mixing does not fit; use leak or sliding"
+            )
+        return replace(self, T=self.T or T)
 
     def build(self, *, channels: int | None = None, channel_axis: int = 2, role: str = "") -> MaskedMixing:
         return MaskedMixing(self, channels=channels, channel_axis=channel_axis, role=role)

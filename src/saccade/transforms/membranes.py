@@ -11,7 +11,6 @@ from saccade.neurons import (
     LIF,
     LeakMixingConfig,
     LIFConfig,
-    MaskedMixingConfig,
     MixingConfig,
     NeuronConfig,
     QuantizedMembraneConfig,
@@ -73,20 +72,7 @@ class MemoryFreeConfig(MembraneTransform):
                 f"{folded} has a threshold for each channel, which may hold a folded norm; make it memory-free before folding"
             )
         gate = next((path for path, lif in neurons.items() if lif.role == "gate"), None)
-        if isinstance(mixing, MaskedMixingConfig):
-            T = getattr(model, "T", None)
-            if mixing.T is None and T is None:
-                raise ValueError("masked mixing is for one number of steps: give T")
-            if mixing.T is not None and T not in (None, mixing.T):
-                raise ValueError(f"masked mixing of T = {mixing.T} steps does not fit a model of T = {T}")
-            if gate is not None:
-                raise ValueError(
-                    f"{gate} is a gate that may fire in a single step, so masked mixing does not fit; use leak or sliding"
-                )
-            return replace(mixing, T=mixing.T or T)
-        if isinstance(mixing, LeakMixingConfig) and mixing.per == "channel" and gate is not None:
-            raise ValueError(f"{gate} is a gate over other axes, so leaks for each channel do not fit; use per='layer'")
-        return mixing
+        return mixing.fitted(getattr(model, "T", None), gate)
 
 
 @dataclass(frozen=True)
