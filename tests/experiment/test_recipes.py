@@ -101,7 +101,7 @@ def test_recipes_of_the_first_version_are_read_as_todays():
         "train": {"epochs": 2, "batch_size": 4, "lr": 1e-3},
         "stages": [
             "profile",
-            {"name": "prune", "config": {"ratios": {"layers.0": 0.2}, "finetune": {"epochs": 1}}},
+            {"name": "prune", "config": {"ratios": {"layers.1": 0.2}, "finetune": {"epochs": 1}}},
         ],
     }
     before = copy.deepcopy(old)

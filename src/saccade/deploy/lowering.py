@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saccade.deploy.operations import Operation, Pool, rule_for
+from saccade.deploy.operations import Convolution, MatrixProduct, Operation, Pool, rule_for
 from saccade.deploy.program import ALWAYS, NEVER, IntegerLayer, Program
 from saccade.graph import Graph, Node, trace
 from saccade.graph.graph import NEURON, keeps_values
@@ -127,9 +127,9 @@ def _layer(nodes: Sequence[Node], before: Node, T: int) -> IntegerLayer:
             )
     if weighted is None:
         raise ValueError(f"{neuron.path}: no convolution or linear layer lies between it and the neurons before")
+    product = _product(weighted)
     weight, scale = _integers(weighted)
-    layer: Any = weighted.module
-    bias = torch.zeros(len(weight), dtype=torch.float64) if layer.bias is None else layer.bias.detach()
+    bias = product.bias
     if norm is not None:
         module: Any = norm.module
         try:
@@ -144,11 +144,8 @@ def _layer(nodes: Sequence[Node], before: Node, T: int) -> IntegerLayer:
             f"{neuron.path}: a history of {order} steps of {weight[0].numel()} inputs needs more than 53 bits"
         )
     geometry: dict[str, Any] = {}
-    if isinstance(layer, nn.Conv2d):
-        if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
-            raise ValueError(f"{weighted.path}: only padding with zeros, given in numbers, can be lowered")
-        geometry = {key: tuple(getattr(layer, key)) for key in ("stride", "padding", "dilation")}
-        geometry["groups"] = layer.groups
+    if isinstance(product, Convolution):
+        geometry = {key: getattr(product, key) for key in ("stride", "padding", "dilation", "groups")}
     return IntegerLayer(
         path=neuron.path,
         weight=weight,
@@ -169,6 +166,19 @@ def _order(node: Node, T: int) -> int:
     except ValueError as error:
         raise ValueError(f"{node.path}: {error}") from None
     return order
+
+
+def _product(node: Node) -> Convolution | MatrixProduct:
+    """What a layer with weights computes."""
+    rule = rule_for(node)
+    product = None if rule is None else rule(node)
+    if not isinstance(product, Convolution | MatrixProduct):
+        what = type(node.module).__name__
+        raise ValueError(
+            f"{node.path}: a {what} cannot be lowered: no rule makes it a convolution or a matrix product; "
+            "one can be added (saccade.deploy.lowers)"
+        )
+    return product
 
 
 def _side(node: Node) -> int:

@@ -18,6 +18,7 @@ from saccade.layers.weight_forms import Stored
 class Norm(nn.Module):
     """Base of the norms. ``channel_axis``: of ``[T, N, ...]``, where the channels lie (2 for maps and rows, -1 for tokens)."""
 
+    graph_layer = True  # one node of a graph
     channel_axis: int
 
     def scale_and_offset(self) -> tuple[Tensor, Tensor]:

@@ -26,8 +26,11 @@ class Weighted(nn.Module):
 
     The first input that is seen in training tells the grid of values; each later one is checked against it while it is
     packed, and kept whole where it does not fit. Layers fed by anything but spikes find out once and do nothing more.
+
+    The channels that it reads and those that it makes lie on ``channel_axis``; the axes behind that one come out as others.
     """
 
+    graph_layer = True  # one node of a graph
     form: WeightForm | None
     weight: Any  # nn.Parameter [O, I, ...]
     bias: Any  # nn.Parameter [O], or None

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from saccade.graph import Graph, Node, Ties, layer_axes, ties, trace
 from saccade.graph.graph import LAYER, NEURON
+from saccade.layers import Norm, norm_of
 from saccade.transforms.layer_rules import our_axes
 
-NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.LayerNorm, nn.GroupNorm)
+NORMS = (Norm, nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,18 @@ def norm_chains(model: nn.Module, x: Tensor, *, spiking: Mapping[str, Sequence[f
 
 def _chain(graph: Graph, tied: Ties, weights: Mapping[int, list[str]], path: str, norm: nn.Module) -> NormChain | str:
     """The chain of a norm, or why there is none."""
-    if not isinstance(norm, nn.modules.batchnorm._BatchNorm):
+    asked = norm_of(norm)
+    if asked is None:
         return f"a {type(norm).__name__} takes its statistics from each input"
+    try:
+        asked.scale_and_offset()
+    except ValueError as error:
+        return str(error)
     calls = graph.calls(path)
     if not calls:
         return "not reached by the sample"
     if len(calls) > 1:
         return "called more than once"
-    if norm.running_mean is None:
-        return "it has no running statistics"
     call = calls[0]
     value, shared = graph.source(call.inputs[0])
     layer = value.producer
