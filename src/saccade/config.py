@@ -193,6 +193,8 @@ def _native(value: Any) -> Any:
         value = value.tolist()
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
         return tuple(_native(item) for item in value)
+    if isinstance(value, Mapping):
+        return {key: _native(item) for key, item in value.items()}
     return value
 
 

@@ -71,7 +71,8 @@ def save_packed(
 
 
 def _pack(model: SpikingModel, sample: Tensor) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    norm_after = {chain.layer: chain.norm for chain in norm_chains(model, sample).chains}
+    norms = {path: norm for path, norm in batch_norms(model).items() if norm.running_var is not None}
+    norm_after = {chain.layer: chain.norm for chain in norm_chains(model, sample).chains if chain.norm in norms}
     scale_before: dict[str, Tensor] = {}
     tensors: dict[str, Tensor] = {}
     layers: dict[str, Any] = {}
@@ -89,9 +90,7 @@ def _pack(model: SpikingModel, sample: Tensor) -> tuple[dict[str, Tensor], dict[
         else:
             tensors[f"{path}.scale"] = codes.scale.float().cpu().contiguous()
         covered |= {f"{path}.weight", *(f"{path}.form.{key}" for key in layer.form.state_dict())}
-    for path, norm in batch_norms(model).items():
-        if norm.running_var is None:
-            continue
+    for path, norm in norms.items():
         scale, offset = (part.double() for part in norm_of(_doubled(norm)).scale_and_offset())
         tensors[f"{path}.offset"] = offset.float().cpu()
         tensors[f"{path}.scale"] = (scale * scale_before.get(path, 1.0)).float().cpu()
