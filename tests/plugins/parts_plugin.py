@@ -52,6 +52,10 @@ class Scaled(Weighted):
     def used_weight(self) -> Tensor:
         return super().used_weight() * self.factor
 
+    def integers(self) -> tuple[Tensor, Tensor]:
+        whole, scale = super().integers()
+        return whole, scale * self.factor
+
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.used_weight(), self.bias)
 

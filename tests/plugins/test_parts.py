@@ -120,6 +120,16 @@ def test_it_is_lowered():
         torch.testing.assert_close(program.run(x.double()), expected)
 
 
+def test_a_layer_whose_integers_are_others_is_refused(monkeypatch):
+    import parts_plugin
+
+    monkeypatch.delattr(parts_plugin.Scaled, "integers")
+    model, x = woken(replace(NEURONS["leak_mixing"], learn=False))
+    apply(model, {"name": "quantize", "config": {"method": "ternary", "bits": 2, "skip": ["stem", "head"]}})
+    with pytest.raises(ValueError, match=r"hidden.0: a Scaled computes with other weights than its integers say"):
+        lower(model, x)
+
+
 def test_a_layer_without_a_rule_is_refused_by_name(monkeypatch):
     import parts_plugin
 

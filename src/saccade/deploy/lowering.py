@@ -128,7 +128,7 @@ def _layer(nodes: Sequence[Node], before: Node, T: int) -> IntegerLayer:
     if weighted is None:
         raise ValueError(f"{neuron.path}: no convolution or linear layer lies between it and the neurons before")
     product = _product(weighted)
-    weight, scale = _integers(weighted)
+    weight, scale = _integers(weighted, product.weight)
     bias = product.bias
     if norm is not None:
         module: Any = norm.module
@@ -191,18 +191,17 @@ def _side(node: Node) -> int:
     return pool.kernel[0]
 
 
-def _integers(node: Node) -> tuple[Tensor, Tensor]:
+def _integers(node: Node, used: Tensor) -> tuple[Tensor, Tensor]:
     """Integers m and a scale for each output, of ``weight in use = scale * m``."""
     layer: Any = node.module
-    if layer.form is None:
-        raise ValueError(f"{node.path} has full weights; lowering needs quantized ones first, e.g. by rescaw")
     try:
-        whole, scale = layer.form.integers(layer.weight.detach())
-    except ValueError:
-        form = type(layer.form).__name__
+        whole, scale = layer.integers()
+    except ValueError as error:
+        raise ValueError(f"{node.path} has {error}") from None
+    if not torch.allclose(whole * scale.view(-1, *[1] * (whole.dim() - 1)), used, rtol=1e-9, atol=0):
         raise ValueError(
-            f"{node.path} has weights of the form {form}; lowering needs quantized ones, e.g. by rescaw or balanced_binary"
-        ) from None
+            f"{node.path}: a {type(layer).__name__} computes with other weights than its integers say; it has to override both"
+        )
     return whole, scale
 
 

@@ -107,7 +107,9 @@ class WeightForm(nn.Module):
 
         Raises ValueError for a form whose values are no multiples of a scale.
         """
-        raise ValueError(f"weights of the form {type(self).__name__} are no integers times a scale")
+        raise ValueError(
+            f"weights of the form {type(self).__name__}; lowering needs quantized ones, e.g. by rescaw or balanced_binary"
+        )
 
     def storage(self, weight: Tensor) -> list[Stored]:
         """What a file must hold of a weight: its codes. Scales a channel that fold into a norm are not among them."""

@@ -47,6 +47,12 @@ class Weighted(nn.Module):
         used: Tensor = self.weight if self.form is None else self.form(self.weight)
         return used
 
+    def integers(self) -> tuple[Tensor, Tensor]:
+        """``used_weight`` as int64 ``[O, I, ...]`` times a scale ``[O]``. Raises ValueError where it is none."""
+        if self.form is None:
+            raise ValueError("full weights; lowering needs quantized ones first, e.g. by rescaw")
+        return self.form.integers(self.weight.detach())
+
     @property
     def kernel_places(self) -> int:
         """Weights between one input channel and one output channel."""
