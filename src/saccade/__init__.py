@@ -1,3 +1,3 @@
 """Saccade: a toolkit for spiking vision at the edge."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+import saccade
 from saccade.cli.main import run
 from saccade.experiment import dump
 from saccade.files import load_model
@@ -189,7 +190,7 @@ def test_catalogues(capsys):
     assert "tau: 2.0" in answer(capsys, "neurons")
     assert "natural_pruning" in answer(capsys, "stages")
     assert "digits is ready" in answer(capsys, "data", "prepare", "digits", "--data", ".")
-    assert answer(capsys, "--version").strip() == "0.1.0"
+    assert answer(capsys, "--version").strip() == saccade.__version__
     for command in (
         "train",
         "evaluate",
