@@ -1,5 +1,7 @@
 """Time folding, norms and their folding, residual connections, encoders."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -213,3 +215,15 @@ def test_depthwise_layers_keep_one_input_for_each_output():
     conv.keep_outputs(torch.tensor([1, 4]))
     assert (conv.in_channels, conv.out_channels, conv.groups) == (2, 2, 2)
     assert conv(torch.rand(1, 1, 2, 5, 5)).shape == (1, 1, 2, 3, 3)
+
+
+@pytest.mark.parametrize(
+    "norm", [BatchNorm2d(4), BatchNorm(4, channel_axis=-1), ThresholdBatchNorm2d(4)], ids=lambda one: type(one).__name__
+)
+def test_norms_are_not_turned_into_others_that_take_samples_for_channels(norm):
+    with pytest.raises(ValueError, match=f"samples of {type(norm).__name__}"):
+        nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(norm))
+    assert norm.affine
+    assert "affine=True" in repr(norm)
+    other = copy.deepcopy(norm)
+    assert other.affine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import importlib
 import importlib.util
 import os
@@ -10,6 +11,8 @@ import warnings
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
+
+import torch
 
 try:
     from saccade import _native
@@ -20,8 +23,10 @@ except ImportError as error:  # a platform without a wheel, or a source tree tha
 FORMS = ("auto", "reference", "native", "triton")
 # Where each kernel has a form beside the reference: what is not here runs in plain torch.
 IMPLEMENTATIONS = {("lif", "native"): "saccade.kernels.native_lif", ("lif", "triton"): "saccade.kernels.triton_lif"}
-_chosen = os.environ.get("SACCADE_KERNEL") or "auto"
-_found: dict[str, str] = {}  # by device type, so that the choice, and its warning, come once
+_default = os.environ.get("SACCADE_KERNEL") or "auto"
+_chosen: contextvars.ContextVar[str] = contextvars.ContextVar("saccade_kernel_form", default=_default)
+_latest = _default  # what a compiler reads, which follows no context variables
+_found: dict[tuple[str, str], str] = {}  # by what is chosen and device type, so that a warning comes once
 
 
 def native() -> Any:
@@ -47,19 +52,18 @@ def implementation(kernel: str, form: str) -> Any:
 
 @contextlib.contextmanager
 def use(form: str) -> Iterator[None]:
-    """Run every kernel in one form, for comparisons: ``with kernels.use("reference"): ...``.
+    """Run every kernel in one form, for comparisons: ``with kernels.use("reference"): ...``. Other threads go on as they were.
 
     The environment variable ``SACCADE_KERNEL`` does it for a whole process. Raises ValueError for an unknown form.
     """
-    global _chosen
-    before = _chosen
-    _chosen = _known(form)
-    _found.clear()
+    global _latest
+    token, before = _chosen.set(_known(form)), _latest
+    _latest = form
     try:
         yield
     finally:
-        _chosen = before
-        _found.clear()
+        _chosen.reset(token)
+        _latest = before
 
 
 def form_for(device: str) -> str:
@@ -67,14 +71,14 @@ def form_for(device: str) -> str:
 
     Raises ValueError for an unknown ``SACCADE_KERNEL``, RuntimeError if the form asked for cannot run here.
     """
-    found = _found.get(device)
+    chosen = _latest if torch.compiler.is_compiling() else _chosen.get()
+    found = _found.get((chosen, device))
     if found is None:
-        found = _found[device] = _form_for(device)
+        found = _found[chosen, device] = _form_for(chosen, device)
     return found
 
 
-def _form_for(device: str) -> str:
-    form = _chosen
+def _form_for(form: str, device: str) -> str:
     if form == "auto":
         if device == "cpu":
             if _native is not None:

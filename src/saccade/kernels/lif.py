@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from saccade.kernels import forms, reference
+from saccade.kernels.onlookers import operators_only, torch_only
 from saccade.kernels.operator import FORMULAS, NONE, RESETS, Call, Constants, FusedLIF, dense, lif_operator
 from saccade.kernels.spike import Surrogate
 
@@ -69,7 +70,7 @@ def lif(
     fixed = [None if isinstance(c, Tensor) else c for c in (decay, gain, v_th)] if tensors else (decay, gain, v_th)
     found = build(tuple(fixed), v_rest, v_reset, reset, detach_reset, surrogate)
     form = forms.form_for(x.device.type)
-    if form == "reference" or found is None or x.dtype == torch.float64:
+    if form == "reference" or found is None or x.dtype == torch.float64 or torch_only() or x.numel() == 0:
         return reference.lif(x, v0, decay, gain, v_th, v_rest, v_reset, reset, detach_reset, surrogate, last, record)
 
     spread: tuple[Tensor | None, ...] = NONE
@@ -77,7 +78,7 @@ def lif(
         spread = tuple(c if isinstance(c, Tensor) else None for c in (decay, gain, v_th))
     if v0 is not None:
         v0 = v0.float()
-    if compiling or torch._C._len_torch_dispatch_stack() or type(x) is not Tensor:
+    if operators_only(x):
         spikes, v, u = lif_operator(x, v0, *spread, list(found.numbers), list(found.choices), last, record)
         return spikes, v if last else None, u if record else None
     steps = 0

@@ -50,7 +50,10 @@ def dense(x: Tensor, steps: int) -> tuple[Tensor, Layout]:
     if once:
         M = x.numel()
         return x, Layout(steps, M, True, (steps, *x.shape), (M, *x.stride()))
-    return x, Layout(x.shape[0], math.prod(x.shape[1:]), False, x.shape, x.stride())
+    M = math.prod(x.shape[1:])
+    return x, Layout(
+        x.shape[0], M, False, x.shape, (M, *x.stride()[1:])
+    )  # of one step, torch may say any stride of time
 
 
 def like(x: Tensor, layout: Layout) -> Tensor:

@@ -26,7 +26,7 @@ def lif(
     dtype = x.dtype
     if dtype in (torch.float16, torch.bfloat16):
         x = x.float()
-    v = torch.full(x.shape[1:], v_rest, dtype=x.dtype, device=x.device) if v0 is None else v0
+    v = torch.full(x.shape[1:], v_rest, dtype=x.dtype, device=x.device) if v0 is None else v0.to(x.dtype)
     spikes, potentials = [], []
     # unbind once: indexing x[t] in the loop would make the backward quadratic in T
     for current in (gain * x).unbind(0):

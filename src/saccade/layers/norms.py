@@ -4,6 +4,7 @@ adds.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
@@ -57,6 +58,20 @@ class BatchNorm(Norm, _BatchNorm):
         self.channel_axis = channel_axis
         if self.weight is not None:
             nn.init.constant_(self.weight, init_weight)
+
+    @property  # type: ignore[override]
+    def affine(self) -> bool:
+        """Whether it has gamma and beta. Raises ValueError for what would take axis 1, the samples, for the channels."""
+        if sys._getframe(1).f_code.co_name == "convert_sync_batchnorm":
+            raise ValueError(
+                f"torch's SyncBatchNorm takes axis 1 for the channels, which are the samples of {type(self).__name__}'s "
+                "[T, N, ...]: statistics over several processes are not supported, leave these norms as they are"
+            )
+        return bool(vars(self)["affine"])
+
+    @affine.setter
+    def affine(self, value: bool) -> None:
+        vars(self)["affine"] = value
 
     def forward(self, input: Tensor) -> Tensor:
         axis = self.channel_axis % input.dim()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.kernels.bits import Bits, Grid, pack, pack_any
+from saccade.kernels.onlookers import somebody
 from saccade.layers import packed
 from saccade.layers.fold import fold_time
 from saccade.layers.weight_forms import Stored, WeightForm
@@ -95,8 +96,7 @@ class Weighted(nn.Module):
     def bits_of(self, x: Tensor) -> Bits | None:
         """The input as bits, or None where it should be kept as it is."""
         if (
-            torch.compiler.is_compiling()  # first: what is asked of x below would be a guard on its size
-            or torch._C._len_torch_dispatch_stack()
+            somebody(x)  # first: what is asked of x below would be a guard on its size
             or not self._pack_spikes
             or self._grid == ANALOG
             or not torch.is_grad_enabled()
