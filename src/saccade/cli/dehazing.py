@@ -27,7 +27,7 @@ Preset = Annotated[
 Megapixels = Annotated[
     float,
     typer.Option(
-        "--max-megapixels", help="Refuse larger pictures and frames before decoding; 16 bits a channel count 6-fold."
+        "--max-megapixels", help="Refuse larger pictures and frames before decoding; 16 bits a channel count 5-fold."
     ),
 ]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: eps=0.05. Repeatable.")]

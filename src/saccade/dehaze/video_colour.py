@@ -81,11 +81,15 @@ def to_rgb(frame: Any) -> NDArray[np.uint8]:
     return pixels
 
 
-def to_yuv(av: Any, pixels: NDArray[np.uint8], colour: Colour, pix_fmt: str) -> Any:
-    """A frame for the encoder, in limited range (which every player knows), with its tags."""
+def to_yuv(av: Any, pixels: NDArray[np.uint8], colour: Colour, width: int) -> Any:
+    """A frame for the encoder, ``width`` pixels wide, in limited range (which every player knows), with its tags."""
     frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
     frame = frame.reformat(
-        format=pix_fmt, src_color_range=FULL, dst_colorspace=_scaler(colour.matrix), dst_color_range=LIMITED
+        width=width,
+        format="yuv420p",
+        src_color_range=FULL,
+        dst_colorspace=_scaler(colour.matrix),
+        dst_color_range=LIMITED,
     )
     tag(frame, colour)
     return frame

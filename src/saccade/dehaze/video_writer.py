@@ -43,7 +43,7 @@ class Writer:
 
     The container is that of the suffix, H.264 in it and VP9 in WebM. ``base``: the unit of the frames' times, where they have
     such; MP4, MOV, MKV and WebM keep them, the others have ``rate`` throughout. ``colour``: tags to write (None: the frames
-    are sRGB pictures). ``aspect``: width of a pixel by its height. ``padding``: columns and rows by which frames with odd
+    are sRGB pictures). ``aspect``: width of a pixel by its height; WebM gets frames of square pixels instead. ``padding``: columns and rows by which frames with odd
     sides grew, by repeating the last ones; only VP9 and VP8 have odd sides.
     """
 
@@ -79,7 +79,7 @@ class Writer:
             across, down = self.padding
             if across or down:
                 frame = np.pad(frame, ((0, down), (0, across), (0, 0)), mode="edge")
-            shown = video_colour.to_yuv(av, np.ascontiguousarray(frame), self._colour, "yuv420p")
+            shown = video_colour.to_yuv(av, np.ascontiguousarray(frame), self._colour, self._stream.width)
             if self._base is not None:
                 shown.time_base, shown.pts = self._base, self._place(time, self._base)
             try:
@@ -115,6 +115,8 @@ class Writer:
         if codec in (H264, MPEG4):
             self.padding = (width % 2, height % 2)
         stream.width, stream.height = width + self.padding[0], height + self.padding[1]
+        if self._aspect is not None and suffix == ".webm":  # the library writes no aspect there: square pixels instead
+            stream.width, self._aspect = max(1, round(stream.width * self._aspect)), None
         if codec == MPEG4:  # may not take so fine a unit, and has no tags
             self._base, self._colour = None, None
             stream.bit_rate = max(1_000_000, height * width * 8)
