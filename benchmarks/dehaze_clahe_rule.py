@@ -106,7 +106,7 @@ def main() -> None:
         means = [float(np.mean([row[key] for row in own])) for key in ("psnr", "psnr gain", "ssim gain")]
         print(f"| {each} | {len(own)} | {means[0]:.2f} | {means[1]:+.2f} | {means[2]:+.4f} |")
     print(
-        "\n| goal | never | always | best in hindsight | rule, seen | rule, left out | rules chosen |\n" + "|---|" * 7
+        "\n| goal | never | always | best in hindsight | rule, seen | rule, left out | rules chosen |\n|" + "---|" * 7
     )
     for gain, digits in (("psnr gain", 2), ("ssim gain", 4)):
         kept: dict[str, list[float]] = {"never": [], "always": [], "hindsight": [], "seen": [], "left out": []}

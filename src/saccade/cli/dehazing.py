@@ -108,9 +108,9 @@ def run(
         common.print_json(_finite(record))
     else:
         written = rows[0]["output"] if single else f"{len(rows) - failed:,} of {len(todo):,} pictures to {out}"
-        print(f"wrote {written}")
+        print(f"wrote {_name(written)}")
         if page:
-            print(f"report {page}")
+            print(f"report {_name(page)}")
     if stopped:
         raise KeyboardInterrupt
     if failed:
@@ -156,7 +156,7 @@ def _run_video(
         common.print_json(_finite(found))
     else:
         print(
-            f"{found['frames']:,} frames to {out}, {found['frames_per_second']:.1f} a second "
+            f"{found['frames']:,} frames to {_name(out)}, {found['frames_per_second']:.1f} a second "
             "with opening, decoding and encoding"
         )
         if any(found["padding"]):
@@ -237,6 +237,11 @@ def _words(method: str, preset: str | None, settings: list[str] | None) -> str:
         if method == "sdo"
         else method
     )
+
+
+def _name(path: Path | str) -> str:
+    """A path as text that prints anywhere: bytes that are not UTF-8 as question marks."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _finite(value: Any) -> Any:
