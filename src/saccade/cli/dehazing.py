@@ -7,6 +7,7 @@ import json as jsons
 import math
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -83,7 +84,7 @@ def run(
     dehaze = folder.make(method, _dehazer(preset, settings))
     rows: list[dict[str, Any]] = []
     stopped = False
-    with _progress(len(todo), "pictures", json) as tell:
+    with _progress(len(todo), "pictures", json) as tell, _quiet():
         try:
             for row in folder.run(todo, dehaze, parts, max_pixels):
                 rows.append(row)
@@ -150,7 +151,7 @@ def _run_video(
 
         folder.warm_up(dehaze)
 
-    with _progress(None, "frames", json) as tell:
+    with _progress(None, "frames", json) as tell, _quiet():
         found = dehaze_video(place, out, dehaze, frames, tell, max_pixels)
     if json:
         common.print_json(_finite(found))
@@ -258,6 +259,14 @@ def _text(value: Any) -> str:
 
 
 @contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings of libraries about damaged files: the line that names the file says what there is to say."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
 def _progress(total: int | None, what: str, quiet: bool) -> Iterator[Any]:
     """A bar on a terminal's stderr, with the rate; nothing elsewhere."""
     if quiet or not sys.stderr.isatty():
@@ -312,7 +321,7 @@ def evaluate(
     if not 0 < scale <= 1:
         raise ValueError(f"--scale lies in (0, 1], not {scale:g}")
     rows = []
-    with _progress(None, "scored", json) as tell:
+    with _progress(None, "scored", json) as tell, _quiet():
         names = [name.strip() for name in methods.split(",")]
         most = _pixels(max_megapixels)
         for row in scoring.evaluate(hazy, gt, names, scale, strict_sizes=strict_sizes, max_pixels=most):

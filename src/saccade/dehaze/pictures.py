@@ -240,7 +240,12 @@ def _deep(path: Path, image: Any) -> bool:
 
 def _read_deep(path: Path, turned: int) -> Picture:
     cv2 = need("cv2")
-    whole = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    logging = cv2.utils.logging
+    level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)  # its lines about a damaged file would stand before ours
+    try:
+        whole = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    finally:
+        logging.setLogLevel(level)
     if whole is None:
         raise ValueError("the 16-bit decoder could not read it")
     if whole.dtype != np.uint16:
