@@ -42,9 +42,9 @@ class Writer:
     """Writes frames to a video file, which appears when it is whole, or to PNG files.
 
     The container is that of the suffix, H.264 in it and VP9 in WebM. ``base``: the unit of the frames' times, where they have
-    such; MP4, MOV, MKV and WebM keep them, the others have ``rate`` throughout. ``colour``: tags to write (None: the frames
-    are sRGB pictures). ``aspect``: width of a pixel by its height; WebM gets frames of square pixels instead. ``padding``: columns and rows by which frames with odd
-    sides grew, by repeating the last ones; only VP9 and VP8 have odd sides.
+    such; MP4, M4V, MOV, MKV and WebM keep them, the others have ``rate`` throughout. ``colour``: tags to write (None: the
+    frames are sRGB pictures). ``aspect``: width of a pixel by its height; WebM gets frames of square pixels instead.
+    ``padding``: columns and rows by which frames with odd sides grew, by repeating the last ones; VP9 and VP8 have odd sides.
     """
 
     def __init__(
