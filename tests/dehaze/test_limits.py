@@ -19,7 +19,7 @@ from PIL import Image
 
 from saccade.cli.main import run
 from saccade.dehaze.pictures import read_picture
-from saccade.dehaze.video import Writer, open_clip
+from saccade.dehaze.video import Writer, dehaze_video, open_clip
 
 
 def told(capsys) -> str:
@@ -182,3 +182,22 @@ def test_the_time_of_the_first_frame_is_not_that_of_loading(tmp_path, hazy):
     ]
     done = subprocess.run([*words, "--frames", "1", "--json"], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["dehazing_ms_per_frame"] < 200
+
+
+def test_damaged_video_is_one_line(tmp_path, hazy):
+    """Whatever FFmpeg's error is called, also of a stream without a decoder and of a file that ends in its header."""
+    pytest.importorskip("av")
+    rng, told = np.random.default_rng(5), []
+    for suffix in (".mp4", ".mkv", ".ts", ".mpg", ".avi"):
+        data = clip(tmp_path / f"in{suffix}", hazy).read_bytes()
+        for _ in range(40):
+            bad = bytearray(data[: rng.integers(1, len(data)) if rng.random() < 0.2 else len(data)])
+            for at in rng.integers(0, min(len(bad), 800), 4):
+                bad[at] = rng.integers(256)
+            (tmp_path / f"bad{suffix}").write_bytes(bad)
+            try:
+                dehaze_video(tmp_path / f"bad{suffix}", tmp_path / "o.mp4", lambda frame: frame, max_pixels=10**6)
+            except (ValueError, OSError) as error:
+                told.append(str(error))
+    assert len(told) > 50
+    assert not any("\n" in line for line in told)

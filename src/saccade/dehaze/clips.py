@@ -79,12 +79,15 @@ def open_clip(source: Path | int, max_pixels: int = MAX_PIXELS) -> Clip:
         else:
             name, form = _camera(source)
             container = av.open(name, format=form)
-    except (OSError, ValueError) as error:  # PyAV's errors are both
+    except (OSError, ValueError, av.FFmpegError) as error:
         raise ValueError(f"{label}: cannot be opened as video ({_why(error)})") from None
     if not container.streams.video:
         container.close()
         raise ValueError(f"{label}: holds no video stream")
     stream = container.streams.video[0]
+    if stream.codec_context is None:
+        container.close()
+        raise ValueError(f"{label}: there is no decoder for its video stream")
     try:
         check_size(stream.codec_context.width, stream.codec_context.height, max_pixels)
     except ValueError as error:
@@ -93,7 +96,7 @@ def open_clip(source: Path | int, max_pixels: int = MAX_PIXELS) -> Clip:
     stream.thread_type = "AUTO"
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
     times: deque[Fraction | None] = deque()
-    decoded = _decoded(container, stream, label, times)
+    decoded = _decoded(av, container, stream, label, times)
     try:
         frame = next(decoded)
         first = _upright(frame, label)
@@ -115,7 +118,7 @@ def open_clip(source: Path | int, max_pixels: int = MAX_PIXELS) -> Clip:
     )
 
 
-def _decoded(container: Any, stream: Any, label: str, times: deque[Fraction | None]) -> Iterator[Any]:
+def _decoded(av: Any, container: Any, stream: Any, label: str, times: deque[Fraction | None]) -> Iterator[Any]:
     """The decoder's frames."""
     count = 0
     try:
@@ -123,7 +126,7 @@ def _decoded(container: Any, stream: Any, label: str, times: deque[Fraction | No
             times.append(None if frame.pts is None else frame.pts * frame.time_base)
             yield frame
             count += 1
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, av.FFmpegError) as error:
         raise ValueError(f"{label}: broken after frame {count} ({reason(error)})") from None
     finally:
         container.close()

@@ -84,7 +84,7 @@ class Writer:
                 shown.time_base, shown.pts = self._base, self._place(time, self._base)
             try:
                 self._container.mux(self._stream.encode(shown))
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, av.FFmpegError) as error:
                 raise OSError(f"{self.out}: cannot be written ({reason(error)})") from None
         self.count += 1
 
@@ -110,7 +110,7 @@ class Writer:
         try:
             self._container = av.open(file_url(self._aside), "w", format=muxer)
             stream = self._container.add_stream(codec, rate=self.rate)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, av.FFmpegError) as error:
             raise OSError(f"{self.out}: cannot be written ({reason(error)})") from None
         if codec in (H264, MPEG4):
             self.padding = (width % 2, height % 2)
@@ -140,7 +140,11 @@ class Writer:
             if self._stream is not None and self.count:
                 container.mux(self._stream.encode())
             container.close()
-        except (OSError, ValueError) as error:  # a full disk, say: nothing takes the place of what was there
+        except (
+            OSError,
+            ValueError,
+            need("av").FFmpegError,
+        ) as error:  # a full disk, say: nothing takes the place of what was there
             self._aside.unlink(missing_ok=True)
             if keep and self.count:
                 raise OSError(f"{self.out}: cannot be written ({reason(error)})") from None
