@@ -155,11 +155,12 @@ def test_run_on_a_folder_with_damaged_files(tmp_path, hazy, capsys):
     assert {"a.png", "deeper/b.jpg", "tiny.png", "a.transmission.png", "deeper/b.order.png", "report.html"} <= written
     assert not any(".part" in name for name in written)
     page = (out / "report.html").read_text()
+    assert "sdo, preset clear" in page
     assert "2 could not be done" in page
     assert page.count('type="range"') == 3
     rows = json.loads((out / "dehaze.json").read_text())["pictures"]
     assert {"airlight", "theta", "clamped", "outside"} <= set(next(row for row in rows if "output" in row))
-    again = Dehazer("fidelity")(np.array(Image.open(source / "a.png")))
+    again = Dehazer("clear")(np.array(Image.open(source / "a.png")))  # the default of the command
     assert (np.array(Image.open(out / "a.png")) == again).all()
 
 
@@ -248,5 +249,5 @@ def test_missing_extra_is_one_line(monkeypatch):
     from saccade.dehaze.optional import need
 
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'saccade\[dehaze\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'saccade-snn\[dehaze\]'"):
         need("cv2")

@@ -7,6 +7,7 @@ import json as jsons
 import math
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,8 +20,16 @@ app = typer.Typer(
     help="See through haze: pictures, folders and video, without training.", no_args_is_help=True, rich_markup_mode=None
 )
 
+DEFAULT_PRESET = "clear"
+
 Preset = Annotated[
-    str | None, typer.Option(help="paper, demo, fidelity, clear, fast or video.", show_default="fidelity")
+    str | None, typer.Option(help="paper, demo, fidelity, clear, fast or video.", show_default=DEFAULT_PRESET)
+]
+Megapixels = Annotated[
+    float,
+    typer.Option(
+        "--max-megapixels", help="Refuse larger pictures and frames before decoding; 16 bits a channel count 5-fold."
+    ),
 ]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: eps=0.05. Repeatable.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -43,6 +52,7 @@ def run(
         int | None, typer.Option(help="Video: estimate on every so many frames.", show_default="5")
     ] = None,
     frames: Annotated[int | None, typer.Option(min=1, help="Video: stop after so many frames.")] = None,
+    max_megapixels: Megapixels = 100.0,
     json: AsJson = False,
 ) -> None:
     """Dehaze pictures or video; a folder of pictures gets a page with a before/after slider.
@@ -51,8 +61,9 @@ def run(
     """
     from saccade.dehaze import folder
     from saccade.dehaze.baselines import BASELINES
-    from saccade.dehaze.video import is_video
+    from saccade.dehaze.clips import is_video
 
+    max_pixels = _pixels(max_megapixels)
     path = Path(source)
     following = {"smoothing": smoothing, "every": every}
     camera = source.isdecimal() and not path.exists()
@@ -63,7 +74,7 @@ def run(
         _refuse("a video", parts=parts or None)
         place = int(source) if camera else path
         options = {name: value for name, value in following.items() if value is not None}
-        _run_video(place, out, method, preset, settings, options, frames, json)
+        _run_video(place, out, method, preset, settings, options, frames, max_pixels, json)
         return
     _refuse("pictures", frames=frames, **following)
     todo = folder.jobs(path, out)
@@ -73,9 +84,9 @@ def run(
     dehaze = folder.make(method, _dehazer(preset, settings))
     rows: list[dict[str, Any]] = []
     stopped = False
-    with _progress(len(todo), "pictures", json) as tell:
+    with _progress(len(todo), "pictures", json) as tell, _quiet():
         try:
-            for row in folder.run(todo, dehaze, parts):
+            for row in folder.run(todo, dehaze, parts, max_pixels):
                 rows.append(row)
                 if "error" in row:
                     if single:
@@ -98,9 +109,9 @@ def run(
         common.print_json(_finite(record))
     else:
         written = rows[0]["output"] if single else f"{len(rows) - failed:,} of {len(todo):,} pictures to {out}"
-        print(f"wrote {written}")
+        print(f"wrote {_name(written)}")
         if page:
-            print(f"report {page}")
+            print(f"report {_name(page)}")
     if stopped:
         raise KeyboardInterrupt
     if failed:
@@ -115,12 +126,14 @@ def _run_video(
     settings: list[str] | None,
     options: dict[str, Any],
     frames: int | None,
+    max_pixels: int,
     json: bool,
 ) -> None:
     # a video's passes take a millisecond: threads that wait by spinning would take the cores from others, and from each other
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from saccade.dehaze import folder
-    from saccade.dehaze.video import VideoDehazer, dehaze_video, is_video
+    from saccade.dehaze.clips import is_video
+    from saccade.dehaze.video import VideoDehazer, dehaze_video
 
     if isinstance(place, Path) and not place.exists():
         raise ValueError(f"{place}: no such file or folder")
@@ -136,15 +149,23 @@ def _run_video(
         def dehaze(frame: Any) -> Any:
             return each(frame)[0]
 
-    with _progress(None, "frames", json) as tell:
-        found = dehaze_video(place, out, dehaze, frames, tell)
+        folder.warm_up(dehaze)
+
+    with _progress(None, "frames", json) as tell, _quiet():
+        found = dehaze_video(place, out, dehaze, frames, tell, max_pixels)
     if json:
         common.print_json(_finite(found))
     else:
         print(
-            f"{found['frames']:,} frames to {out}, {found['frames_per_second']:.1f} a second with decoding and encoding"
+            f"{found['frames']:,} frames to {_name(out)}, {found['frames_per_second']:.1f} a second "
+            "with opening, decoding and encoding"
         )
-        print(f"dehazing alone {found['dehazing_ms_per_frame']:.2f} ms a frame", end="")
+        if any(found["padding"]):
+            across, down = found["padding"]
+            print(
+                f"padded by {across} column and {down} row: H.264 and MPEG-4 have even sides only; .webm keeps odd ones"
+            )
+        print(f"dehazing alone {found['dehazing_ms_per_frame']:.2f} ms a frame by the clock", end="")
         print("" if found["flicker"] is None else f"; flicker {found['flicker']:.2f} times that of the input")
     if found["error"]:
         print("saccade: " + found["error"], file=sys.stderr)
@@ -166,7 +187,19 @@ def _write_page(out: Path, record: dict[str, Any]) -> Path:
             row["output"] = str(Path(row["output"]).relative_to(out))
         rows.append(row)
     write_text(out / "dehaze.json", _text(record | {"pictures": rows}))
-    return write_comparison(out)
+    from PIL import Image
+
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # its pictures have passed --max-megapixels
+    try:
+        return write_comparison(out)
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def _pixels(megapixels: float) -> int:
+    if not 0 < megapixels < 1e6:
+        raise ValueError(f"--max-megapixels is above 0 and below a million, not {megapixels:g}")
+    return int(megapixels * 1e6)
 
 
 def _refuse(what: str, **given: Any) -> None:
@@ -196,13 +229,20 @@ def _settings(preset: str | None, settings: list[str] | None) -> Any:
             changes[key] = yaml.safe_load(value)
         except yaml.YAMLError:
             raise ValueError(f"--set {setting!r}: {value!r} is not valid YAML") from None
-    return settings_for(preset or "fidelity", **changes)
+    return settings_for(preset or DEFAULT_PRESET, **changes)
 
 
 def _words(method: str, preset: str | None, settings: list[str] | None) -> str:
     return (
-        f"sdo, preset {preset or 'fidelity'}{''.join(', ' + s for s in settings or ())}" if method == "sdo" else method
+        f"sdo, preset {preset or DEFAULT_PRESET}{''.join(', ' + s for s in settings or ())}"
+        if method == "sdo"
+        else method
     )
+
+
+def _name(path: Path | str) -> str:
+    """A path as text that prints anywhere: bytes that are not UTF-8 as question marks."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _finite(value: Any) -> Any:
@@ -216,6 +256,14 @@ def _finite(value: Any) -> Any:
 
 def _text(value: Any) -> str:
     return jsons.dumps(_finite(value), indent=1, allow_nan=False) + "\n"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings of libraries about damaged files: the line that names the file says what there is to say."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextlib.contextmanager
@@ -254,19 +302,29 @@ def evaluate(
     ),
     scale: Annotated[float, typer.Option(help="Shrink the pictures first.")] = 1.0,
     out: Annotated[Path | None, typer.Option("--out", help="Keep the rows in a JSON file.")] = None,
+    strict_sizes: Annotated[
+        bool,
+        typer.Option(
+            "--strict-sizes", help="Refuse pairs of two sizes instead of cropping an equal border off the larger."
+        ),
+    ] = False,
+    max_megapixels: Megapixels = 100.0,
     json: AsJson = False,
 ) -> None:
     """Score methods picture by picture: PSNR, SSIM and CIEDE2000 against clear pictures; without: FADE, order, edges.
 
-    What cannot be scored is named and left out of the means; exit code 1 then.
+    What cannot be scored is named and left out of the means; exit code 1 then. A pair whose sizes differ by the same even
+    border each way (RESIDE's indoor references) is scored on the common centre, which the output says.
     """
     from saccade.dehaze import evaluate as scoring
 
     if not 0 < scale <= 1:
         raise ValueError(f"--scale lies in (0, 1], not {scale:g}")
     rows = []
-    with _progress(None, "scored", json) as tell:
-        for row in scoring.evaluate(hazy, gt, [name.strip() for name in methods.split(",")], scale):
+    with _progress(None, "scored", json) as tell, _quiet():
+        names = [name.strip() for name in methods.split(",")]
+        most = _pixels(max_megapixels)
+        for row in scoring.evaluate(hazy, gt, names, scale, strict_sizes=strict_sizes, max_pixels=most):
             rows.append(row)
             if "error" in row:
                 print("saccade: " + row["error"], file=sys.stderr)
@@ -280,6 +338,10 @@ def evaluate(
         common.print_json(_finite(rows))
     elif scored:
         _print_scores(scored)
+        crops = {row["picture"]: row["cropped"] for row in scored if "cropped" in row}
+        for words in dict.fromkeys(crops.values()):
+            count = sum(each == words for each in crops.values())
+            print(f"cropped for {count:,} of {len({row['picture'] for row in scored}):,} pictures: {words}")
     if len(scored) < len(rows):
         raise typer.Exit(1)
 
@@ -287,7 +349,7 @@ def evaluate(
 def _print_scores(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
-    measures = [name for name in rows[0] if name not in ("picture", "method")]
+    measures = [name for name in rows[0] if name not in ("picture", "method", "cropped")]
     table = Table()
     for name in ("picture", "method", *measures):
         table.add_column(name, justify="left" if name in ("picture", "method") else "right")
@@ -341,5 +403,5 @@ def bench(
         return
     for row in rows:
         print(
-            f"{row['preset']:<10} {row['ms_per_megapixel']:6.2f} ms of CPU time a megapixel (least {row['least']:.2f})"
+            f"{row['preset']:<10} dehazing {row['ms_per_megapixel']:6.2f} ms of CPU time a megapixel (least {row['least']:.2f})"
         )

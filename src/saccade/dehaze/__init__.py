@@ -2,7 +2,7 @@
 
 from saccade.dehaze.baselines import bccr, cap, dcp
 from saccade.dehaze.clahe import clahe
-from saccade.dehaze.dehazer import Dehazer, Parts
+from saccade.dehaze.dehazer import Dehazer
 from saccade.dehaze.method import (
     airlight,
     cube_bound,
@@ -13,6 +13,7 @@ from saccade.dehaze.method import (
     solve_theta,
     transmission,
 )
+from saccade.dehaze.parts import Parts
 from saccade.dehaze.settings import PRESETS, Settings
 from saccade.dehaze.synthesis import synth_haze
 from saccade.dehaze.video import VideoDehazer

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from saccade.dehaze.clahe import BINS, TILES, Grid, mappings
-from saccade.dehaze.dehazer import Parts
 from saccade.dehaze.method import GREY, GUARD, SMALLEST, coarse_radius
+from saccade.dehaze.parts import Parts
 from saccade.dehaze.settings import Settings
 from saccade.dehaze.windows import check_window
 

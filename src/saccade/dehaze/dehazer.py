@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -11,38 +10,13 @@ from numpy.typing import NDArray
 from saccade.dehaze import method, native
 from saccade.dehaze.clahe import clahe
 from saccade.dehaze.optional import need
+from saccade.dehaze.parts import Parts
 from saccade.dehaze.settings import Settings, settings_for
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 ENGINES = ("auto", "native", "numpy", "torch")
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What the method found on the way; of a torch batch, everything has a first axis N and is a tensor.
-
-    ``airlight`` [3]; ``order`` and ``transmission`` [H, W]; the order's extremes ``farthest`` and ``nearest``; ``theta``;
-    ``clamped``: theta had to be raised to ``nearest``, so that more than eps of the pixels are ``below_bound`` (the share of
-    pixels whose t0 is below the bound of the colour cube); ``outside``: the share that left [0, 1] before clipping.
-    """
-
-    airlight: Any
-    order: Any
-    transmission: Any
-    farthest: Any
-    nearest: Any
-    theta: Any
-    clamped: Any
-    below_bound: Any
-    outside: Any
-
-    def scalars(self) -> dict[str, Any]:
-        """The numbers, without the maps, for JSON; of a batch lists of them."""
-        names = ("airlight", "farthest", "nearest", "theta", "clamped", "below_bound", "outside")
-        values = {name: getattr(self, name) for name in names}
-        return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in values.items()}
 
 
 class Dehazer:

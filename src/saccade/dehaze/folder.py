@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.dehaze import native
 from saccade.dehaze.baselines import BASELINES
-from saccade.dehaze.dehazer import Dehazer, Parts
-from saccade.dehaze.pictures import WRITTEN, Picture, is_picture, place_of, read_picture, write_picture
+from saccade.dehaze.dehazer import Dehazer
+from saccade.dehaze.parts import Parts
+from saccade.dehaze.pictures import MAX_PIXELS, WRITTEN, Picture, is_picture, place_of, read_picture, write_picture
 
 METHODS = ("sdo", *BASELINES)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no other picture will fare better
@@ -59,8 +59,6 @@ def jobs(source: Path, out: Path) -> list[Job]:
 def make(method: str, dehazer: Dehazer) -> Callable[[NDArray], tuple[NDArray, Parts | None]]:
     """A function from pixels to dehazed pixels of the same type by the name of a method. Raises ValueError for another."""
     if method == "sdo":
-        if native.available():
-            native.threads()  # loads torch now, not within the first picture's time
         return lambda pixels: dehazer(pixels, return_parts=True)
     if method not in BASELINES:
         raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
@@ -76,15 +74,24 @@ def make(method: str, dehazer: Dehazer) -> Callable[[NDArray], tuple[NDArray, Pa
     return run
 
 
+def warm_up(dehaze: Callable[[NDArray], object]) -> None:
+    """Load what a method needs, so that no picture's time holds it."""
+    dehaze(np.zeros((16, 16, 3), np.uint8))
+
+
 def run(
-    todo: list[Job], dehaze: Callable[[NDArray], tuple[NDArray, Parts | None]], parts: bool = False
+    todo: list[Job],
+    dehaze: Callable[[NDArray], tuple[NDArray, Parts | None]],
+    parts: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> Iterator[dict[str, Any]]:
     """Do the jobs one by one; each gives a row with ``input`` and either ``output`` and what was found, or ``error``.
 
     ``parts``: write NAME.transmission.png and NAME.order.png too. Nothing is written over a source or over another output:
-    where x.gif would become the x.png of x.png, it becomes x.gif.png. Raises OSError where nothing more can be written, on a
-    full or read-only disk.
+    where x.gif would become the x.png of x.png, it becomes x.gif.png. ``cpu_seconds`` are those of dehazing alone, without
+    reading and writing. Raises OSError where nothing more can be written, on a full or read-only disk.
     """
+    warm_up(dehaze)
     sources = {job.source.resolve() for job in todo}
     taken = {job.target for job in todo if job.target.suffix.lower() in WRITTEN}  # they keep their names
 
@@ -98,7 +105,7 @@ def run(
     for job in todo:
         row: dict[str, Any] = {"input": str(job.source)}
         try:
-            picture = read_picture(job.source)
+            picture = read_picture(job.source, max_pixels)
         except ValueError as error:
             yield row | {"error": str(error)}
             continue
@@ -111,7 +118,7 @@ def run(
             started = time.process_time()
             pixels, found = dehaze(picture.pixels)
             row["cpu_seconds"] = round(time.process_time() - started, 4)
-            row["output"] = str(write_picture(target, Picture(pixels, picture.alpha)))
+            row["output"] = str(write_picture(target, Picture(pixels, picture.alpha, picture.metadata)))
             row["size"] = [picture.pixels.shape[1], picture.pixels.shape[0]]
             if found is not None:
                 row |= found.scalars()

@@ -11,4 +11,4 @@ def need(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ModuleNotFoundError(f"{module} is not there ({error}): pip install 'saccade[dehaze]'") from None
+        raise ModuleNotFoundError(f"{module} is not there ({error}): pip install 'saccade-snn[dehaze]'") from None

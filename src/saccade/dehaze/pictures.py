@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import re
+import threading
+import warnings
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.dehaze.metadata import (
+    NOTHING,
+    Metadata,
+    colour_space,
+    png_chunks,
+    png_with,
+    read_metadata,
+    save_options,
+    tiff_with,
+    to_srgb,
+)
 from saccade.dehaze.optional import need
 
 READ = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # by content; none of their readers starts a program
+MAX_PIXELS = 100_000_000
+DEEP_COSTS = 5  # a picture with 16 bits a channel takes 177 bytes a pixel, others 39: its pixels count so many times
 WRITTEN = {
     ".png": "PNG",
     ".jpg": "JPEG",
@@ -40,10 +58,14 @@ DEEP = frozenset({".png", ".tif", ".tiff"})  # keep 16 bits
 
 @dataclass(frozen=True)
 class Picture:
-    """``pixels`` uint8 or uint16, RGB ``[H, W, 3]`` or grey ``[H, W]``; ``alpha`` ``[H, W]`` of the same type, or None."""
+    """``pixels`` uint8 or uint16, RGB ``[H, W, 3]`` or grey ``[H, W]``; ``alpha`` ``[H, W]`` of the same type, or None.
+
+    ``metadata``: what goes with the pixels into the file.
+    """
 
     pixels: NDArray
     alpha: NDArray | None = None
+    metadata: Metadata = NOTHING
 
 
 def is_picture(path: Path) -> bool:
@@ -51,39 +73,89 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in READ and not path.name.startswith(".") and path.is_file()
 
 
-def read_picture(path: Path) -> Picture:
-    """Decode a file: turned as its EXIF mark says, CMYK and palettes as RGB, 16 bits kept, alpha apart.
+def check_size(width: int, height: int, max_pixels: int, deep: bool = False) -> None:
+    """Raises ValueError where a picture has more than ``max_pixels``; before it is decoded, for its memory's sake."""
+    if width * height * (DEEP_COSTS if deep else 1) > max_pixels:
+        allowed = max_pixels / 1e6 / (DEEP_COSTS if deep else 1)
+        raise ValueError(
+            f"{width} x {height} pixels, {width * height / 1e6:.0f} million; at most {allowed:g} million"
+            f"{' with 16 bits a channel' if deep else ''} are decoded: raise --max-megapixels if you trust it"
+        )
 
-    Of several pictures in one file (an animation, pages) the first.
 
-    Raises ValueError naming the file if it cannot be decoded.
+def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decode a file: turned as its EXIF mark says, CMYK and palettes as RGB, 16 bits kept, alpha and metadata apart.
+
+    The content is one of ``FORMATS``, whatever the name says. Of several pictures in one file (an animation, pages) the first.
+
+    Raises ValueError naming the file if it cannot be decoded or has more than ``max_pixels``, told from its header.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(path) as file:
-            if _deep(path, file):
+        if path.exists() and not path.is_file():
+            raise ValueError("no regular file")
+        with _open(path) as file:
+            is_deep = _deep(path, file)
+            check_size(file.width, file.height, max_pixels, is_deep)
+            metadata = read_metadata(path, file)
+            if is_deep:
                 turned = file.getexif().get(0x0112, 1) if file.format == "PNG" else 1  # OpenCV turns TIFFs, no PNGs
-                return _read_deep(path, turned)
+                picture = _read_deep(path, turned)
+                if metadata.profile and picture.pixels.ndim == 3 and colour_space(metadata.profile) != "RGB":
+                    metadata = replace(metadata, profile=None)
+                return replace(picture, metadata=metadata)
             if file.mode in ("F", "I"):
                 raise ValueError(f"mode {file.mode}, 32 bits a channel: convert it to 8 or 16 bits")
             file.filename = ""  # else Pillow maps a grey TIFF into memory with its sides exchanged before it is turned
-            image = ImageOps.exif_transpose(file)
-            if image.mode in ("1", "L") and "transparency" not in image.info:
-                return Picture(np.array(image.convert("L")))
-            if "A" in image.getbands() or "transparency" in image.info:
-                whole = np.array(image.convert("RGBA"))
-                return Picture(np.ascontiguousarray(whole[..., :3]), np.ascontiguousarray(whole[..., 3]))
-            return Picture(np.array(image.convert("RGB")))
+            image: Image.Image = ImageOps.exif_transpose(file)
+            return _as_picture(image, metadata)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except PermissionError:
         raise ValueError(f"{path}: no permission to read it") from None
     except ModuleNotFoundError:
         raise
+    except UnidentifiedImageError:
+        raise ValueError(f"{path}: unreadable picture (none of {', '.join(FORMATS)}): replace or delete it") from None
     except Exception as error:  # decoders of damaged files raise nearly anything
         reason = " ".join(str(error).split()).replace(f" '{path}'", "") or type(error).__name__
+        if "--max-megapixels" in reason:
+            raise ValueError(f"{path}: {reason}") from None
         raise ValueError(f"{path}: unreadable picture ({reason}): replace or delete it") from None
+
+
+_OPENING = threading.Lock()
+
+
+def _open(path: Path) -> Any:
+    """Open a file as one of the formats. Sizes are checked by ``check_size``, Pillow's own limit would stand in its way."""
+    from PIL import Image
+
+    with _OPENING, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its lines would stand before ours
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path, formats=FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _as_picture(image: Any, metadata: Metadata) -> Picture:
+    """A decoded picture of 8 bits a channel as grey, RGB or either with alpha; in sRGB where the profile is for others."""
+    if image.mode in ("1", "L") and "transparency" not in image.info:
+        return Picture(np.array(image.convert("L")), None, metadata)
+    alpha = None
+    if "A" in image.getbands() or "transparency" in image.info:
+        whole = np.array(image.convert("RGBA"))
+        pixels, alpha = np.ascontiguousarray(whole[..., :3]), np.ascontiguousarray(whole[..., 3])
+    else:
+        pixels = np.array(image.convert("RGB"))
+    if metadata.profile is not None and colour_space(metadata.profile) != "RGB":
+        converted = to_srgb(image.convert("L") if image.mode == "LA" else image, metadata.profile)
+        pixels = pixels if converted is None else np.array(converted)
+        metadata = replace(metadata, profile=None)
+    return Picture(pixels, alpha, metadata)
 
 
 def place_of(path: Path, picture: Picture) -> Path:
@@ -127,13 +199,22 @@ def write_picture(path: Path, picture: Picture) -> Path:
 def _write(path: Path, suffix: str, picture: Picture) -> None:
     from PIL import Image
 
-    pixels = picture.pixels
+    pixels, metadata = picture.pixels, picture.metadata
     if picture.alpha is not None and suffix not in (".jpg", ".jpeg", ".bmp"):
         pixels = np.dstack([pixels, picture.alpha])
     options: dict[str, Any] = {"quality": 95, "subsampling": 0} if WRITTEN[suffix] == "JPEG" else {}
     if suffix == ".webp":
         options = {"lossless": True}
-    Image.fromarray(pixels).save(path, format=WRITTEN[suffix], **options)
+    image: Image.Image = Image.fromarray(pixels)
+    if suffix == ".bmp" and metadata.profile is not None:  # which holds no profile
+        image = to_srgb(image, metadata.profile) or image
+    options |= save_options(metadata, suffix)
+    if suffix == ".png" and metadata.png:
+        whole = io.BytesIO()
+        image.save(whole, format="PNG", **options)
+        path.write_bytes(png_with(whole.getvalue(), metadata.png))
+    else:
+        image.save(path, format=WRITTEN[suffix], **options)
 
 
 def _deep(path: Path, image: Any) -> bool:
@@ -147,12 +228,24 @@ def _deep(path: Path, image: Any) -> bool:
     if image.format == "TIFF":
         bits = image.tag_v2.get(258, (8,))
         return max(bits if isinstance(bits, tuple) else (bits,)) == 16
+    if image.format == "PPM":
+        with path.open("rb") as file:
+            levels = re.match(rb"P[2356](?:(?:\s|#[^\n]*\n)+\d+){2}(?:\s|#[^\n]*\n)+(\d+)", file.read(4096))
+        if levels and int(levels[1]) > 255:
+            if int(levels[1]) != 65535:
+                raise ValueError(f"{int(levels[1]) + 1:,} levels a channel: convert it to 8 or 16 bits")
+            return True
     return False
 
 
 def _read_deep(path: Path, turned: int) -> Picture:
     cv2 = need("cv2")
-    whole = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    logging = cv2.utils.logging
+    level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)  # its lines about a damaged file would stand before ours
+    try:
+        whole = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    finally:
+        logging.setLogLevel(level)
     if whole is None:
         raise ValueError("the 16-bit decoder could not read it")
     if whole.dtype != np.uint16:
@@ -172,4 +265,7 @@ def _write_deep(path: Path, picture: Picture) -> None:
     done, data = cv2.imencode(path.suffix, np.ascontiguousarray(whole))
     if not done:
         raise OSError(f"no encoder for {path.suffix} with 16 bits")
-    path.write_bytes(data.tobytes())
+    if path.suffix == ".png":
+        path.write_bytes(png_with(data.tobytes(), png_chunks(picture.metadata)))
+    else:
+        path.write_bytes(tiff_with(data.tobytes(), picture.metadata))
