@@ -33,7 +33,7 @@ def read_idx(path: Path) -> Tensor:
                 raise ValueError(f"{path}: ends within its header: fetch it again")
             dimensions = [int(size) for size in np.frombuffer(header, ">u4")]
             expected = math.prod(dimensions)
-            if expected > _MOST_BYTES:
+            if math.prod(size or 1 for size in dimensions) > _MOST_BYTES:
                 raise ValueError(f"{path}: its header claims {dimensions}, {expected} bytes: fetch it again")
             payload = file.read(expected + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -16,8 +16,10 @@ import numpy as np
 class _Array:
     """Stands for a numpy array while it is unpickled; takes the state that numpy's arrays pickle."""
 
+    array: np.ndarray | None = None  # of the class: a pickle may make an object without calling its __init__
+
     def __init__(self, *_: object) -> None:
-        self.array: np.ndarray | None = None
+        pass
 
     def __setstate__(self, state: Any) -> None:
         _, shape, kind, column_order, content = state
@@ -32,6 +34,8 @@ class _Array:
 
 class _Kind:
     """Stands for a numpy dtype."""
+
+    code: object = None
 
     def __init__(self, code: object = None, *_: object) -> None:
         self.code = code
@@ -61,7 +65,33 @@ _ALLOWED: dict[tuple[str, str], type] = {
 }
 
 
-class _PlainUnpickler(pickle.Unpickler):
+class _PlainUnpickler(pickle._Unpickler):  # type: ignore[name-defined]  # in Python: its steps can be looked at
+    """Keys are text or numbers: hashing tuples of tuples of one tuple takes for ever."""
+
+    dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    for _name in ("EMPTY_SET", "ADDITEMS", "FROZENSET", "PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4"):
+        dispatch.pop(getattr(pickle, _name)[0])
+
+    def _check(self, keys: list[Any]) -> None:
+        if not all(type(key) in (str, bytes, int, _Text) for key in keys):
+            raise pickle.UnpicklingError("a dictionary whose keys are no text")
+
+    def load_setitem(self) -> None:
+        self._check(self.stack[-2:-1])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        self._check(self.stack[::2])
+        super().load_setitems()
+
+    def load_dict(self) -> None:
+        self._check(self.stack[::2])
+        super().load_dict()
+
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+    dispatch[pickle.DICT[0]] = load_dict
+
     def find_class(self, module: str, name: str) -> type:
         try:
             return _ALLOWED[module, name]

@@ -10,7 +10,8 @@ import torch
 from saccade.compress.distill import teacher_loss
 from saccade.data import MappedSet, PixelMap, Splits, batches, load
 from saccade.files import load_model
-from saccade.models import SpikingModel, create_model
+from saccade.files.tensors import BROKEN, in_one_line
+from saccade.models import SpikingModel, create_bounded
 from saccade.train.losses import ExtraLoss
 from saccade.train.tasks import Task, TaskConfig
 from saccade.transforms import apply
@@ -25,9 +26,9 @@ def build_model(settings: ModelSettings) -> SpikingModel:
         model = load_model(settings.start)
     else:
         try:
-            model = create_model(settings.name, **settings.config)
-        except ValueError as error:
-            raise ValueError(f"model: {error}") from None
+            model = create_bounded(settings.name, settings.config)
+        except BROKEN as error:
+            raise ValueError(f"model: {in_one_line(error, 400)}") from None
     for transform in settings.transforms:
         apply(model, transform)
     return model

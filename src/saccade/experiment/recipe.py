@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
 from collections.abc import Mapping, Sequence
@@ -79,8 +80,8 @@ class DataSettings(_Section):
     test_size: int | None = Field(default=None, ge=1)
     transforms: tuple[Annotated[PixelMapConfig, PlainSerializer(_record)], ...] = ()
     augment: tuple[str, ...] = ()
-    crop_padding: int = Field(default=4, ge=0)
-    cutout_size: int = Field(default=16, ge=1)
+    crop_padding: int = Field(default=4, ge=0, le=4096)
+    cutout_size: int = Field(default=16, ge=1, le=1 << 16)
     mix_alpha: float = Field(default=1.0, gt=0)
     workers: int = Field(default=0, ge=0)
 
@@ -145,13 +146,14 @@ def with_root(recipe: Recipe, root: str | Path | None) -> Recipe:
 def load_recipe(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
     """Read a YAML recipe and apply ``key.path=value`` settings. Raises ValueError in one line naming the key."""
     try:
-        raw = read_yaml(Path(path).read_text())
+        raw = read_yaml(read_text(Path(path)))
     except OSError as error:
-        raise ValueError(f"{path}: cannot read the recipe: {error.strerror}") from None
+        raise ValueError(f"{path}: cannot read the recipe: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" in line {where.line + 1}" if where else ""
-        raise ValueError(f"{path}: not valid YAML{line}") from None
+        why = f" ({error.problem})" if isinstance(error, _Refused) else ""
+        raise ValueError(f"{path}: not valid YAML{line}{why}") from None
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: a recipe is a mapping of keys, this is a {type(raw).__name__}")
     return parse(override(raw, settings), str(path))
@@ -197,7 +199,7 @@ def override(raw: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
     In a list an entry is named by its number or its ``name``: ``stages.prune.config.ratio=0.4``. A bare name that gets a
     setting becomes ``{name: ...}``.
     """
-    result: dict[str, Any] = yaml.safe_load(yaml.safe_dump(dict(raw)))
+    result: dict[str, Any] = copy.deepcopy(dict(raw))
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key:
@@ -209,7 +211,7 @@ def override(raw: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
         try:
             new = read_yaml(value)
         except yaml.YAMLError:
-            raise ValueError(f"--set {setting!r}: {value!r} is not valid YAML") from None
+            raise ValueError(f"--set {setting[:200]!r}: {value[:200]!r} is not valid YAML") from None
         if isinstance(place, list):
             place[_entry(place, parts[-1], setting)] = new
         else:
@@ -240,8 +242,49 @@ def _entry(entries: list[Any], key: str, setting: str) -> int:
     raise ValueError(f"--set {setting!r}: no entry {key!r} here; there are {', '.join(map(str, names)) or 'none'}")
 
 
+MOST_BYTES, DEEPEST, MOST_ALIASES = 1 << 20, 50, 50  # of a recipe
+
+
+def read_text(path: Path) -> str:
+    """A recipe's text. Raises OSError for what is no regular file, or larger than any recipe."""
+    if path.exists() and not path.is_file():
+        raise OSError(None, "it is no regular file")
+    if path.stat().st_size > MOST_BYTES:
+        raise OSError(None, f"it has more than {MOST_BYTES:,} bytes")
+    return path.read_text(encoding="utf-8")
+
+
+class _Refused(yaml.MarkedYAMLError):
+    pass
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 1e-3 as a string (it wants 1.0e-3); everybody means the number, and YAML 1.2 reads it so."""
+    """YAML 1.1 reads 1e-3 as a string (it wants 1.0e-3); everybody means the number, and YAML 1.2 reads it so.
+
+    A key twice, nesting that no recipe has and names that stand for ever more of each other are refused.
+    """
+
+    _depth = _aliases = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        mark = self.peek_event().start_mark
+        if self.check_event(yaml.AliasEvent):
+            self._aliases += 1
+            if self._aliases > MOST_ALIASES:
+                raise _Refused(None, None, f"more than {MOST_ALIASES} aliases", mark)
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise _Refused(None, None, f"nested more than {DEEPEST} deep", mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and keys.count(key.value) > 1 and key.value != "<<":
+                raise _Refused(None, None, f"the key {key.value!r} stands twice", key.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:

@@ -17,7 +17,8 @@ import torch
 import yaml
 
 import saccade
-from saccade.experiment.recipe import Recipe, dump, parse, with_root
+from saccade.experiment.recipe import Recipe, dump, parse, read_text, read_yaml, with_root
+from saccade.files.tensors import in_one_line
 from saccade.report.run_files import RunFiles, write_text
 from saccade.train import Reporter, checkpoint_path
 from saccade.train.tasks import Score, Task
@@ -55,9 +56,9 @@ class RunDirectory(RunFiles):
         """The recipe the run was started with. Raises ValueError if there is none."""
         path = self.path / "recipe.yaml"
         try:
-            raw = yaml.safe_load(path.read_text())
-        except (OSError, yaml.YAMLError) as error:
-            raise ValueError(f"{path}: cannot read the run's recipe ({error})") from None
+            raw = read_yaml(read_text(path))
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: cannot read the run's recipe ({in_one_line(error)})") from None
         if not isinstance(raw, dict):
             raise ValueError(f"{path}: cannot read the run's recipe (it is no mapping of keys)")
         return parse(raw, str(path))

@@ -16,8 +16,17 @@ from saccade import plugins
 from saccade.config import Config
 from saccade.files.fingerprint import fingerprint, first_difference
 from saccade.files.legacy import upgrade_metadata
-from saccade.files.tensors import fit_weights, read_metadata, read_tensors, refuse_not_finite, write_tensors
-from saccade.models import SpikingModel, create_model
+from saccade.files.schema import ModelRecord, checked
+from saccade.files.tensors import (
+    BROKEN,
+    fit_weights,
+    in_one_line,
+    read_metadata,
+    read_tensors,
+    refuse_not_finite,
+    write_tensors,
+)
+from saccade.models import SpikingModel, create_bounded
 from saccade.transforms import Transform, apply
 
 FORMAT, FORMER = "saccade-model-2", "saccade-model-1"
@@ -101,20 +110,22 @@ def build(metadata: dict[str, Any], source: str) -> SpikingModel:
     plugins.require(metadata.get("plugins") or [], source)
     with torch.random.fork_rng():
         try:
-            model = create_model(metadata["model"], **metadata["config"])
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise ValueError(f"{source}: cannot build its model: {error}") from None
+            model = create_bounded(metadata["model"], metadata["config"])
+        except BROKEN as error:
+            raise ValueError(f"{source}: cannot build its model: {in_one_line(error)}") from None
         try:
             for record in metadata["transforms"]:
                 apply(model, Transform.parse(record))
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise ValueError(f"{source}: cannot replay what was done to its model: {error}") from None
+        except BROKEN as error:
+            raise ValueError(f"{source}: cannot replay what was done to its model: {in_one_line(error)}") from None
     return model
 
 
 def model_info(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The metadata of a model file. Raises ValueError for anything else."""
-    return upgrade_metadata(read_metadata(path, (FORMAT, FORMER), "model file"), str(path))
+    return checked(
+        upgrade_metadata(read_metadata(path, (FORMAT, FORMER), "model file"), str(path)), ModelRecord, str(path)
+    )
 
 
 def load_model(path: str | os.PathLike[str]) -> SpikingModel:

@@ -19,7 +19,16 @@ from torch import Tensor, nn
 
 from saccade.files.legacy import upgrade_metadata
 from saccade.files.model_file import build, describe, unwrapped
-from saccade.files.tensors import fit_weights, read_metadata, read_tensors, refuse_not_finite, write_tensors
+from saccade.files.schema import PackedRecord, checked
+from saccade.files.tensors import (
+    BROKEN,
+    fit_weights,
+    in_one_line,
+    read_metadata,
+    read_tensors,
+    refuse_not_finite,
+    write_tensors,
+)
 from saccade.layers import batch_norms, norm_of, weighted_layers
 from saccade.layers.weight_forms import VALUES
 from saccade.models import SpikingModel
@@ -119,7 +128,7 @@ def packed_info(path: str | os.PathLike[str]) -> dict[str, Any]:
                     layer["bits"]["codebook"] = 1
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: its metadata are damaged ({type(error).__name__}: {error})") from None
-    return metadata
+    return checked(metadata, PackedRecord, str(path))
 
 
 def load_packed(path: str | os.PathLike[str]) -> SpikingModel:
@@ -133,10 +142,10 @@ def load_packed(path: str | os.PathLike[str]) -> SpikingModel:
     model = build(metadata, str(path))
     try:
         state = _unpack(model, tensors, metadata["layers"])
-    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
-        raise ValueError(f"{path}: its metadata or tensors are damaged ({type(error).__name__}: {error})") from None
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path}: {in_one_line(error)}") from None
+    except BROKEN as error:
+        raise ValueError(f"{path}: its metadata or tensors are damaged ({in_one_line(error)})") from None
     fit_weights(model, state, str(path))
     return model.eval()
 

@@ -12,7 +12,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+# What reading a damaged file can raise, from json to torch
+BROKEN = (
+    ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError, ArithmeticError, MemoryError, RecursionError,
+)  # fmt: skip
 KEY = "saccade"  # of the safetensors metadata
+
+
+def in_one_line(error: BaseException, most: int = 200) -> str:
+    """What an error says, without line breaks and in at most so many characters."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    if not isinstance(error, ValueError):
+        words = f"{type(error).__name__}: {words}"
+    return words if len(words) <= most else words[: most - 1] + "…"
 
 
 def write_tensors(tensors: dict[str, Tensor], path: str | os.PathLike[str], metadata: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import importlib
 from typing import Any
 
 from saccade.models.base import ClassifierConfig, ModelConfig, Normalise, SpikingModel
+from saccade.models.budget import create_bounded
 from saccade.models.registry import MODELS, ModelCard, create_model, list_models, model_card, register
 from saccade.plugins import load_files_of
 
@@ -14,6 +15,7 @@ __all__ = [
     "ModelConfig",
     "Normalise",
     "SpikingModel",
+    "create_bounded",
     "create_model",
     "list_models",
     "model_card",

@@ -42,7 +42,7 @@ def model_card(name: str) -> ModelCard:
     return MODELS[name]
 
 
-def create_model(name: str, **changes: Any) -> SpikingModel:
+def create_model(name: str, /, **changes: Any) -> SpikingModel:
     """Build a registered model, with other values for fields of its config.
 
     Raises ValueError for an unknown name or field, or a value that does not fit.

@@ -32,8 +32,11 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
 def _svg(figure: Any) -> str:
     import matplotlib as mpl
+    import matplotlib.text
 
     out = io.StringIO()
+    for label in figure.findobj(mpl.text.Text):
+        label.set_parse_math(False)  # a name with dollars in it is a name
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "saccade", "font.family": "sans-serif"}):
         figure.savefig(
             out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")), transparent=True

@@ -15,7 +15,7 @@ h1{font-size:24px;margin:0 0 2px} h2{font-size:18px;margin:36px 0 10px} p{margin
 .card{background:#fff;border:1px solid #e4e7eb;border-radius:8px;padding:12px 14px}
 .card b{display:block;font-size:22px;font-variant-numeric:tabular-nums} .card span{color:#616e7c;font-size:13px}
 .panel{background:#fff;border:1px solid #e4e7eb;border-radius:8px;padding:14px 16px;overflow-x:auto}
-.row{display:grid;grid-template-columns:repeat(auto-fit,minmax(430px,1fr));gap:14px}
+.row{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(430px,100%),1fr));gap:14px}
 svg{max-width:100%;height:auto} svg text{font-family:inherit}
 table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums;width:100%}
 th,td{padding:4px 8px;text-align:right;border-bottom:1px solid #e4e7eb;white-space:nowrap}

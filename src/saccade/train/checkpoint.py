@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from safetensors import SafetensorError, safe_open
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, with_config
 from torch import Tensor
 from torch.optim import Optimizer
 
-from saccade.files.tensors import write_tensors
+from saccade.files.tensors import BROKEN, in_one_line, read_metadata, read_tensors, write_tensors
 
 FORMAT = "saccade-checkpoint-2"
 
 
+Number = int | float | None
+Count = Annotated[int, Field(ge=0)]
+
+
+def _rows(history: list[dict[str, Number]]) -> list[dict[str, Number]]:
+    for row in history:
+        if row.keys() != history[0].keys() or not {"epoch", "lr", "seconds", "train_loss"} <= row.keys():
+            raise ValueError("rows of the history that differ in their columns")
+    return history
+
+
+@with_config(ConfigDict(extra="forbid"))
 @dataclass
 class Progress:
-    """Where a run stands: ``epoch`` epochs are complete, and ``step`` steps of the next one."""
+    """Where a run stands: ``epoch`` epochs are complete, and ``step`` steps of the next one. history: a row an epoch."""
 
-    epoch: int = 0
-    step: int = 0
+    epoch: Count = 0
+    step: Count = 0
     loss_sum: float = 0.0
     seconds: float = 0.0
     best_score: float | None = None
     best_epoch: int = -1
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: Annotated[list[dict[str, Number]], AfterValidator(_rows)] = field(default_factory=list)
     loss_scale: dict[str, Any] = field(default_factory=dict)
 
 
@@ -66,14 +77,17 @@ def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any] | Non
 
     Raises ValueError for a file that is not ours.
     """
+    meta = read_metadata(path, (FORMAT,), "checkpoint")
+    tensors = read_tensors(path, "checkpoint")
     try:
-        with safe_open(path, "pt") as file:
-            meta = json.loads((file.metadata() or {}).get("saccade", "null"))
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a mapping)
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: not a readable checkpoint ({error})") from None
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise ValueError(f"{path}: not a checkpoint written by saccade ({FORMAT})")
+        return _parsed(tensors, meta)
+    except BROKEN as error:
+        raise ValueError(f"{path}: a damaged checkpoint ({in_one_line(error)})") from None
+
+
+def _parsed(
+    tensors: dict[str, Tensor], meta: dict[str, Any]
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any] | None, Progress]:
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "metrics": {}}
     state: dict[int, dict[str, Any]] = {}
     for key, value in tensors.items():
@@ -86,5 +100,6 @@ def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any] | Non
     for key, value in meta["plain"].items():
         index, name = key.split("/", 1)
         state.setdefault(int(index), {})[name] = value
-    optimizer = {"state": state, "param_groups": meta["groups"]} if meta["groups"] else None
-    return parts, optimizer, Progress(**meta["progress"])
+    groups = TypeAdapter(list[dict[str, Any]]).validate_python(meta["groups"])
+    optimizer = {"state": state, "param_groups": groups} if groups else None
+    return parts, optimizer, TypeAdapter(Progress).validate_python(meta["progress"])

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from saccade.data import Augmentation, Splits, batches, steps_per_epoch
 from saccade.files import fit_weights, save_model
+from saccade.files.tensors import BROKEN, in_one_line
 from saccade.layers import WeightForm, weight_forms
 from saccade.models import SpikingModel
 from saccade.train import checkpoint
@@ -86,20 +87,28 @@ class Job:
         path = checkpoint_path(self.directory, "last")
         parts, optimizer, progress = checkpoint.load(path)
         fit_weights(self.model, parts["model"], str(path))
-        if optimizer is not None:
-            self.optimizer.load_state_dict(optimizer)
-        if self.ema is not None:
-            self.ema = {key: value.to(self.fabric.device) for key, value in parts["ema"].items()}
-        if parts["metrics"]:
-            self.metrics.sums = parts["metrics"]
-            self.metrics.to(self.fabric.device)
+        try:
+            if optimizer is not None:
+                self.optimizer.load_state_dict(optimizer)
+            if self.ema is not None:
+                _same_tensors(self.ema, parts["ema"], "ema")
+                self.ema = {key: value.to(self.fabric.device) for key, value in parts["ema"].items()}
+            if parts["metrics"]:
+                _same_tensors(self.metrics.sums, parts["metrics"], "metrics")
+                self.metrics.sums = parts["metrics"]
+                self.metrics.to(self.fabric.device)
+            if progress.loss_scale:
+                self.fabric.strategy.precision.load_state_dict(progress.loss_scale)
+            if progress.epoch > self.settings.epochs or progress.step >= max(self.steps, 1):
+                raise ValueError(f"epoch {progress.epoch}, step {progress.step} of a run that has no such")
+        except BROKEN as error:
+            raise ValueError(f"{path}: a damaged checkpoint ({in_one_line(error)})") from None
         self.progress = progress
-        if progress.loss_scale:
-            self.fabric.strategy.precision.load_state_dict(progress.loss_scale)
         self.report.history(progress.history)
         self.report.resumed(progress.epoch, progress.step)
 
     def save(self, name: str = "last") -> None:
+        self._check_weights()
         if self.fabric.is_global_zero:
             self.progress.loss_scale = self.fabric.strategy.precision.state_dict()  # of 16-mixed; else empty
             checkpoint.save(
@@ -114,6 +123,7 @@ class Job:
 
     def fit(self) -> None:
         settings, progress, primary = self.settings, self.progress, self.task.primary
+        self._check_weights()
         if not progress.history:
             self._log_epoch(0, None, self.validate())  # rates at initialisation tell "never opened" from "closed"
         with _deferred_interrupt() as interrupted:
@@ -237,6 +247,22 @@ class Job:
         tail = f"the last good checkpoint is {kept}" if kept.exists() else "no checkpoint had been written yet"
         raise TrainingError(f"the loss is not finite in {where}; {tail}; try a lower train.lr or set train.clip_norm")
 
+    def _check_weights(self) -> None:
+        """A potential that is not finite never fires, so a loss can stay finite while the weights do not."""
+        parts = self.model.state_dict() | {f"ema of {key}": value for key, value in (self.ema or {}).items()}
+        floating = {key: value for key, value in parts.items() if value.is_floating_point() and value.numel()}
+        if not floating or bool(torch.stack([value.detach().sum() for value in floating.values()]).isfinite().all()):
+            return
+        key = next((key for key, value in floating.items() if not value.isfinite().all()), None)
+        if key is None:  # finite numbers whose sum is not
+            return
+        epoch, step = self.progress.epoch, self.progress.step
+        kept = checkpoint_path(self.directory, "last")
+        tail = f"the last good checkpoint is {kept}" if kept.exists() else "no checkpoint had been written yet"
+        raise TrainingError(
+            f"{key} is not finite after epoch {epoch}, step {step}; {tail}; try a lower train.lr or set train.clip_norm"
+        )
+
     def validate(self) -> Evaluation:
         settings = self.settings
         with self._averaged_weights():
@@ -305,7 +331,9 @@ class Job:
             workers=self.workers,
             progress=self.report.tested,
         )
-        chosen = next(row for row in progress.history if row["epoch"] == epoch)
+        chosen = next((row for row in progress.history if row["epoch"] == epoch), None)
+        if chosen is None:
+            raise ValueError(f"{path}: a damaged checkpoint (no row of epoch {epoch} in its history)")
         return {
             "scores": [score._asdict() for score in self.task.scores],
             "epochs": progress.epoch,
@@ -316,6 +344,12 @@ class Job:
             "test_loss": test.loss,
             "training_seconds": round(sum(row["seconds"] for row in progress.history), 1),
         }
+
+
+def _same_tensors(own: dict[str, Tensor], others: dict[str, Tensor], what: str) -> None:
+    for key in own.keys() | others.keys():
+        if key not in own or key not in others or own[key].shape != others[key].shape:
+            raise ValueError(f"{what}: {key!r} is missing, not expected, or of another shape")
 
 
 @contextlib.contextmanager

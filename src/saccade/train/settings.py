@@ -20,12 +20,12 @@ class TrainSettings(BaseModel):
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
-    lr: float = Field(gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
+    lr: float = Field(gt=0, le=1e30)
+    weight_decay: float = Field(default=0.0, ge=0, le=1e30)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     warmup_epochs: float = Field(default=0.0, ge=0)
     schedule: Literal["cosine", "constant"] = "cosine"
-    final_lr: float = Field(default=0.0, ge=0)
+    final_lr: float = Field(default=0.0, ge=0, le=1e30)
     clip_norm: float | None = Field(default=None, gt=0)
     ema: float = Field(default=0.0, ge=0, lt=1)
     choose: Literal["best", "last"] = "best"

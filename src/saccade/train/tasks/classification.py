@@ -61,6 +61,8 @@ class ClassificationTask(Task):
     def __init__(self, config: Classification, model: nn.Module, classes: Sequence[str]) -> None:
         self.count: int = model.num_classes  # type: ignore[assignment]
         self.readout: str = model.readout  # type: ignore[assignment]
+        if classes and len(classes) != self.count:
+            raise ValueError(f"{len(classes)} names of classes for a model of {self.count}")
         self.classes = tuple(classes) or tuple(str(k) for k in range(self.count))
         self._loss = loss_function(
             config.loss, self.count, config.label_smoothing, self.readout, config.tet_lambda, config.tet_target
