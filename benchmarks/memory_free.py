@@ -1,4 +1,4 @@
-"""Memory-free neurons against LIF and quantised membranes: accuracy on sequences and on pictures, and training time.
+"""Memory-free neurons against LIF and quantized membranes: accuracy on sequences and on pictures, and training time.
 
     python benchmarks/memory_free.py digits      the digits a row a step, every kind of neuron; about ten minutes
     python benchmarks/memory_free.py cifar10     a fixed subset of CIFAR-10 (SACCADE_DATA); about twenty minutes
