@@ -1,10 +1,10 @@
-"""Bits, quantisers, pruning criteria and sub-bit weights on real CIFAR-10, side by side.
+"""Bits, quantizers, pruning criteria and sub-bit weights on real CIFAR-10, side by side.
 
     python benchmarks/compression.py --runs runs/compression --out results/compression.json [--seeds 0 1 2]
 
 Protocol: 8,000 training and 2,000 validation images (fixed, class by class), the whole test set scored once a trained
 network; ``vgg_small`` with widths 16 to 64, T = 2; 8 epochs of AdamW, crop and flip; after pruning 3 more with half the
-learning rate. Not every combination: with SVS, weights of 32, 8, 4 and 2 bits by the vanilla quantiser and ReScaW, at two
+learning rate. Not every combination: with SVS, weights of 32, 8, 4 and 2 bits by the vanilla quantizer and ReScaW, at two
 shares of removed channels; with ReScaW at 4 bits, SVS, SCA, L1 and random; without pruning also LSQ, DoReFa, binary weights
 and the sub-bit ones, those of 0.67 and 0.44 bits with and without OS-Quant and MPFD (teacher: the 32-bit network of the
 same seed). An interrupted series goes on where it stopped. Needs CIFAR-10 (SACCADE_DATA).
@@ -31,7 +31,7 @@ CHANNELS = (16, 32, 32, 48, 48, 64)
 RATIOS = (0.3, 0.6)
 
 
-def quantised(method: str, bits: int) -> list[dict[str, Any]]:
+def quantized(method: str, bits: int) -> list[dict[str, Any]]:
     return [{"name": "quantize", "config": {"method": method, "bits": bits}}]
 
 
@@ -42,16 +42,16 @@ def subbit(eta: int, os: bool) -> list[dict[str, Any]]:
 # by name: transforms, whether it has a teacher, the criteria by which it is pruned
 FORMS: dict[str, tuple[list[dict[str, Any]], bool, tuple[str, ...]]] = {
     "full": ([], False, ("svs",)),
-    "vanilla-8": (quantised("vanilla", 8), False, ("svs",)),
-    "vanilla-4": (quantised("vanilla", 4), False, ("svs",)),
-    "vanilla-2": (quantised("vanilla", 2), False, ("svs",)),
-    "rescaw-8": (quantised("rescaw", 8), False, ("svs",)),
-    "rescaw-4": (quantised("rescaw", 4), False, ("svs", "sca", "l1", "random")),
-    "rescaw-2": (quantised("rescaw", 2), False, ("svs",)),
-    "lsq-4": (quantised("lsq", 4), False, ()),
-    "dorefa-4": (quantised("dorefa", 4), False, ()),
-    "binary": (quantised("binary", 1), False, ()),
-    "balanced_binary": (quantised("balanced_binary", 1), False, ()),
+    "vanilla-8": (quantized("vanilla", 8), False, ("svs",)),
+    "vanilla-4": (quantized("vanilla", 4), False, ("svs",)),
+    "vanilla-2": (quantized("vanilla", 2), False, ("svs",)),
+    "rescaw-8": (quantized("rescaw", 8), False, ("svs",)),
+    "rescaw-4": (quantized("rescaw", 4), False, ("svs", "sca", "l1", "random")),
+    "rescaw-2": (quantized("rescaw", 2), False, ("svs",)),
+    "lsq-4": (quantized("lsq", 4), False, ()),
+    "dorefa-4": (quantized("dorefa", 4), False, ()),
+    "binary": (quantized("binary", 1), False, ()),
+    "balanced_binary": (quantized("balanced_binary", 1), False, ()),
 }
 for _eta in (6, 5, 4):
     FORMS[f"subbit-{_eta}-os-mpfd"] = (subbit(_eta, True), True, ())

@@ -91,7 +91,7 @@ def compression(name: str, found: dict[str, Any]) -> str:
         f"{settings['batch_size']}, crop and flip, {settings['precision']}; after pruning {found['finetune']['epochs']} "
         f"more from {found['finetune']['lr']:g}. Mean (range) over seeds; each network's test set scored once. A fractional "
         "design, not every combination. The first convolution and the read-out keep 32 bits. Energy prices an addition at "
-        "0.9 pJ whatever its bits (convention `standard`), so it does not see quantisation."
+        "0.9 pJ whatever its bits (convention `standard`), so it does not see quantization."
     )
     commits = sorted({short(row["commit"]) for row in found["rows"]})
     machine = found["machine"]
@@ -102,7 +102,7 @@ def compression(name: str, found: dict[str, Any]) -> str:
     parts = [
         "## Compression on CIFAR-10: bits, criteria, codebooks",
         text,
-        "Bits, quantisers and channels removed by SVS:",
+        "Bits, quantizers and channels removed by SVS:",
         bits,
     ]
     parts += ["![Accuracy over bytes](images/accuracy-over-bytes.svg)", "Criteria, ReScaW at 4 bits:", criteria]
@@ -110,7 +110,7 @@ def compression(name: str, found: dict[str, Any]) -> str:
 
 
 def curve(groups: dict[tuple[str, str | None, float], Rows]) -> None:
-    """Mean test accuracy over mean bytes: a line a quantiser as channels go, a point a codebook."""
+    """Mean test accuracy over mean bytes: a line a quantizer as channels go, a point a codebook."""
     series: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for (form, criterion, _), rows in groups.items():
         if criterion in (None, "svs"):

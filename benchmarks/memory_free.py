@@ -1,4 +1,4 @@
-"""Memory-free neurons against LIF and quantised membranes: accuracy on sequences and on pictures, and training time.
+"""Memory-free neurons against LIF and quantized membranes: accuracy on sequences and on pictures, and training time.
 
     python benchmarks/memory_free.py digits      the digits a row a step, every kind of neuron; about ten minutes
     python benchmarks/memory_free.py cifar10     a fixed subset of CIFAR-10 (SACCADE_DATA); about twenty minutes
@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from saccade.models.transforms import apply_transform
 from torch import Tensor
 
 from saccade import kernels
@@ -41,8 +40,16 @@ from saccade.deploy import (
 from saccade.experiment import RunDirectory, environment, parse, run
 from saccade.files import load_model
 from saccade.models import create_model
-from saccade.neurons import LIF, PRESETS, MembraneConfig, MemoryFree, MemoryFreeConfig, QuantizedMembraneLIF, recording
+from saccade.neurons import (
+    LeakMixingConfig,
+    LIFConfig,
+    MaskedMixingConfig,
+    QuantizedMembraneConfig,
+    SlidingMixingConfig,
+    recording,
+)
 from saccade.report import write_text
+from saccade.transforms import MemoryFreeConfig, apply
 
 OUT = Path(__file__).parent.parent / "results" / "memory-free.json"
 RATES = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2)  # tried by `choose`
@@ -54,11 +61,11 @@ def membrane(mode: str, bits: int) -> tuple[str, list[dict[str, Any]]]:
     return "qp", [{"name": "quantize_membranes", "config": {"mode": mode, "bits": bits}}]
 
 
-def free(**config: Any) -> tuple[str, list[dict[str, Any]]]:
-    return "qp", [{"name": "memory_free", "config": config}]
+def free(mixing: str, **config: Any) -> tuple[str, list[dict[str, Any]]]:
+    return "qp", [{"name": "memory_free", "config": {"mixing": {"name": mixing, "config": config}}}]
 
 
-NEURONS: dict[str, tuple[str, list[dict[str, Any]]]] = {  # a preset, and what is done to it
+KINDS: dict[str, tuple[str, list[dict[str, Any]]]] = {  # a neuron, and what is done to it
     "LIF, hard reset": ("qp", []),
     "Q-SNN membrane, 8 bits": membrane("qsnn", 8),
     "Q-SNN membrane, 4 bits": membrane("qsnn", 4),
@@ -66,21 +73,21 @@ NEURONS: dict[str, tuple[str, list[dict[str, Any]]]] = {  # a preset, and what i
     "uniform membrane, 4 bits": membrane("uniform", 4),
     "uniform membrane, 2 bits": membrane("uniform", 2),
     "LIF, reset dropped": ("qp_no_reset", []),
-    "memory-free, leak": free(mode="leak"),
-    "memory-free, leak fixed at 1/2": free(mode="leak", learn=False),
-    "memory-free, masked": free(mode="masked"),
-    "memory-free, sliding, order 4": free(mode="sliding", order=4),
+    "memory-free, leak": free("leak_mixing"),
+    "memory-free, leak fixed at 1/2": free("leak_mixing", learn=False),
+    "memory-free, masked": free("masked_mixing"),
+    "memory-free, sliding, order 4": free("sliding_mixing", order=4),
 }
 PICTURES = ("LIF, hard reset", "Q-SNN membrane, 2 bits", "memory-free, masked")
 
 
 def digits_recipe(neuron: str, seed: int, lr: float = RATE) -> dict[str, Any]:
-    preset, change = NEURONS[neuron]
+    start, change = KINDS[neuron]
     binary = {"name": "quantize", "config": {"method": "balanced_binary", "bits": 1, "skip": ["layers.0", "head"]}}
     return {
         "name": "memory-free-digits",
         "seed": seed,
-        "model": {"name": "rows_mlp", "config": {"preset": preset}, "transforms": [binary, *change]},
+        "model": {"name": "rows_mlp", "config": {"neuron": start}, "transforms": [binary, *change]},
         "data": {"name": "digits", "validation": 150},
         "train": {
             "epochs": 25,
@@ -96,8 +103,8 @@ def digits_recipe(neuron: str, seed: int, lr: float = RATE) -> dict[str, Any]:
 
 
 def cifar10_recipe(neuron: str, seed: int) -> dict[str, Any]:
-    preset, change = NEURONS[neuron]
-    config = {"T": 4, "channels": [16, 32, 32, 48, 48, 64], "preset": preset}
+    start, change = KINDS[neuron]
+    config = {"T": 4, "channels": [16, 32, 32, 48, 48, 64], "neuron": start}
     binary = {"name": "quantize", "config": {"method": "balanced_binary", "bits": 1}}
     return {
         "name": "memory-free-cifar10",
@@ -133,7 +140,7 @@ def accuracies(task: str, runs: Path, seeds: list[int]) -> dict[str, Any]:
     recipe = digits_recipe if task == "digits" else cifar10_recipe
     rows = []
     for seed in seeds:
-        for neuron in NEURONS if task == "digits" else PICTURES:
+        for neuron in KINDS if task == "digits" else PICTURES:
             found = trained(recipe(neuron, seed), runs / f"{task}-{slug(neuron)}-{seed}")
             rows.append({"neuron": neuron, **found})
             print(f"{neuron:32} seed {seed}: {found['test_accuracy']:.2%}, rate {found['rate']:.3f}", flush=True)
@@ -177,7 +184,7 @@ def choose(runs: Path) -> dict[str, float]:
     found = {}
     for lr in RATES:
         scores = []
-        for neuron in NEURONS:
+        for neuron in KINDS:
             recipe = digits_recipe(neuron, PILOT, lr)
             recipe["data"]["test_size"] = 10
             scores.append(trained(recipe, runs / f"choose-{slug(neuron)}-{lr:g}")["validation_accuracy"])
@@ -203,14 +210,14 @@ def layers(T: int) -> dict[str, Callable[[Tensor], Tensor]]:
 
         return call
 
-    surrogate = PRESETS["qp"].surrogate
+    qp = LIFConfig.parse("qp")
     return {
-        "LIF, fused kernel": LIF(PRESETS["qp"]),
-        "LIF, plain loop": in_plain_torch(LIF(PRESETS["qp"])),
-        "Q-SNN membrane, loop": in_plain_torch(QuantizedMembraneLIF(PRESETS["qp"], MembraneConfig("qsnn", 8))),
-        "memory-free, leak": MemoryFree(MemoryFreeConfig("leak", surrogate=surrogate)),
-        "memory-free, masked": MemoryFree(MemoryFreeConfig("masked", T=T, surrogate=surrogate)),
-        "memory-free, sliding, order 4": MemoryFree(MemoryFreeConfig("sliding", order=4, surrogate=surrogate)),
+        "LIF, fused kernel": qp.build(),
+        "LIF, plain loop": in_plain_torch(qp.build()),
+        "Q-SNN membrane, loop": in_plain_torch(QuantizedMembraneConfig("qsnn", 8, lif=qp).build()),
+        "memory-free, leak": LeakMixingConfig(surrogate=qp.surrogate).build(),
+        "memory-free, masked": MaskedMixingConfig(T=T, surrogate=qp.surrogate).build(),
+        "memory-free, sliding, order 4": SlidingMixingConfig(order=4, surrogate=qp.surrogate).build(),
     }
 
 
@@ -253,12 +260,12 @@ def states() -> list[dict[str, Any]]:
         settings = recipe("LIF, hard reset", 0)["model"]
         model = create_model(settings["name"], **settings["config"]).eval()
         for transform in settings["transforms"]:
-            apply_transform(model, transform["name"], transform["config"])
+            apply(model, transform)
         x = torch.rand(1, *shape)
         for bits in (32, 8, 4, 2):
             stored = state_bytes(model, "sequential", x, bits).persistent
             rows.append({"network": task, "T": model.T, "schedule": f"potentials of {bits} bits", "persistent": stored})
-        apply_transform(model, "memory_free", {"mode": "leak", "learn": False})
+        apply(model, MemoryFreeConfig(LeakMixingConfig(learn=False)))
         program = lower(model, x)
         for schedule in ("layer_serial", "async"):
             found = state_bytes(program, schedule)

@@ -3,7 +3,7 @@
     python benchmarks/residuals.py --runs runs/residuals --out results/cifar10-residuals.json [--seeds 0 1]
 
 Protocol: 8,000 training and 2,000 validation images (fixed, class by class), the whole test set scored once; a pair of
-convolutions a stage, three of the four with a shortcut, widths 8 to 64, T = 4, neurons without input decay (preset "tet")
+convolutions a stage, three of the four with a shortcut, widths 8 to 64, T = 4, neurons without input decay ("tet")
 in every network, 10 epochs of AdamW, crop and flip. Everything but the connection and the attention is the same. An
 interrupted series goes on where it stopped. Needs CIFAR-10 (SACCADE_DATA).
 """
@@ -24,7 +24,7 @@ SYNA = {"ma": "T", "ia": "T", "position": "b"}
 
 def network(connection: str, attention: bool) -> dict[str, Any]:
     """The model section of a recipe."""
-    config: dict[str, Any] = {"T": 4, "widths": WIDTHS, "preset": "tet"}
+    config: dict[str, Any] = {"T": 4, "widths": WIDTHS, "neuron": "tet"}
     if connection == "membrane":
         extra = {key: SYNA[key] for key in ("ma", "position")} if attention else {}  # no shortcut spikes for IA to gate
         return {

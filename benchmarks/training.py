@@ -26,8 +26,9 @@ from torch.nn import functional as F
 
 from saccade import kernels
 from saccade.layers import AvgPool2d, BatchNorm2d, Conv2d, Linear
-from saccade.models import Normalise, SpikingModel, create_model, fuse
+from saccade.models import ClassifierConfig, Normalise, SpikingModel, create_model
 from saccade.neurons import LIF
+from saccade.transforms import fuse
 
 T, CLASSES = 4, 10
 WIDTHS = (3, 64, 128, 256)
@@ -43,7 +44,7 @@ class SaccadeNet(SpikingModel):
     """Time is an axis; what lies before the first neuron runs once for a static image."""
 
     def __init__(self) -> None:
-        super().__init__(T, CLASSES, Normalise(3))
+        super().__init__(ClassifierConfig(T=T, num_classes=CLASSES), Normalise(3))
         layers: list[nn.Module] = []
         for a, b in PAIRS:
             layers += [Conv2d(a, b, 3, padding=1, bias=False), BatchNorm2d(b)]
@@ -52,8 +53,8 @@ class SaccadeNet(SpikingModel):
         self.body = nn.Sequential(*layers[2:-1])
         self.head = Linear(WIDTHS[-1], CLASSES)
 
-    def step_logits(self, x: Tensor) -> Tensor:
-        return self.head(self.body(self.in_time(self.stem(x))).mean((-2, -1)))
+    def step_outputs(self, x: Tensor, T: int) -> Tensor:
+        return self.head(self.body(self.in_time(self.stem(x), T)).mean((-2, -1)))
 
 
 class EveryStep(SaccadeNet):

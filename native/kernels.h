@@ -1,4 +1,4 @@
-// What the kernels take: plain structs, filled by module.cpp and worked off chunk by chunk.
+// What the kernels take: plain structs, filled by the bindings and worked off chunk by chunk.
 #pragma once
 #include <cstdint>
 

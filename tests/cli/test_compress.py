@@ -110,13 +110,13 @@ def test_steps_and_sizes(full, capsys):
     assert "5 layers changed, left as they were: stem.0, head" in out
     assert "times smaller" in out
     assert "levels used by the central 99 % of weights: 100% to 100%" in out
-    quantised = full / "quantized.safetensors"
-    assert model_info(quantised)["transforms"][0]["config"]["bits"] == 2
-    scored = json.loads(answer(capsys, "compress", "score", quantised, "--batches", "1", "--json"))
+    quantized = full / "quantized.safetensors"
+    assert model_info(quantized)["transforms"][0]["config"]["bits"] == 2
+    scored = json.loads(answer(capsys, "compress", "score", quantized, "--batches", "1", "--json"))
     assert set(scored["values"]) == {"stem.0", "layers.1", "layers.4", "layers.8", "layers.11"}
     assert scored["images"] == 128
-    assert "svs on 128 training images" in answer(capsys, "compress", "score", quantised, "--batches", "1")
-    budget = answer(capsys, "compress", "prune", quantised, "--budget-kb", "5", "--out", full / "narrow.safetensors")
+    assert "svs on 128 training images" in answer(capsys, "compress", "score", quantized, "--batches", "1")
+    budget = answer(capsys, "compress", "prune", quantized, "--budget-kb", "5", "--out", full / "narrow.safetensors")
     assert "channels kept: stem" in budget
     summary = answer(capsys, "compress", "finetune", full / "narrow.safetensors", "--set", "train.epochs=1", "-q")
     assert "test accuracy" in summary

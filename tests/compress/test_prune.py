@@ -175,7 +175,7 @@ def check_pruned(model, x):
 
 
 def test_letting_scales_move_changes_what_is_computed():
-    """The trap: gamma is the mean |w| of a filter, so losing inputs re-quantises it."""
+    """The trap: gamma is the mean |w| of a filter, so losing inputs re-quantizes it."""
     model, x = woken("vgg_small", FORMS["rescaw"]), images(4, seed=1)
     apply(model, plan_by_ratio(score(model, criterion="random"), 0.5).transform())
     frozen = model(x)
@@ -364,7 +364,7 @@ def test_bad_requests_leave_the_model_alone():
 
 
 def test_scores_belong_to_weights():
-    """The same widths are not enough: a quantised copy's filters are others."""
+    """The same widths are not enough: a quantized copy's filters are others."""
     model = woken("vgg_small")
     scores = score(model, criterion="l1")
     plan_by_budget(model, scores, 5)

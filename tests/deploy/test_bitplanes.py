@@ -1,4 +1,4 @@
-"""Integer inference of quantised layers: popcounts equal sums, integers give float64's spikes, tables equal convolutions."""
+"""Integer inference of quantized layers: popcounts equal sums, integers give float64's spikes, tables equal convolutions."""
 
 import numpy as np
 import pytest

@@ -145,6 +145,17 @@ def test_a_still_picture_is_lowered_too():
     assert torch.allclose(program.logits(found), logits, atol=1e-10, rtol=0)
 
 
+def test_a_still_picture_is_read_a_row_a_step():
+    model, x = build("rows_mlp")
+    wake(model, x[:1].expand(8, -1, -1, -1, -1))
+    program = lower(model, x[0])
+    assert not program.still
+    expected, logits = spikes_of(model, x[0])
+    found = run_parallel(program, program.first(x[0]))
+    assert same(found, expected)
+    assert torch.allclose(program.run(x[0]), logits, atol=1e-10, rtol=0)
+
+
 def test_any_order_of_events_and_of_tokens_gives_the_same_spikes():
     model, x = build()
     program = lower(model, x)

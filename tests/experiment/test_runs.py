@@ -323,10 +323,10 @@ def test_a_compiled_model_trains_alike(tmp_path, make_recipe):
     )
 
 
-def test_a_recipe_quantises_before_it_trains(make_recipe, tmp_path):
+def test_a_recipe_quantizes_before_it_trains(make_recipe, tmp_path):
     """The run's model file replays the transform; the weights in use have at most four values a channel."""
-    quantise = {"name": "quantize", "config": {"method": "rescaw", "bits": 2}}
-    recipe = make_recipe(model__transforms=[quantise], train__epochs=20, train__batch_size=32)
+    quantize = {"name": "quantize", "config": {"method": "rescaw", "bits": 2}}
+    recipe = make_recipe(model__transforms=[quantize], train__epochs=20, train__batch_size=32)
     summary = train(recipe, tmp_path / "run", quiet=True)
     model = load_model(tmp_path / "run" / "model.safetensors")
     forms = [m for m in model.modules() if getattr(m, "form", None) is not None]

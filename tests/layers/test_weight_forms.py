@@ -1,4 +1,4 @@
-"""Quantisers and binary weights: their levels, their gradients, their use in layers."""
+"""Quantizers and binary weights: their levels, their gradients, their use in layers."""
 
 import math
 
@@ -59,7 +59,7 @@ def test_gammas_by_hand():
     assert Uniform(4, granularity="layer").scale(two).flatten().tolist() == [2, 2]
 
 
-def test_vanilla_is_the_plain_uniform_quantiser():
+def test_vanilla_is_the_plain_uniform_quantizer():
     """2 bits: levels -1, -1/3, 1/3, 1."""
     w = torch.tensor([[-2.0, -0.6, -0.2, 0.2, 0.6, 2.0]])
     third = 1 / 3

@@ -223,7 +223,7 @@ def test_elementwise_work_is_listed():
 
 
 def test_work_on_weights_alone_is_free(images):
-    """Quantising or combining weights happens once, before deployment; only work on the input counts."""
+    """Quantizing or combining weights happens once, before deployment; only work on the input counts."""
 
     class Rounded(nn.Conv2d):
         def forward(self, x: Tensor) -> Tensor:

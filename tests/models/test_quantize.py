@@ -1,4 +1,4 @@
-"""Quantised models: what gets a form, what a file replays, what is refused."""
+"""Quantized models: what gets a form, what a file replays, what is refused."""
 
 import pytest
 import torch

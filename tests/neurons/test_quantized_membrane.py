@@ -1,4 +1,4 @@
-"""Quantised membranes against Q-SNN's loop; levels; what a sample sees of its batch."""
+"""Quantized membranes against Q-SNN's loop; levels; what a sample sees of its batch."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Quantised convolutions of spikes by AND and population count, and the LIF neuron after them in integers.
+"""Quantized convolutions of spikes by AND and population count, and the LIF neuron after them in integers.
 
 Layout: spikes of a place are words of 64 channels, bit c of word w being channel 64 w + c; a border is words of zeros.
 Weights are b planes of such words: with ``m = 2k - s``, s = 2^b - 1, of codes k, the sum of m x is
@@ -81,7 +81,7 @@ class IntegerLIF:
 
 
 def lower_layer(conv: Conv2d, norm: BatchNorm2d, neuron: LIFConfig, fraction: int = 20) -> tuple[Words, IntegerLIF]:
-    """Planes and integer neuron of a quantised convolution, its norm (eval mode) and a LIF: the scales go into the threshold.
+    """Planes and integer neuron of a quantized convolution, its norm (eval mode) and a LIF: the scales go into the threshold.
 
     The potential is divided by the size of each channel's scale, so that adding a spike is adding an integer; ``fraction`` bits
     hold what is left of biases and halvings; the shift rounds down, so with few of them a spike near the threshold may differ

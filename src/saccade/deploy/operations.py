@@ -134,12 +134,13 @@ class Pool(Operation):
 
 @dataclass(frozen=True)
 class Rows(Operation):
-    """Row ``t mod H`` of frame t: ``[T, N, C, H, W] -> [T, N, C * W]``."""
+    """Row ``t mod H`` of frame t: ``[T, N, C, H, W] -> [T, N, C * W]``; what has T = 1 is shown for ``steps``."""
 
     name = "rows"
+    steps: int
 
     def run(self, x: Tensor) -> Tensor:
-        return RowScan().step(x)[0]
+        return RowScan().step(x.expand(self.steps, *x.shape[1:]))[0]
 
 
 @dataclass(frozen=True)
@@ -244,7 +245,7 @@ def pool(node: Node) -> Operation:
 
 @lowers(RowScan)
 def rows(node: Node) -> Operation:
-    return Rows()
+    return Rows(node.output.shape[0])
 
 
 @lowers(Mixing)

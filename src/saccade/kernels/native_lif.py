@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from saccade.kernels.forms import native
-from saccade.kernels.operator import NONE, Constants, Layout, like
+from saccade.kernels.operator import NONE, Constants, Layout, like, step_like, values_by_neuron
 
 TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
@@ -33,22 +33,10 @@ def _neuron(
         if tensor is None:
             spread.append((torch.empty(0), 0, 0))
             continue
-        values, size, inner = _spread(tensor, layout)
+        values, size, inner = values_by_neuron(tensor, layout)
         neuron = neuron.with_values(which, values.data_ptr(), size, inner)
         spread.append((values, size, inner))
     return neuron, spread
-
-
-def _spread(tensor: Tensor, layout: Layout) -> tuple[Tensor, int, int]:
-    """Values such that neuron i of a step has ``values[(i // inner) % size]``."""
-    shape, stride = layout.shape[1:], layout.stride[1:]
-    offset = len(shape) - tensor.dim()
-    axes = [axis + offset for axis, size in enumerate(tensor.shape) if size > 1]
-    if not axes:
-        return tensor.contiguous(), 1, 1
-    if len(axes) == 1:
-        return tensor.contiguous(), shape[axes[0]], stride[axes[0]]
-    return torch.empty_strided(shape, stride, device=tensor.device).copy_(tensor), layout.M, 1
 
 
 def _address(x: Maybe) -> int:
@@ -63,7 +51,7 @@ def forward(
     spikes = torch.empty_strided(shape, stride, dtype=x.dtype)
     potentials = torch.empty_strided(shape, stride) if record else None
     v = torch.empty_strided(shape[1:], stride[1:]) if last else None
-    v0 = _step(v0, layout)
+    v0 = step_like(v0, layout)
     neuron, kept = _numbers(constants), None
     if tensors != NONE:
         neuron, kept = _neuron(constants, tensors, layout)
@@ -99,7 +87,7 @@ def backward(
     grad_s = torch.zeros(shape, dtype=x.dtype) if grad_s is None else grad_s
     grad_s = like(grad_s, layout)
     grad_u = None if grad_u is None else like(grad_u, layout)
-    grad_v, v0 = _step(grad_v, layout), _step(v0, layout)
+    grad_v, v0 = step_like(grad_v, layout), step_like(v0, layout)
     grad_x = torch.empty_like(x)
     grad_v0: Maybe = None
     learnt: tuple[Maybe, ...] = NONE
@@ -144,10 +132,3 @@ def _summed(grad: Tensor, tensor: Maybe, spread: tuple[Tensor, int, int], M: int
     total = torch.empty(tensor.shape)
     native().sum_to_constant(grad.data_ptr(), M, total.data_ptr(), size, inner)
     return total
-
-
-def _step(x: Maybe, layout: Layout) -> Maybe:
-    """A state or its gradient in the layout of a step."""
-    if x is None or x.stride() == layout.stride[1:]:
-        return x
-    return torch.empty_strided(layout.shape[1:], layout.stride[1:], dtype=x.dtype, device=x.device).copy_(x)

@@ -63,6 +63,25 @@ def like(x: Tensor, layout: Layout) -> Tensor:
     return torch.empty_strided(layout.shape, layout.stride, dtype=x.dtype, device=x.device).copy_(x)
 
 
+def step_like(x: Tensor | None, layout: Layout) -> Tensor | None:
+    """A state or its gradient, ``[N, ...]``, in the layout of a step: itself if it already is."""
+    if x is None or x.stride() == layout.stride[1:]:
+        return x
+    return torch.empty_strided(layout.shape[1:], layout.stride[1:], dtype=x.dtype, device=x.device).copy_(x)
+
+
+def values_by_neuron(tensor: Tensor, layout: Layout) -> tuple[Tensor, int, int]:
+    """A constant as ``values, size, inner``, such that neuron i of a step has ``values[(i // inner) % size]``."""
+    shape, stride = layout.shape[1:], layout.stride[1:]
+    offset = len(shape) - tensor.dim()
+    axes = [axis + offset for axis, size in enumerate(tensor.shape) if size > 1]
+    if not axes:
+        return tensor.contiguous(), 1, 1
+    if len(axes) == 1:
+        return tensor.contiguous(), shape[axes[0]], stride[axes[0]]
+    return torch.empty_strided(shape, stride, device=tensor.device).copy_(tensor), layout.M, 1
+
+
 class Call(NamedTuple):
     """One call of the fused neuron, but for its tensors (v0, decay, gain, v_th: given together or not at all)."""
 

@@ -10,8 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from saccade.kernels.native_lif import _spread, _step
-from saccade.kernels.operator import FORMULAS, RESETS, Constants, Layout, like
+from saccade.kernels.operator import FORMULAS, RESETS, Constants, Layout, like, step_like, values_by_neuron
 
 BLOCK = 512  # neurons of a program: four for each thread of four warps, one 16-byte access of float32
 
@@ -234,7 +233,7 @@ def forward(
     _launch(
         _forward,
         x,
-        _step(v0, layout),
+        step_like(v0, layout),
         spikes,
         v,
         potentials,
@@ -271,9 +270,9 @@ def backward(
     _launch(
         _backward,
         x,
-        _step(v0, layout),
+        step_like(v0, layout),
         None if grad_s is None else like(grad_s, layout),
-        _step(grad_v, layout),
+        step_like(grad_v, layout),
         None if grad_u is None else like(grad_u, layout),
         grad_x,
         *steps,
@@ -297,7 +296,7 @@ def _values(constants: Constants, tensors: Sequence[Maybe], layout: Layout, devi
     """decay, gain and v_th, three arguments each: a number, None, None or values, their count, neurons that share one."""
     arguments: list[Any] = []
     for number, tensor in zip(constants.numbers, tensors, strict=False):
-        arguments += (float(number), None, None) if tensor is None else _spread(tensor.to(device), layout)
+        arguments += (float(number), None, None) if tensor is None else values_by_neuron(tensor.to(device), layout)
     return arguments
 
 

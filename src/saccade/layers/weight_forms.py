@@ -1,4 +1,4 @@
-"""What a layer computes with, made of the weights that it learns: quantised, binary, full.
+"""What a layer computes with, made of the weights that it learns: quantized, binary, full.
 
 A form is a module that maps a weight to the weight in use, sits in ``layer.form`` and says what it takes to store. Setting it
 to None gives the layer back its own weights.
@@ -172,7 +172,7 @@ def straight_through(used: Tensor, weight: Tensor, slope: Tensor | float = 1.0) 
 
 
 class Uniform(OddLevels):
-    """Uniform bipolar quantiser with rescaling: ``gamma * (2/s * round(s/2 * (clamp(W/gamma, -1, 1) + 1)) - 1)``, s = 2^b - 1.
+    """Uniform bipolar quantizer with rescaling: ``gamma * (2/s * round(s/2 * (clamp(W/gamma, -1, 1) + 1)) - 1)``, s = 2^b - 1.
 
     Its levels are ``gamma * m / s`` with odd m from -s to s: there is no zero. gamma: "one" (vanilla), "mean" of |W|
     (ReScaW), "mean_x2" (the same times (2^b - 1) / 2^(b-1), for Spikingformer and detection), "max", or "percentile"

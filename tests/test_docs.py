@@ -1,0 +1,33 @@
+"""The Python snippets of the documentation run as they stand, a page's one after another."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from saccade.models import MODELS
+
+DOCS = Path(__file__).parents[1] / "docs"
+NET = "from saccade.models import create_model\nmodel = create_model('or_resnet18_small', T=2)\n"
+BEFORE = {  # what a page takes as given
+    "compression.md": "",
+    "kernels.md": NET + "images = torch.rand(2, 3, 32, 32)",
+    "measuring.md": NET + "batches = [(torch.rand(2, 3, 32, 32), torch.zeros(2))]",
+    "memory-free.md": "",
+    "models.md": "",
+    "neurons.md": NET + "x, camera = torch.rand(4, 2, 8), [torch.rand(2, 1, 3, 32, 32)]",
+}
+
+
+@pytest.mark.parametrize("page", BEFORE)
+def test_snippets_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(MODELS, "_values", dict(MODELS._values))  # a model that a page registers is of that page alone
+    torch.manual_seed(0)
+    names = {"torch": torch, "__name__": "snippets"}
+    exec(BEFORE[page], names)
+    snippets = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+    assert snippets
+    for number, snippet in enumerate(snippets, 1):
+        exec(compile(snippet, f"{page}, snippet {number}", "exec"), names)
