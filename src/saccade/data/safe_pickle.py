@@ -8,7 +8,7 @@ bytes whose number has been checked.
 import math
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -65,10 +65,13 @@ _ALLOWED: dict[tuple[str, str], type] = {
 }
 
 
-class _PlainUnpickler(pickle._Unpickler):  # type: ignore[name-defined]  # in Python: its steps can be looked at
+_Stepwise: Any = vars(pickle)["_Unpickler"]  # the one in Python: what it does can be looked at
+
+
+class _PlainUnpickler(_Stepwise):
     """Keys are text or numbers: hashing tuples of tuples of one tuple takes for ever."""
 
-    dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[int, Any]] = dict(_Stepwise.dispatch)
     for _name in ("EMPTY_SET", "ADDITEMS", "FROZENSET", "PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4"):
         dispatch.pop(getattr(pickle, _name)[0])
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -21,6 +22,9 @@ KEY = "saccade"  # of the safetensors metadata
 
 def in_one_line(error: BaseException, most: int = 200) -> str:
     """What an error says, without line breaks and in at most so many characters."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        error = ValueError(f"{'.'.join(map(str, first['loc'])) or error.title}: {first['msg']}")
     words = " ".join(str(error).split()) or type(error).__name__
     if not isinstance(error, ValueError):
         words = f"{type(error).__name__}: {words}"

@@ -101,6 +101,9 @@ class Job:
                 self.fabric.strategy.precision.load_state_dict(progress.loss_scale)
             if progress.epoch > self.settings.epochs or progress.step >= max(self.steps, 1):
                 raise ValueError(f"epoch {progress.epoch}, step {progress.step} of a run that has no such")
+            needed = {"lr", "train_loss", "validation_loss", "seconds"} | set(self._scores("validation", None))
+            if progress.history and not needed <= progress.history[0].keys():
+                raise ValueError("a history without the columns of this run")
         except BROKEN as error:
             raise ValueError(f"{path}: a damaged checkpoint ({in_one_line(error)})") from None
         self.progress = progress
@@ -342,7 +345,7 @@ class Job:
             **{key: chosen[key] for key in self._scores("validation", None)},
             **self.task.summary(test.metrics),
             "test_loss": test.loss,
-            "training_seconds": round(sum(row["seconds"] for row in progress.history), 1),
+            "training_seconds": round(sum(row["seconds"] or 0 for row in progress.history), 1),
         }
 
 
