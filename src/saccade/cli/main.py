@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from typing import Annotated
 
@@ -79,6 +80,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """As ``main``, returning the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal or pipe cannot show becomes a question mark
+            stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")
     try:
         given = sys.argv[1:] if arguments is None else arguments
         code = app(_plugins_first(given), prog_name="saccade", standalone_mode=False)

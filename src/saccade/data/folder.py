@@ -1,9 +1,10 @@
 """Image folders: one folder a class, images read when they are asked for."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 from saccade.data.imageset import ImageSet, Indices
 from saccade.data.source import DATA_SETS, DataSource, Parts, Report
 
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # by content; none of their readers starts a program
+MOST_PIXELS = 100_000_000
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 
 
@@ -137,8 +140,14 @@ def read_image(path: Path, size: int, channels: int = 3) -> Tensor:
     if channels not in (1, 3):
         raise ValueError(f"{path}: pictures can be read with 1 or 3 channels, not {channels}")
     try:
-        with Image.open(path) as file:
-            image = file.convert("RGB" if channels == 3 else "L")
+        if path.exists() and not path.is_file():
+            raise ValueError("no regular file")
+        with _opened(path) as file:
+            if file.width * file.height > MOST_PIXELS:
+                raise ValueError(
+                    f"{file.width} x {file.height} pixels; at most {MOST_PIXELS // 10**6} million are decoded"
+                )
+            image = _eight_bits(file).convert("RGB" if channels == 3 else "L")
         side = min(image.size)
         left, top = ((length - side) / 2 for length in image.size)
         # The same as resizing the shorter side and then cropping, without the parts that the crop would drop.
@@ -148,3 +157,25 @@ def read_image(path: Path, size: int, channels: int = 3) -> Tensor:
         reason = " ".join(str(error).split()).replace(f" '{path}'", "") or type(error).__name__
         raise ValueError(f"{path}: unreadable image ({reason}): replace or delete it") from None
     return torch.from_numpy(pixels.reshape(size, size, channels)).permute(2, 0, 1)
+
+
+def _opened(path: Path) -> Any:
+    """A picture's header, of one of the formats; sizes are checked here, so Pillow's own warning is not asked for."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Image.open(path, formats=FORMATS)
+
+
+def _eight_bits(image: Any) -> Any:
+    """A picture whose levels are those of the file in 8 bits. Raises ValueError for more than 16 bits, which say no range."""
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    if deep:
+        from PIL import Image
+
+        levels = np.asarray(image).astype(np.int64)
+        return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+    if image.mode in ("F", "I"):
+        raise ValueError(f"mode {image.mode}, 32 bits a channel: convert it to 8 or 16 bits")
+    return image

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.data.folder import EXTENSIONS as READ
+from saccade.data.folder import FORMATS, MOST_PIXELS
 from saccade.dehaze.metadata import (
     NOTHING,
     Metadata,
@@ -30,9 +32,7 @@ from saccade.dehaze.metadata import (
 )
 from saccade.dehaze.optional import need
 
-READ = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # by content; none of their readers starts a program
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = MOST_PIXELS
 DEEP_COSTS = 5  # a picture with 16 bits a channel takes 177 bytes a pixel, others 39: its pixels count so many times
 WRITTEN = {
     ".png": "PNG",
