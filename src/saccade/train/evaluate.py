@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from saccade.data import ImageSet, batches
+from saccade.graph import observe
 from saccade.train.tasks import Task
 
 
@@ -30,21 +31,14 @@ class Evaluation:
 def counting_roles(model: nn.Module) -> Iterator[dict[str, list[int]]]:
     """Count ``[spikes, opportunities]`` of every neuron with a role while the block runs, by module path."""
     counts: dict[str, list[int]] = {}
-    handles = []
-    for path, module in model.named_modules():
-        if getattr(module, "role", ""):
-            counts[path] = [0, 0]
 
-            def count(_: nn.Module, __: object, y: Tensor, tally: list[int] = counts[path]) -> None:
-                tally[0] += int(torch.count_nonzero(y))
-                tally[1] += y.numel()
+    def count(path: str, module: nn.Module, args: tuple[Any, ...], y: Tensor) -> None:
+        counts[path][0] += int(torch.count_nonzero(y))
+        counts[path][1] += y.numel()
 
-            handles.append(module.register_forward_hook(count))
-    try:
+    with observe(model, lambda path, module: bool(getattr(module, "role", "")), count) as modules:
+        counts.update({path: [0, 0] for path in modules})
         yield counts
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def evaluate(

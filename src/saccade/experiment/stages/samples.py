@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from saccade.data import batches
 from saccade.experiment.stages.base import STAGES, Finished, StageConfig
+from saccade.graph import observe
 
 
 @dataclass(frozen=True)
@@ -35,26 +36,24 @@ class Samples(StageConfig):
         x, y = next(iter(batches(part, self.count, seed=None)))
         device = next(model.parameters()).device
         rasters: dict[str, np.ndarray] = {}
-        handles = []
-        for path, module in model.named_modules():
-            if hasattr(module, "levels") and getattr(module, "role", "") != "gate":
 
-                def keep(_: object, __: object, out: Tensor, path: str = path) -> None:
-                    flat = out.detach().flatten(2).transpose(0, 1)
-                    picked = torch.linspace(0, flat.shape[-1] - 1, min(self.neurons, flat.shape[-1])).long()
-                    rasters[f"raster/{path}"] = (flat[..., picked.to(flat.device)] != 0).to(torch.uint8).cpu().numpy()
+        def keep(path: str, module: nn.Module, args: tuple[Any, ...], spikes: Tensor) -> None:
+            flat = spikes.detach().flatten(2).transpose(0, 1)
+            picked = torch.linspace(0, flat.shape[-1] - 1, min(self.neurons, flat.shape[-1])).long()
+            rasters[f"raster/{path}"] = (flat[..., picked.to(flat.device)] != 0).to(torch.uint8).cpu().numpy()
 
-                handles.append(module.register_forward_hook(keep))
-        with torch.inference_mode():
+        with torch.inference_mode(), observe(model, _shown, keep):
             outputs = model(x.to(device)).float().cpu().numpy()
-        for handle in handles:
-            handle.remove()
         shown = x[len(x) // 2] if test.sequences else x
         images = (shown / shown.amax().clamp(min=1.0) * 255).round().to(torch.uint8).numpy()
         aside = finished.run.path / "samples.part.npz"
         np.savez_compressed(aside, images=images, targets=y.numpy(), outputs=outputs, **rasters)  # type: ignore[arg-type]
         aside.replace(finished.run.path / "samples.npz")
         return {}
+
+
+def _shown(path: str, module: nn.Module) -> bool:
+    return hasattr(module, "levels") and getattr(module, "role", "") != "gate"
 
 
 def _occurrence(labels: Tensor) -> Tensor:
