@@ -1,6 +1,8 @@
 """Every command on real data, and every error in one line with its exit code."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -303,3 +305,25 @@ def test_the_demo(tmp_path, capsys):
     assert "never opened" in out or "closed in training" in out
     assert "logits on the training and validation data: identical" in out
     assert (Path(tmp_path) / "demo" / "report.html").exists()
+
+
+def test_no_advice_names_the_registrys_other_saccade():
+    """The distribution is saccade-snn; the name without more belongs to somebody else."""
+    root = Path(__file__).parents[2]
+    files = [*(root / "src").rglob("*.py"), *(root / "docs").glob("*.md"), root / "README.md", root / "CONTRIBUTING.md"]
+    assert len(files) > 100
+    for file in files:
+        assert not re.search(r"pip install [\"']?saccade(?!-snn)\b", file.read_text(encoding="utf-8")), file
+    assert 'name = "saccade-snn"' in (root / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
+def test_verdicts_print_on_any_encoding(encoding):
+    done = subprocess.run(
+        [sys.executable, "-m", "saccade", "verify", "rows_mlp", "--T", "2"],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"passed" in done.stdout

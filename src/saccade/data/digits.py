@@ -31,7 +31,7 @@ class Digits(DataSource):
         try:
             from sklearn.datasets import load_digits
         except ModuleNotFoundError:
-            raise ModuleNotFoundError("digits needs scikit-learn: pip install 'saccade[demo]'") from None
+            raise ModuleNotFoundError("digits needs scikit-learn: pip install 'saccade-snn[demo]'") from None
         raw = load_digits()
         values = raw.images.astype(np.int64)  # [1797, 8, 8], whole numbers 0..16
         images = torch.from_numpy(((255 * values + 8) // 16).astype(np.uint8)).unsqueeze(1)
@@ -40,7 +40,7 @@ class Digits(DataSource):
         return Parts(data.subset(without(len(data), test)), data.subset(test))
 
     def prepare(self, root: Path, report: Report) -> Path:
-        report("digits comes with scikit-learn (pip install 'saccade[demo]'): nothing to fetch")
+        report("digits comes with scikit-learn (pip install 'saccade-snn[demo]'): nothing to fetch")
         return root
 
 

@@ -96,7 +96,7 @@ def _form_for(form: str, device: str) -> str:
         return "native" if device == "cpu" else "reference"
     if form == "triton":
         if not has_triton():
-            raise RuntimeError("SACCADE_KERNEL=triton: Triton is not installed; pip install 'saccade[triton]'")
+            raise RuntimeError("SACCADE_KERNEL=triton: Triton is not installed; pip install 'saccade-snn[triton]'")
         return "triton"
     return _known(form)
 
