@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from saccade.cli.main import run as command
 from saccade.experiment import RunDirectory, dump, load_splits, open_run, parse, run, splits_for
+from saccade.train import TrainingError
 
 pytest.importorskip("sklearn", reason="the digits need scikit-learn")
 
@@ -153,3 +155,43 @@ def test_settings_reach_into_lists_by_name_or_number(make_recipe):
         override(raw, ["stages.prone.config.ratio=1"])
     with pytest.raises(ValueError, match="'ratio' is a value, not a section"):
         override(raw, ["stages.prune.config.ratio.x=1"])
+
+
+@pytest.mark.parametrize(
+    "change", [{"train__devices": 100_000, "train__batch_size": 100_000}, {"data__workers": 100_000}]
+)
+def test_more_processes_than_cores_are_refused_before_any_starts(make_recipe, tmp_path, change, monkeypatch):
+    recipe = make_recipe(**change)
+    with pytest.raises(ValueError, match=r"100,000 processes for \d+ cores"):
+        run(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setenv("SACCADE_MAX_PROCESSES", "1")
+    with pytest.raises(ValueError, match="at most"):
+        run(recipe, tmp_path / "run")
+
+
+def test_weights_that_stop_being_finite_stop_the_run(make_recipe, tmp_path):
+    """A potential that is not finite never fires, so the loss of a diverged network stays finite."""
+    recipe = make_recipe(
+        model={"name": "rows_mlp"}, train__optimizer="sgd", train__lr=1e20, train__epochs=3, train__checkpoint_steps=3
+    )
+    with pytest.raises(TrainingError, match=r"is not finite (after|in) epoch \d+, step \d+; .*train.lr"):
+        run(recipe, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    for path in (tmp_path / "run" / "checkpoints").rglob("*.safetensors"):
+        assert all(value.isfinite().all() for value in load_file(path).values() if value.is_floating_point()), path
+
+
+def test_training_does_not_go_on_from_weights_that_are_not_finite(make_recipe, tmp_path):
+    whole = run(make_recipe(train__epochs=1), tmp_path / "first", quiet=True)
+    assert whole["epochs"] == 1
+    file = tmp_path / "first" / "model.safetensors"
+    tensors = load_file(file)
+    with safe_open(file, "pt") as opened:
+        metadata = opened.metadata()
+    key = next(key for key in tensors if key.endswith("weight"))
+    tensors[key].flatten()[0] = float("nan")
+    save_file(tensors, file, metadata)
+    recipe = make_recipe(model={"start": str(file)}, train__epochs=1)
+    with pytest.raises((ValueError, TrainingError), match="finite"):
+        run(recipe, tmp_path / "second", quiet=True)

@@ -48,6 +48,7 @@ def run(
     Interrupted after Ctrl-C, OSError if the disk is full.
     """
     recipe = with_root(as_recipe(recipe), data)
+    _check_processes(recipe)
     place = RunDirectory(Path(directory) if directory is not None else default_directory(recipe))
     with place.in_use() if _first_process() else contextlib.nullcontext():
         summary: dict[str, Any] = launch(recipe.train, _run, recipe, place.path, resume, quiet)
@@ -77,6 +78,21 @@ def write_page(directory: Path) -> Path | None:
     except ModuleNotFoundError as error:
         warnings.warn(f"{directory}: no report.html was written: {error}", stacklevel=2)
         return None
+
+
+def _check_processes(recipe: Recipe) -> None:
+    """Raises ValueError for more processes than the machine has cores for (one card a process is Fabric's to say)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    most = int(os.environ.get("SACCADE_MAX_PROCESSES") or max(cores, 2))
+    on_cpu = recipe.train.accelerator == "cpu" or not torch.cuda.is_available()
+    for key, wanted, allowed in (
+        ("train.devices", recipe.train.devices if on_cpu else 1, most),
+        ("data.workers", recipe.data.workers, 4 * most),
+    ):
+        if wanted > allowed:
+            raise ValueError(
+                f"{key}: {wanted:,} processes for {cores} cores; at most {allowed}, or set SACCADE_MAX_PROCESSES"
+            )
 
 
 def _first_process() -> bool:
