@@ -6,7 +6,7 @@ import torch
 from saccade.data import load
 from saccade.files import load_model
 from saccade.models import create_model
-from saccade.train import Classification, Reporter, TrainSettings, evaluate, launch, train
+from saccade.train import Classification, Reporter, TrainSettings, engine, evaluate, launch, train
 
 pytest.importorskip("sklearn", reason="the digits need scikit-learn")
 
@@ -39,3 +39,16 @@ def test_a_model_is_trained_without_a_recipe(tmp_path):
     assert all(torch.equal(value, stored.state_dict()[key]) for key, value in model.state_dict().items())
     assert evaluate(stored, splits.test, task).metrics["accuracy"] == found["test_accuracy"]
     assert {"scores", "chosen_epoch", "test_loss", "confusion"} <= set(found)
+
+
+def test_precision_is_bf16_only_where_it_is_not_emulated(monkeypatch):
+    def settings(precision):
+        return TrainSettings(epochs=1, batch_size=1, lr=1e-3, accelerator="cpu", precision=precision)
+
+    for quick in (True, False):
+        monkeypatch.setattr(engine, "_has_bf16_instructions", lambda quick=quick: quick)
+        monkeypatch.setattr(engine.platform, "machine", lambda: "x86_64")
+        assert engine.precision_for(settings("auto")) == ("bf16-mixed" if quick else "32-true")
+        assert engine.precision_for(settings("32-true")) == "32-true"
+    with pytest.warns(UserWarning, match="no bf16 instructions"):
+        assert engine.precision_for(settings("bf16-mixed")) == "bf16-mixed"

@@ -20,7 +20,7 @@ from saccade.experiment.stages import Finished
 from saccade.files import load_model
 from saccade.models import SpikingModel
 from saccade.train import launch, main_process, train
-from saccade.train.engine import arranged
+from saccade.train.engine import arranged, precision_for
 
 
 def run(
@@ -170,6 +170,7 @@ def _head(recipe: Recipe, model: SpikingModel, splits: Splits, run: RunDirectory
         "model": model.name,
         "parameters": sum(p.numel() for p in model.parameters()),
         "T": getattr(model, "T", None),
+        "precision": precision_for(recipe.train),
         "classes": list(splits.test.classes),
         "images": {key: len(part) for key, part in zip(("train", "validation", "test"), splits, strict=True)},
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,10 +31,32 @@ def launch(settings: TrainSettings, function: Callable[..., Any], *arguments: An
     from lightning_fabric import Fabric
 
     strategy = "ddp" if settings.strategy == "auto" and settings.devices > 1 else settings.strategy
-    fabric = Fabric(
-        accelerator=settings.accelerator, devices=settings.devices, strategy=strategy, precision=settings.precision
-    )
+    precision: Any = precision_for(settings)
+    fabric = Fabric(accelerator=settings.accelerator, devices=settings.devices, strategy=strategy, precision=precision)
     return fabric.launch(function, *arguments)
+
+
+def precision_for(settings: TrainSettings) -> str:
+    """The precision that the settings ask for on this machine; a warning where it has to be emulated."""
+    on_card = settings.accelerator != "cpu" and torch.cuda.is_available()
+    if on_card:
+        quick = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        quick = platform.machine() == "arm64" or _has_bf16_instructions()
+    if settings.precision == "auto":
+        return "bf16-mixed" if quick else "32-true"
+    if settings.precision == "bf16-mixed" and not quick:
+        where = "this card" if on_card else "this processor"
+        warnings.warn(
+            f"train.precision: {where} has no bf16 instructions, so bf16-mixed is emulated, many times slower than 32-true "
+            "(auto chooses)",
+            stacklevel=2,
+        )
+    return settings.precision
+
+
+def _has_bf16_instructions() -> bool:
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def main_process() -> bool:

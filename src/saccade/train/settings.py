@@ -12,7 +12,8 @@ class TrainSettings(BaseModel):
 
     ``lr`` is for the whole batch. ``ema``: decay of a moving average of the weights, which is then what is evaluated and
     saved (0: none). ``choose``: the epoch that becomes the model: the best on validation, or the last. ``checkpoint_steps``:
-    also save inside epochs, every so many steps.
+    also save inside epochs, every so many steps. ``precision``: "auto" is bf16-mixed where the processor or card computes in
+    bf16, and single precision where it would be emulated (on a processor without such instructions ten times slower).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -32,7 +33,7 @@ class TrainSettings(BaseModel):
     evaluate_every: int = Field(default=1, ge=1)
     evaluation_batch_size: int = Field(default=250, ge=1)
     checkpoint_steps: int | None = Field(default=None, ge=1)
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = Field(default=1, ge=1)
     strategy: Literal["auto", "ddp", "ddp_spawn"] = "auto"
