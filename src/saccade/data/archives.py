@@ -59,7 +59,7 @@ def unpack(archive: Path, md5: str, folder: Path, report: Report) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpacking-") as aside:
         try:
             with tarfile.open(archive) as tar:
-                tar.extractall(aside, filter="data")
+                _extract(tar, Path(aside))
         except (tarfile.TarError, EOFError, OSError) as error:
             raise ValueError(f"{archive}: cannot be unpacked ({error})") from None
         unpacked = Path(aside) / folder.name
@@ -70,3 +70,17 @@ def unpack(archive: Path, md5: str, folder: Path, report: Report) -> None:
                 os.replace(file, folder / file.name)
         else:
             os.replace(unpacked, folder)
+
+
+def _extract(tar: tarfile.TarFile, place: Path) -> None:
+    """Files and folders below ``place``. Raises tarfile.TarError for anything that reaches outside."""
+    if hasattr(tarfile, "data_filter"):
+        tar.extractall(place, filter="data")
+        return
+    members = tar.getmembers()  # Python before 3.11.4
+    for member in members:
+        if not (member.isfile() or member.isdir()) or not (place / member.name).resolve().is_relative_to(
+            place.resolve()
+        ):
+            raise tarfile.TarError(f"{member.name!r} would be extracted to outside, or is no plain file")
+    tar.extractall(place, members)
