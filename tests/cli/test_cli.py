@@ -327,3 +327,17 @@ def test_verdicts_print_on_any_encoding(encoding):
     )
     assert done.returncode == 0, done.stderr
     assert b"passed" in done.stdout
+
+
+def test_names_in_tables_are_text(capsys):
+    from rich.table import Table
+
+    from saccade.cli.common import print_table
+
+    table = Table()
+    table.add_column("[red]x")
+    table.add_row("[bold]y[/bold]")
+    print_table(table)
+    shown = capsys.readouterr().out
+    assert "[red]x" in shown
+    assert "[bold]y[/bold]" in shown

@@ -37,7 +37,6 @@ def test_recipes_load_and_dump(tmp_path):
         (["train.lr=fast"], "r.yaml: train.lr: Input should be a valid number"),
         (["train.lr=-1"], "r.yaml: train.lr: Input should be greater than 0"),
         (["train.optimizer=lion"], "r.yaml: train.optimizer: Input should be 'adam'"),
-        (["train.warmup_epochs=3"], "r.yaml: train: warmup_epochs (3) leaves no epoch of 3"),
         (["train.devices=3"], "r.yaml: train: batch_size (4) must divide by devices (3)"),
         (["train.lr"], "--set 'train.lr': write key.path=value"),
         (["name.x=1"], "--set 'name.x=1': 'name' is a value, not a section"),
@@ -111,3 +110,11 @@ def test_recipes_of_the_first_version_are_read_as_todays():
     with pytest.raises(ValueError, match="kwargs"):
         parse({**old, "model": {"name": "vgg_small", "kwargs": 3}})
     assert load_recipe(ROOT / "checkpoints" / "digits.recipe.yaml").model.config["neuron"] == "tet"
+
+
+def test_warm_up_follows_the_epochs():
+    recipe = parse(yaml.safe_load(RECIPE.replace("1e-3}", "1.0e-3, warmup_epochs: 1}")))
+    assert recipe.train.warmup == 1
+    raw = recipe.model_dump()
+    for epochs, given, used in ((1, 1, 0.5), (2, 5, 1), (10, 5, 5), (3, 0, 0)):
+        assert parse(override(raw, [f"train.epochs={epochs}", f"train.warmup_epochs={given}"])).train.warmup == used

@@ -71,9 +71,9 @@ def print_table(table: Any) -> None:
     """A rich table, as wide as it needs to be where the output is no terminal."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)  # names are text, with brackets or without
     if not console.is_terminal:
-        console = Console(highlight=False, width=240)
+        console = Console(highlight=False, markup=False, width=240)
     console.print(table)
 
 

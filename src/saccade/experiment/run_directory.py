@@ -21,6 +21,7 @@ from saccade.experiment.recipe import Recipe, dump, parse, read_text, read_yaml,
 from saccade.files.tensors import in_one_line
 from saccade.report.run_files import RunFiles, write_text
 from saccade.train import Reporter, checkpoint_path
+from saccade.train.engine import precision_for
 from saccade.train.tasks import Score, Task
 
 
@@ -105,6 +106,16 @@ class RunDirectory(RunFiles):
     def reporter(self, recipe: Recipe, task: Task, quiet: bool) -> Iterator[RunReporter]:
         """What writes metrics.csv and tells the user (bars on a terminal, a line an epoch elsewhere) and TensorBoard."""
         reporter = RunReporter(self, recipe.train.epochs, task.scores, quiet)
+        plan = recipe.train
+        device = "GPU" if plan.accelerator != "cpu" and torch.cuda.is_available() else "CPU"
+        threads = torch.get_num_threads()
+        reporter.console.print(
+            f"{recipe.name}, seed {recipe.seed}: {plan.epochs} epochs on the {device}, {plan.devices} x {threads} threads, "
+            f"{precision_for(plan)}, into {self.path}",
+            markup=False,
+        )
+        if plan.warmup != plan.warmup_epochs:
+            reporter.console.print(f"warm-up over {plan.warmup:g} of {plan.epochs} epochs, not {plan.warmup_epochs:g}")
         try:
             yield reporter
         finally:

@@ -195,7 +195,7 @@ class Job:
             epoch * self.steps + step,
             total=settings.epochs * self.steps,
             peak=settings.lr,
-            warmup=round(settings.warmup_epochs * self.steps),
+            warmup=round(settings.warmup * self.steps),
             final=settings.final_lr,
             schedule=settings.schedule,
         )

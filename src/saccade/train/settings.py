@@ -14,6 +14,7 @@ class TrainSettings(BaseModel):
     saved (0: none). ``choose``: the epoch that becomes the model: the best on validation, or the last. ``checkpoint_steps``:
     also save inside epochs, every so many steps. ``precision``: "auto" is bf16-mixed where the processor or card computes in
     bf16, and single precision where it would be emulated (on a processor without such instructions ten times slower).
+    ``warmup_epochs``: of the learning rate; half of the epochs, where they are no more than that.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,8 +45,11 @@ class TrainSettings(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainSettings:
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) leaves no epoch of {self.epochs} to train in")
         if self.batch_size % self.devices:
             raise ValueError(f"batch_size ({self.batch_size}) must divide by devices ({self.devices})")
         return self
+
+    @property
+    def warmup(self) -> float:
+        """Epochs of warm-up: as given, or half of a training that is no longer than that (a first try of one epoch, say)."""
+        return self.warmup_epochs if self.warmup_epochs < self.epochs else self.epochs / 2
