@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any
 
 import torch
@@ -28,14 +29,22 @@ SHARING = frozenset(("_unsafe_view", "detach", "alias", "lift_fresh", "unsafe_sp
 
 
 def is_neuron(module: nn.Module) -> bool:
-    """A module that declares `levels`, the values its output may take, is a spiking neuron."""
+    """A module that declares `levels`, the values its output may take, is a spiking neuron (see ``levels_of``)."""
     return bool(levels_of(module))
 
 
 def levels_of(module: nn.Module) -> tuple[float, ...]:
-    """The values that a module declares for its output; none if it is no neuron."""
+    """The values that a module declares for its output; none if it is no neuron.
+
+    Others call other things "levels" (of a pyramid, of a wavelet): what is no list of different finite numbers with zero, for
+    no spike, among them declares nothing.
+    """
     levels = getattr(module, "levels", None)
-    return tuple(float(level) for level in levels) if isinstance(levels, tuple | list) else ()
+    if not isinstance(levels, tuple | list) or len(levels) < 2:
+        return ()
+    if not all(isinstance(level, int | float) and not isinstance(level, bool) and isfinite(level) for level in levels):
+        return ()
+    return tuple(float(level) for level in levels) if 0 in levels and len(set(levels)) == len(levels) else ()
 
 
 def tensors_in(values: Any) -> list[Tensor]:

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from saccade.graph.declared import TIME_AXES
 from saccade.layers import batch_norms
 from saccade.plugins import working_directory
 from saccade.verify.result import Verification
-from saccade.verify.suite import TIME_AXES, frames, gives_steps, verify
+from saccade.verify.suite import frames, gives_steps, verify
 from saccade.verify.waking import wake
 
 SAMPLES = 3
