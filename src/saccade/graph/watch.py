@@ -132,11 +132,11 @@ class Watcher(TorchDispatchMode):
         self._narrow = narrow
         self.start()
 
-    def start(self, *inputs: Tensor) -> None:
-        """Begin a run on these tensors, which hold analog values."""
+    def start(self, *inputs: Tensor, alphabets: Sequence[Alphabet | None] = ()) -> None:
+        """Begin a run on these tensors, which hold analog values unless ``alphabets`` says otherwise."""
         self.tape = Tape(self._narrow)
-        for x in inputs:
-            self.tape[x] = Known(live=True)
+        for i, x in enumerate(inputs):
+            self.tape[x] = Known(alphabets[i] if i < len(alphabets) else None, live=True)
 
     def record(self, op: OpRecord) -> None:
         """Operations on what depends on the input."""
@@ -144,11 +144,11 @@ class Watcher(TorchDispatchMode):
     def unknown(self, where: str, func: Any) -> None:
         """An operation on floats that has no rule."""
 
-    def entered(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    def entered(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Before a module is called; what it returns is handed to ``left``."""
         return False
 
-    def left(self, noted: bool, path: str, module: nn.Module, result: Any) -> None:
+    def left(self, noted: Any, path: str, module: nn.Module, result: Any) -> None:
         """After a module was called; ``result`` is None if it failed."""
 
     def fired(
