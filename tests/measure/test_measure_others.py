@@ -101,6 +101,7 @@ def test_neurons_that_nothing_declares_are_named():
     with pytest.warns(UserWarning, match=r"n \(Node\) give spikes, but nothing declares them.*--spiking Node"):
         found = profile(net, torch.rand(4, 3, 6))
     assert found.to_json()["notes"] == list(found.notes) != []
+    rest(net)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert profile(net, torch.rand(4, 3, 6), spiking=["Node"], time_axis="first").notes == ()
