@@ -105,6 +105,8 @@ class Subject:
         self.wrote = False  # whether a call wrote into its input
         self.narrow: set[str] = set()  # classes of neurons whose float32 spikes had to be cast up
         self._known: dict[tuple[str, str], Run] = {}
+        self._called: dict[str, nn.Module] = {}
+        self.twice = ""  # a module of ours that a forward pass calls twice
         self._cast_up(model)
 
     def copy(self) -> nn.Module:
@@ -178,9 +180,23 @@ class Subject:
             self._known[key] = make()
         return self._known[key]
 
-    def keep(self, view: View, run: Run) -> None:
-        """Remember a run on the whole of a view."""
-        self._known[view.name, "whole"] = run
+    def first_call(self, view: View) -> Run:
+        """The run on the whole of a view, with what the neurons were given, on a copy that ``second_call`` goes on with."""
+        model = self.copy()  # the model itself stays as it came, in case this one is left in another state
+        self.at_rest(model)
+        run = self._known[view.name, "whole"] = self.run(view.inputs, on=model, given=True)
+        self._called[view.name] = model
+        return run
+
+    def second_call(self, view: View) -> tuple[Run, Run, str]:
+        """Both runs, and the name of a parameter or buffer that the second changed, or ""."""
+        first = self._known[view.name, "whole"] if view.name in self._called else self.first_call(view)
+        model = self._called.pop(view.name)
+        self.at_rest(model)
+        before = {key: value.clone() for key, value in model.state_dict().items() if isinstance(value, Tensor)}
+        second = self.run(view.inputs, on=model)
+        self.at_rest(model)
+        return first, second, changed_tensor(before, model)
 
     def forget(self) -> None:
         self._known.clear()
@@ -197,6 +213,20 @@ class Subject:
             if key not in b or not self.same(key, value, b[key]):
                 return key
         return next((key for key in b if key not in a), None)
+
+
+def changed_tensor(before: dict[str, Tensor], model: nn.Module) -> str:
+    """The first parameter or buffer that is not what it was; NaN that stays NaN is no change."""
+    after = model.state_dict()
+    for key, value in before.items():
+        now = after.get(key)
+        if (
+            now is None
+            or now.shape != value.shape
+            or not bool(((now == value) | ((now != now) & (value != value))).all())
+        ):
+            return key
+    return ""
 
 
 class _CastUp:

@@ -72,12 +72,11 @@ def verify(
         subject = Subject(own, views, levels, neurons, reset, takes_steps=ours)
         for view in views:
             try:
-                run = subject.run(view.inputs, on=_rested(subject))
+                run = subject.first_call(view)
             except Exception as error:
                 raise ValueError(f"the model refuses a float64 input {view.shapes()}: {_line(error)}") from error
             if ("", 0, 0) not in run:
                 raise ValueError("the model returns no tensor")
-            subject.keep(view, run)
         found = Verification(name or type(model).__name__, [f"{view.name} {view.shapes()}" for view in views])
         if subject.narrow:
             found.inputs.append(f"output of {', '.join(sorted(subject.narrow))} cast up to float64")
@@ -87,7 +86,6 @@ def verify(
             tell("waking silent layers")
             subject = _woken(subject, len(asleep))
         woken_rates = spikes.rates_of(subject)
-        subject.forget()
         tell("calls agree")
         first = _guarded("calls agree", checks.calls_agree, subject)
         subject.leaky = first.status == "FAIL"  # a fresh copy for every call of the checks that follow
@@ -199,12 +197,6 @@ def _guarded(name: str, check: Callable[[Subject], Check], subject: Subject) -> 
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _rested(subject: Subject) -> nn.Module:
-    model = subject.copy()
-    subject.at_rest(model)
-    return model
 
 
 def _as_input(model: nn.Module, x: Tensor) -> Tensor:

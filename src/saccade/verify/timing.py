@@ -117,12 +117,16 @@ def layers_keep_time(s: Subject) -> Check:
     temporal = {path: module for path, module in model.named_modules() if isinstance(module, Temporal)}
     if not temporal or view is None:
         return Check(name, "SKIP", "no saccade Temporal module in it" if not temporal else "a single step")
+    called: set[str] = set()
     tested: dict[str, str] = {}  # path -> what is wrong, or ""
 
     def hook(path: str) -> Callable[..., None]:
         def check(module: nn.Module, args: tuple[Any, ...], y: Tensor) -> None:
             assert isinstance(module, Temporal)
             x = args[0]
+            if path in called and not s.twice:
+                s.twice = say(path)
+            called.add(path)
             if path not in tested and module.causal and module.fixed_T is None and x.dim() > 1 and x.shape[0] > 1:
                 tested[path] = _layer_fault(module, x.clone(), y.clone(), path in s.levels)
 
@@ -170,7 +174,7 @@ def whole_as_chunks(s: Subject) -> Check:
     if view is None:
         return Check(name, "SKIP", "the input has no time axis, or a single step")
     ours = any(isinstance(module, Temporal) for module in s.model.modules())
-    splits = list(_splits(view.steps))
+    splits = [list(split) for split in dict.fromkeys(map(tuple, _splits(view.steps)))]
     reason, layer = _not_streamed(s, view, ours, sorted({size for split in splits for size in split}))
     if reason:
         return Check(name, "SKIP", reason, layer)
@@ -192,10 +196,9 @@ def _not_streamed(s: Subject, view: View, ours: bool, sizes: list[int]) -> tuple
             Stream(s.model)
         except ValueError as error:
             return str(error), ""
-        twice = _called_twice(s, view)
-        if twice:
+        if s.twice:
             what = "is called twice in one forward pass, so a stream cannot tell whose state to keep"
-            return f"{twice} {what}; a module for each place can be streamed", twice
+            return f"{s.twice} {what}; a module for each place can be streamed", s.twice
         if len(view.inputs) > 1:
             return "a stream takes one input", ""
     if s.looks_ahead and not s.leaky:
@@ -217,31 +220,6 @@ def _not_streamed(s: Subject, view: View, ours: bool, sizes: list[int]) -> tuple
     runs = [s.run(view.inputs, on=model)["", 0, 0] for _ in range(2)]
     keeps = "a call keeps nothing for the next, so it has no streaming form"
     return (keeps if torch.equal(*runs) else ""), ""
-
-
-def _called_twice(s: Subject, view: View) -> str:
-    """The first Temporal module that a forward pass calls more than once, or ""."""
-    calls: dict[str, int] = {}
-
-    def hook(path: str) -> Callable[..., None]:
-        def count(*_: object) -> None:
-            calls[path] = calls.get(path, 0) + 1
-
-        return count
-
-    model = s.ready()
-    handles = [
-        module.register_forward_hook(hook(path))
-        for path, module in model.named_modules()
-        if isinstance(module, Temporal)
-    ]
-    try:
-        with torch.no_grad():
-            s.call(model, view.take(0))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return next((say(path) for path, count in calls.items() if count > 1), "")
 
 
 def _refused(s: Subject, inputs: Inputs) -> tuple[str, str]:
