@@ -1,6 +1,9 @@
 """Models that nobody here wrote: nothing about them is guessed from names, and what is no fault is not called one."""
 
 import copy
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -507,3 +510,62 @@ def test_nets_on_a_grid_pass():
         torch.manual_seed(seed)
         found = verify(Net(), (torch.rand(4, 3, 4, 9, 9) < 0.4).float(), time_axis="first")
         assert found.passed, found.table()
+
+
+@pytest.mark.parametrize("forgets", [True, False])
+def test_chunks_where_time_is_the_second_axis(forgets):
+    class Turned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(6, 8), replicas.HiddenLIF(), nn.Linear(8, 3))
+            nn.init.constant_(self.net[0].bias, 1.2)
+
+        def forward(self, x):
+            y = self.net(x.transpose(0, 1)).transpose(0, 1)
+            if forgets and x.shape[1] > 1:
+                self.net[1].v = self.net[1].v * 0.5
+            return y
+
+    found = verify(
+        Turned(), torch.rand(3, 5, 6), time_axis="second", reset=replicas.reset_hidden, spiking=["HiddenLIF"]
+    )
+    assert found["whole = chunks"].status == ("FAIL" if forgets else "PASS")
+    assert found["causal"].status == "PASS"
+
+
+def test_whole_numbers_that_are_no_tokens():
+    images = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8)
+    assert verify(nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), images, time_axis="none").passed
+
+
+def test_a_leak_on_a_grid_is_no_tie():
+    """The same nets with a real leak fail, ties or not."""
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Linear(6, 8), LIF(), Rolls(), nn.Linear(8, 3))
+    model[0].weight.data = torch.randint(-2, 6, (8, 6)).double() * 0.1
+    found = verify(model, (torch.rand(4, 3, 6) < 0.6).float(), time_axis="first")
+    assert "alone = in a batch" in failed(found)
+    assert found["alone = in a batch"].layer == "2"
+
+
+class Rolls(nn.Module):
+    def forward(self, x):
+        return x + 0.001 * x.roll(1, 1)
+
+
+def test_the_table_of_public_models_skips_what_is_absent(tmp_path):
+    (tmp_path / "theirs_net.py").write_text(
+        "from torch import nn\n"
+        "class Spike(nn.Module):\n    def forward(self, x): return (x > 0.2).to(x)\n"
+        "def build(): return nn.Sequential(nn.Linear(6, 8), Spike(), nn.Linear(8, 2))\n"
+    )
+    listed = tmp_path / "models.yaml"
+    listed.write_text(
+        f"- {{name: mine, path: {tmp_path}, model: 'theirs_net:build', shape: [6], T: 4, spiking: [Spike]}}\n"
+        "- {name: absent, model: 'nowhere_at_all:build', shape: [6]}\n"
+    )
+    script = Path(__file__).parents[2] / "benchmarks" / "public_models.py"
+    command = [sys.executable, str(script), "--models", str(listed)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "| mine | passed" in done.stdout
+    assert "skipped: absent: nowhere_at_all:build: cannot import" in done.stdout
