@@ -85,6 +85,15 @@ def test_a_model_that_writes_into_its_input_is_told_and_does_no_harm():
     assert failed(found) == []
 
 
+class Kept(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.masks, self.by_name = [torch.ones(8, 8)], {"scale": torch.full((8,), 0.5)}
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.masks[0]) @ torch.diag(self.by_name["scale"])
+
+
 class Allocates(nn.Conv2d):
     def forward(self, x):
         made = torch.zeros(x.shape[0], x.shape[1], self.out_channels, *x.shape[3:])
@@ -96,6 +105,7 @@ class Allocates(nn.Conv2d):
 def test_models_that_allocate_in_the_default_dtype():
     model = nn.Sequential(Allocates(2, 4, 3, padding=1), Allocates(4, 4, 3, padding=1))
     model[0].kept = torch.ones(3)  # a plain attribute, no buffer
+    model.append(Kept())
     found = verify(model, torch.rand(4, 3, 2, 8, 8), time_axis="first")
     assert found.passed, found.table()
     assert torch.get_default_dtype() == torch.float32

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from saccade.graph import is_neuron, peer_levels, spiking_levels
 from saccade.graph.declared import BINARY, as_inputs, axes_of, levels_of_inputs
@@ -128,13 +129,18 @@ def in_float64() -> Iterator[None]:
 
 
 def _doubled(model: nn.Module) -> nn.Module:
-    """A float64 copy in eval mode; tensors that modules keep as plain attributes are converted too."""
+    """A float64 copy in eval mode; tensors that modules keep as plain attributes, in lists too, are converted."""
     own = copy.deepcopy(model).double().eval()
     for module in own.modules():
         for key, value in list(vars(module).items()):
-            if isinstance(value, Tensor) and value.dtype == torch.float32:
-                setattr(module, key, value.double())
+            registered = key in ("_parameters", "_buffers", "_modules")
+            if not registered and any(isinstance(leaf, Tensor) for leaf in tree_leaves(value)):
+                module.__dict__[key] = tree_map_only(Tensor, _as_double, value)
     return own
+
+
+def _as_double(x: Tensor) -> Tensor:
+    return x.double() if x.dtype == torch.float32 else x
 
 
 def _woken(subject: Subject, asleep: int) -> Subject:
