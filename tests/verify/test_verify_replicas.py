@@ -227,14 +227,25 @@ def test_infinite_gradient():
     assert "not finite" in found["gradients in eval"].detail
 
 
+class Side(nn.Module):
+    """Adds what a layer gives to what goes by it."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return x + self.layer(x)
+
+
 @pytest.mark.parametrize(("strict", "status"), [(False, "WARN"), (True, "FAIL")])
 def test_silent_layers(strict, status):
-    model = replicas.mlp(LIF(v_th=1e6), nn.Linear(8, 8), LIF(v_th=1e-6, v_rest=1.0, v_reset=1.0))
+    model = replicas.mlp(Side(LIF(v_th=float("inf"))), nn.Linear(8, 8), LIF(v_th=0.1))
     found = verify(model, vectors(), time_axis="first", strict=strict)
     assert found["activity"].status == status
-    assert found["activity"].layer == "2"
-    assert "1 of 3 silent: 2" in found["activity"].detail
-    assert found.rates["2"] == 0
+    assert found["activity"].layer == "2.layer"
+    assert "1 of 3 silent: 2.layer" in found["activity"].detail
+    assert found.rates["2.layer"] == 0
     assert found.passed is not strict
 
 

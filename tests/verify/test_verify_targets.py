@@ -43,6 +43,16 @@ def rest(model):
     for module in model.modules():
         if isinstance(module, Neuron):
             module.v = 0.0
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.a, self.n, self.b = nn.Embedding(20, 6), nn.Linear(5, 6), Neuron(), nn.Linear(6, 3)
+
+    def forward(self, tokens, x):
+        return self.b(self.n(self.words(tokens) + self.a(x)))
+
+def tokens(): return Tokens()
+def fold(): return nn.Sequential(nn.Linear(6, 3))
 value = 5
 """
 
@@ -145,3 +155,60 @@ def test_command_line(here, capsys):
     assert run(["verify", "nonsense"]) == 2
     assert run(["verify", f"{here}:net", "--shape", "3,x"]) == 2
     assert "--shape" in capsys.readouterr().err
+
+
+def test_verify_and_profile_take_the_same(here, capsys):
+    """One declaration: the same words after both commands, for a model of several inputs, one of them tokens."""
+    said = [f"{here}:tokens", "--T", "4", "--shape", "", "--shape", "5", "--values", "tokens:20", "--values", "0,1"]
+    said += ["--time-axis", "first", "--time-axis", "none", "--spiking", "Neuron", "--reset", f"{here}:rest"]
+    assert run(["verify", *said]) == 0, capsys.readouterr().out
+    assert "sequence [4, 3] and [3, 5]" in capsys.readouterr().out
+    assert run(["profile", *said, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["samples"] == 3
+    assert found["totals"]["spikes"] > 0
+    assert found["totals"]["macs"] == 0  # the table is looked up, and the other input is spikes
+    assert found["notes"] == []
+
+
+def test_profile_of_a_factory(here, capsys):
+    assert run(["profile", f"{here}:net", "--shape", "6", "--T", "4", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert "Neuron" in told["notes"][0]
+    assert told["totals"]["spikes"] == 0
+    assert run(["profile", f"{here}:net", "--shape", "6", "--T", "4"]) == 0
+    assert "--spiking Neuron" in " ".join(capsys.readouterr().out.split())
+    assert run(["profile", f"{here}:net", "--shape", "6", "--T", "4", "--spiking", "Neuron", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["totals"]["spikes"] > 0
+    assert run(["profile", "plain_resnet18_small", "--shape", "3,8,8", "--T", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["totals"]["T"] == 2
+    assert run(["profile", f"{here}:net", "--memory", "3"]) == 2
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"values": ["0,x"]}, "expected the values of an input"),
+        ({"values": ["tokens:0"]}, "expected the values of an input"),
+        ({"values": ["9..1"]}, "expected the values of an input"),
+        ({"values": ["0,1", "0,1"]}, "values of 2 inputs, but there are 1"),
+        ({"time_axis": ["first", "none"]}, "2 time axes for 1 inputs"),
+    ],
+)
+def test_impossible_inputs(here, options, message):
+    with pytest.raises(ValueError, match=message):
+        verify_target(f"{here}:fold", shape=(6,), **options)
+
+
+def test_inputs_hold_what_they_are_said_to(here):
+    np.save("x.npy", np.array([[0, 1, 0, 1, 1, 0], [2, 0, 0, 1, 0, 1]]))
+    with pytest.raises(ValueError, match="the input holds 2"):
+        verify_target(f"{here}:fold", input_file="x.npy", values="0,1")
+    assert verify_target(f"{here}:fold", input_file="x.npy", values="0..2").passed
+
+
+def test_progress_is_told_check_by_check(here):
+    told = []
+    found = verify_target(f"{here}:net", shape=(6,), T=4, tell=told.append)
+    assert [check.name for check in found.checks] == [what for what in told if what in {c.name for c in found.checks}]

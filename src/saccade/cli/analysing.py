@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,8 +18,68 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A model file, run directory, registered name, or package.module:factory."),
+]
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option("--shape", help="Input of one sample, without time, e.g. 3,32,32. Once for each input of the model."),
+]
+InputFiles = Annotated[
+    list[Path] | None, typer.Option("--input", help="A .npy file with a batch of inputs. Once for each input.")
+]
+Steps = Annotated[int | None, typer.Option("--T", min=1, help="Steps of the sequences to run.")]
+TimeAxes = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Of a foreign model's input: first ([T, N, ...]), second ([N, T, ...]) or none ([N, ...]). Once, or one each."
+    ),
+]
+Reset = Annotated[str, typer.Option(help="package.module:function called with the model before each run.")]
+Neurons = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--spiking", help="Class or path of a foreign model's neurons, or NAME=0,1,2 with their values. Repeatable."
+    ),
+]
+Values = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What an input may hold: 0,1 or 0..15 (spikes, counts) or tokens:1000 (integers below it). Once for each input."
+    ),
+]
+
+
+def _said(
+    input_shape: list[str] | None,
+    input_file: list[Path] | None,
+    steps: int | None,
+    time_axis: list[str] | None,
+    reset: str,
+    spiking: list[str] | None,
+    values: list[str] | None,
+) -> dict[str, Any]:
+    """What was said of a model, for ``verify_target`` and ``profile_target``; only what was said."""
+    shapes = []
+    for text in input_shape or ():
+        if not all(part.strip().isdecimal() for part in text.split(",") if text):
+            raise ValueError(f"--shape takes whole numbers and commas, e.g. 3,32,32, got {text!r}")
+        shapes.append(tuple(int(part) for part in text.split(",")) if text else ())
+    said = {
+        "shape": shapes,
+        "input_file": input_file,
+        "T": steps,
+        "time_axis": [word for word in time_axis or () if word],
+        "reset": reset,
+        "spiking": spiking,
+        "values": values,
+    }
+    return {name: value for name, value in said.items() if value}
+
+
 def profile(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file, a run directory, or a registered name.")],
+    model: Model,
     data: DataRoot = None,
     set_name: SetName = None,
     images: Annotated[int, typer.Option(min=1, help="How many test images to run.")] = 256,
@@ -24,12 +87,20 @@ def profile(
     memory: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Count the memory of a training step on N images instead.")
     ] = None,
+    input_shape: Shapes = None,
+    input_file: InputFiles = None,
+    steps: Steps = None,
+    time_axis: TimeAxes = None,
+    reset: Reset = "",
+    spiking: Neurons = None,
+    values: Values = None,
     json: AsJson = False,
 ) -> None:
     """Count spikes, synaptic operations, energy and state memory per layer, on real images.
 
     With --memory N: what a training step on N images keeps for the backward pass, by layer, and its peak.
-    A registered name is profiled untrained, on noise of its published input size.
+    A registered name is profiled untrained, on noise of its published input size. package.module:factory, and any MODEL with
+    --shape, --input or --T, is profiled on that input; the options are those of `saccade verify`.
     """
     import torch
 
@@ -38,21 +109,28 @@ def profile(
     from saccade.measure import profile as measure
     from saccade.measure import training_memory
     from saccade.models import MODELS, create_model
+    from saccade.verify import profile_target
 
+    said = _said(input_shape, input_file, steps, time_axis, reset, spiking, values)
     batches: Iterable[Tensor]
-    if model in MODELS:
-        network = create_model(model).eval()
-        _, height, width = MODELS[model].input
-        noise = torch.Generator().manual_seed(0)
-        batches = [torch.rand(memory or 2, network.in_channels, height, width, generator=noise)]
+    if said or (":" in model and model not in MODELS and not Path(model).exists()):
+        if memory:
+            raise ValueError(
+                "--memory takes a model file, a run directory or a registered name, without options of the input"
+            )
+        counted: Any = profile_target(model, convention=convention, **said)
     else:
-        file, recipe = open_run(Path(model))
-        network, splits, _ = common.with_data(file, recipe, set_name, data)
-        batches = image_batches(splits.test, batch_size=memory or 100, limit=memory or images)
-    if memory:
-        counted: Any = training_memory(network, next(iter(batches)))
-    else:
-        counted = measure(network, batches, convention=convention)
+        if model in MODELS:
+            network = create_model(model).eval()
+            _, height, width = MODELS[model].input
+            noise = torch.Generator().manual_seed(0)
+            batches = [torch.rand(memory or 2, network.in_channels, height, width, generator=noise)]
+        else:
+            file, recipe = open_run(Path(model))
+            network, splits, _ = common.with_data(file, recipe, set_name, data)
+            batches = image_batches(splits.test, batch_size=memory or 100, limit=memory or images)
+        first = next(iter(batches)) if memory else None
+        counted = measure(network, batches, convention=convention) if first is None else training_memory(network, first)
     if json:
         common.print_json(counted.to_json())
     else:
@@ -135,24 +213,14 @@ def fuse(
 
 
 def verify(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL", help="A model file, run directory, registered name, or package.module:factory."
-        ),
-    ],
-    input_shape: Annotated[str, typer.Option("--shape", help="Input of one sample, without time, e.g. 3,32,32.")] = "",
-    input_file: Annotated[Path | None, typer.Option("--input", help="A .npy file with a batch of inputs.")] = None,
-    steps: Annotated[int | None, typer.Option("--T", help="Steps of the sequences to test with.")] = None,
-    time_axis: Annotated[
-        str,
-        typer.Option(help="Of a foreign model's input: first ([T, N, ...]), second ([N, T, ...]) or none ([N, ...])."),
-    ] = "",
-    reset: Annotated[str, typer.Option(help="package.module:function called with the model before each run.")] = "",
-    spiking: Annotated[
-        list[str] | None,
-        typer.Option(help="Class or path of a foreign model's neurons, or NAME=0,1,2 with their values. Repeatable."),
-    ] = None,
+    model: Model,
+    input_shape: Shapes = None,
+    input_file: InputFiles = None,
+    steps: Steps = None,
+    time_axis: TimeAxes = None,
+    reset: Reset = "",
+    spiking: Neurons = None,
+    values: Values = None,
     strict: Annotated[bool, typer.Option("--strict", help="A silent layer is an error, not a warning.")] = False,
     json: AsJson = False,
 ) -> None:
@@ -162,21 +230,30 @@ def verify(
     """
     from saccade.verify import verify_target
 
-    if not all(part.strip().isdecimal() for part in input_shape.split(",") if input_shape):
-        raise ValueError(f"--shape takes whole numbers and commas, e.g. 3,32,32, got {input_shape!r}")
-    verdict = verify_target(
-        model,
-        shape=tuple(int(part) for part in input_shape.split(",")) if input_shape else None,
-        input_file=input_file,
-        T=steps,
-        time_axis=time_axis or None,
-        reset=reset or None,
-        spiking=tuple(spiking or ()),
-        strict=strict,
-    )
+    said = _said(input_shape, input_file, steps, time_axis, reset, spiking, values)
+    with _progress(json) as tell:
+        verdict = verify_target(model, strict=strict, tell=tell, **said)
     if json:
         common.print_json(verdict.to_json())
     else:
         print(verdict.table())
     if not verdict.passed:
         raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Says on a terminal's stderr what is being done, in one line that is gone at the end."""
+    live = not quiet and sys.stderr.isatty()
+    start = time.monotonic()
+
+    def tell(what: str) -> None:
+        if live:
+            print(f"\r\033[K{what} ... ({time.monotonic() - start:.0f} s)", end="", file=sys.stderr, flush=True)
+
+    try:
+        tell("building the model")
+        yield tell
+    finally:
+        if live:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)

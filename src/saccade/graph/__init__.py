@@ -3,6 +3,7 @@
 from saccade.graph.alphabet import Alphabet
 from saccade.graph.axes import Group, LayerAxes, Reader, Ties, layer_axes, ties
 from saccade.graph.call import Call
+from saccade.graph.declared import peer_levels, peer_reset, spiking_levels
 from saccade.graph.graph import Graph, Node, Source, Value
 from saccade.graph.observe import observe, outputs, selected
 from saccade.graph.records import Counts, NeuronRecord, OpRecord
@@ -30,7 +31,10 @@ __all__ = [
     "layer_axes",
     "observe",
     "outputs",
+    "peer_levels",
+    "peer_reset",
     "selected",
+    "spiking_levels",
     "ties",
     "trace",
 ]

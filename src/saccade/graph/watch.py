@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any
 
 import torch
@@ -28,14 +29,22 @@ SHARING = frozenset(("_unsafe_view", "detach", "alias", "lift_fresh", "unsafe_sp
 
 
 def is_neuron(module: nn.Module) -> bool:
-    """A module that declares `levels`, the values its output may take, is a spiking neuron."""
+    """A module that declares `levels`, the values its output may take, is a spiking neuron (see ``levels_of``)."""
     return bool(levels_of(module))
 
 
 def levels_of(module: nn.Module) -> tuple[float, ...]:
-    """The values that a module declares for its output; none if it is no neuron."""
+    """The values that a module declares for its output; none if it is no neuron.
+
+    Others call other things "levels" (of a pyramid, of a wavelet): what is no list of different finite numbers with zero, for
+    no spike, among them declares nothing.
+    """
     levels = getattr(module, "levels", None)
-    return tuple(float(level) for level in levels) if isinstance(levels, tuple | list) else ()
+    if not isinstance(levels, tuple | list) or len(levels) < 2:
+        return ()
+    if not all(isinstance(level, int | float) and not isinstance(level, bool) and isfinite(level) for level in levels):
+        return ()
+    return tuple(float(level) for level in levels) if 0 in levels and len(set(levels)) == len(levels) else ()
 
 
 def tensors_in(values: Any) -> list[Tensor]:
@@ -123,11 +132,11 @@ class Watcher(TorchDispatchMode):
         self._narrow = narrow
         self.start()
 
-    def start(self, *inputs: Tensor) -> None:
-        """Begin a run on these tensors, which hold analog values."""
+    def start(self, *inputs: Tensor, alphabets: Sequence[Alphabet | None] = ()) -> None:
+        """Begin a run on these tensors, which hold analog values unless ``alphabets`` says otherwise."""
         self.tape = Tape(self._narrow)
-        for x in inputs:
-            self.tape[x] = Known(live=True)
+        for i, x in enumerate(inputs):
+            self.tape[x] = Known(alphabets[i] if i < len(alphabets) else None, live=True)
 
     def record(self, op: OpRecord) -> None:
         """Operations on what depends on the input."""
@@ -135,11 +144,11 @@ class Watcher(TorchDispatchMode):
     def unknown(self, where: str, func: Any) -> None:
         """An operation on floats that has no rule."""
 
-    def entered(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    def entered(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Before a module is called; what it returns is handed to ``left``."""
         return False
 
-    def left(self, noted: bool, path: str, module: nn.Module, result: Any) -> None:
+    def left(self, noted: Any, path: str, module: nn.Module, result: Any) -> None:
         """After a module was called; ``result`` is None if it failed."""
 
     def fired(

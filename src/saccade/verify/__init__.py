@@ -2,7 +2,7 @@
 
 from saccade.verify.result import Check, Verification
 from saccade.verify.suite import verify
-from saccade.verify.targets import verify_target
+from saccade.verify.targets import profile_target, verify_target
 from saccade.verify.waking import firing_rates, wake
 
-__all__ = ["Check", "Verification", "firing_rates", "verify", "verify_target", "wake"]
+__all__ = ["Check", "Verification", "firing_rates", "profile_target", "verify", "verify_target", "wake"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,66 +13,187 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from saccade.graph.declared import TIME_AXES
 from saccade.layers import batch_norms
+from saccade.measure import Profile, profile
 from saccade.plugins import working_directory
 from saccade.verify.result import Verification
-from saccade.verify.suite import TIME_AXES, frames, gives_steps, verify
+from saccade.verify.suite import frames, gives_steps, verify
 from saccade.verify.waking import wake
 
 SAMPLES = 3
+MOST_VALUES = 1 << 20  # of an input
 QUICK_T = 4  # registered models are built for this many steps unless told otherwise
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model with what is said of it: what ``verify``, ``profile`` and ``wake`` need.
+
+    fresh: it has never seen data, and is ours. ours: it follows our convention for inputs.
+    """
+
+    name: str
+    model: nn.Module
+    inputs: tuple[Tensor, ...]
+    time_axis: tuple[str, ...]
+    reset: Callable[[nn.Module], object] | None
+    spiking: dict[str, tuple[float, ...]]
+    input_levels: list[tuple[float, ...] | None]
+    fresh: bool
+    ours: bool
+
+
+def open_target(
+    target: str,
+    *,
+    shape: Sequence[int] | Sequence[Sequence[int]] | None = None,
+    input_file: str | Path | Sequence[str | Path] | None = None,
+    T: int | None = None,
+    time_axis: str | Sequence[str] | None = None,
+    reset: str | Callable[[nn.Module], object] | None = None,
+    spiking: Sequence[str] = (),
+    values: str | Sequence[str] = (),
+) -> Target:
+    """Build what ``target`` names and the input to call it with; see ``verify_target`` for the arguments.
+
+    To be called where the working directory is on the path. Raises ValueError, in one line, for whatever cannot be found,
+    imported or built.
+    """
+    model, own_shape, fresh = _build(target, T)
+    ours = gives_steps(model)
+    files = [Path(f) for f in ([input_file] if isinstance(input_file, str | Path) else input_file or ())]
+    shapes = _shapes(shape) or ([own_shape] if own_shape is not None else [])
+    alphabets = [_alphabet(text) for text in ([values] if isinstance(values, str) else values)]
+    count = len(files) or len(shapes) or len(alphabets)
+    if not count or (not files and not shapes):
+        raise ValueError(f"{target}: which input? give the shape of one sample, or a .npy file with a batch")
+    words = [time_axis] if isinstance(time_axis, str) else list(time_axis or ())
+    words = words or ["first" if T is not None else "none"]
+    words = words * count if len(words) == 1 else words
+    if len(words) != count:
+        raise ValueError(f"{len(words)} time axes for {count} inputs")
+    for word in words:
+        if word not in TIME_AXES:
+            raise ValueError(f"the time axis must be one of {', '.join(TIME_AXES)}, got {word!r}")
+    if len(alphabets) > count:
+        raise ValueError(f"values of {len(alphabets)} inputs, but there are {count}")
+    alphabets += [(None, False)] * (count - len(alphabets))
+    xs = []
+    for i, (word, (levels, integers)) in enumerate(zip(words, alphabets, strict=True)):
+        if files:
+            xs.append(_read(files[i], integers))
+        else:
+            xs.append(_random(shapes[i], None if ours or word == "none" else T or QUICK_T, word, levels, integers, i))
+    if ours:
+        if count > 1:
+            raise ValueError(f"{target} takes one input, got {count}")
+        if xs[0].dim() == 4:
+            xs = [frames(xs[0], int(model.T))]  # type: ignore[arg-type]
+    back = _load_callable(reset) if isinstance(reset, str) else reset
+    named = dict(_spiking(entry) for entry in spiking)
+    return Target(target, model, tuple(xs), tuple(words), back, named, [levels for levels, _ in alphabets], fresh, ours)
 
 
 def verify_target(
     target: str,
     *,
-    shape: Sequence[int] | None = None,
-    input_file: str | Path | None = None,
+    shape: Sequence[int] | Sequence[Sequence[int]] | None = None,
+    input_file: str | Path | Sequence[str | Path] | None = None,
     T: int | None = None,
-    time_axis: str | None = None,
+    time_axis: str | Sequence[str] | None = None,
     reset: str | Callable[[nn.Module], object] | None = None,
     spiking: Sequence[str] = (),
+    values: str | Sequence[str] = (),
     strict: bool = False,
+    tell: Callable[[str], None] | None = None,
 ) -> Verification:
     """Build what ``target`` names and ``verify`` it.
 
     target: a registered model (built fresh and woken), a model file or run directory (woken only if it never saw data), or
         ``package.module:factory``, imported with the working directory on the path and called without arguments.
-    shape: of one sample, without time; default: the model's own. input_file: a .npy batch instead of random input.
+    shape: of one sample, without time (one for each of several inputs); default: the model's own. input_file: a .npy batch, or
+        several, instead of random input.
     T: steps of the sequences; a foreign model has time first if T is given, unless ``time_axis`` says otherwise.
     reset: a callable, or its name as ``package.module:function``. spiking: as for ``verify``; ``NAME=-1,0,1`` gives values.
+    values: what each input may hold: ``0,1``, ``0..15``, or ``tokens:1000`` for integers below 1000. tell: as for ``verify``.
 
     Raises ValueError, in one line, for whatever cannot be found, imported, built or fed.
     """
     with torch.random.fork_rng(), working_directory():
         torch.manual_seed(0)
-        model, own_shape, fresh = _build(target, T)
-        ours = gives_steps(model)
-        axis = time_axis or ("first" if T is not None else "none")
-        if axis not in TIME_AXES:
-            raise ValueError(f"the time axis must be one of {', '.join(TIME_AXES)}, got {axis!r}")
-        if input_file is not None:
-            x = _read(Path(input_file))
-        else:
-            chosen = tuple(shape) if shape is not None else own_shape
-            if chosen is None:
-                raise ValueError(f"{target}: which input? give the shape of one sample, or a .npy file with a batch")
-            x = _random(chosen, None if ours or axis == "none" else T or QUICK_T, axis)
-        if ours and x.dim() == 4:
-            x = frames(x, int(model.T))  # type: ignore[arg-type]
-        back = _load_callable(reset) if isinstance(reset, str) else reset
-        if fresh:
+        t = open_target(
+            target,
+            shape=shape,
+            input_file=input_file,
+            T=T,
+            time_axis=time_axis,
+            reset=reset,
+            spiking=spiking,
+            values=values,
+        )
+        if t.fresh:
             try:
                 with torch.no_grad():
-                    model.eval()(x)
+                    t.model.eval()(*t.inputs)
             except Exception as error:
                 message = " ".join(str(error).split())
-                raise ValueError(f"{target}: the model refuses an input {list(x.shape)}: {message}") from error
-            wake(model, x)
-        values = dict(_spiking(entry) for entry in spiking)
+                raise ValueError(
+                    f"{target}: the model refuses an input {list(t.inputs[0].shape)}: {message}"
+                ) from error
+            if tell is not None:
+                tell("waking")
+            wake(t.model, t.inputs)
         return verify(
-            model, x, time_axis=None if ours else axis, reset=back, spiking=values, strict=strict, name=target
+            t.model,
+            t.inputs,
+            time_axis=None if t.ours else t.time_axis,
+            reset=t.reset,
+            spiking=t.spiking,
+            input_levels=t.input_levels,
+            strict=strict,
+            name=target,
+            tell=tell,
         )
+
+
+def profile_target(
+    target: str,
+    *,
+    shape: Sequence[int] | Sequence[Sequence[int]] | None = None,
+    input_file: str | Path | Sequence[str | Path] | None = None,
+    T: int | None = None,
+    time_axis: str | Sequence[str] | None = None,
+    reset: str | Callable[[nn.Module], object] | None = None,
+    spiking: Sequence[str] = (),
+    values: str | Sequence[str] = (),
+    convention: str = "standard",
+) -> Profile:
+    """``profile`` of what ``target`` names, as it comes; the arguments are those of ``verify_target``."""
+    with torch.random.fork_rng(), working_directory():
+        torch.manual_seed(0)
+        t = open_target(
+            target,
+            shape=shape,
+            input_file=input_file,
+            T=T,
+            time_axis=time_axis,
+            reset=reset,
+            spiking=spiking,
+            values=values,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # it stands under the table
+            return profile(
+                t.model,
+                [t.inputs],
+                convention=convention,
+                spiking=t.spiking,
+                reset=t.reset,
+                time_axis=None if t.ours else t.time_axis,
+                input_levels=t.input_levels,
+                inputs=len(t.inputs),
+            )
 
 
 def _build(target: str, T: int | None) -> tuple[nn.Module, tuple[int, ...] | None, bool]:
@@ -134,19 +257,54 @@ def _spiking(entry: str) -> tuple[str, tuple[float, ...]]:
         raise ValueError(f"expected NAME or NAME=value,value,... for a spiking layer, got {entry!r}") from None
 
 
-def _read(file: Path) -> Tensor:
+def _shapes(shape: Sequence[int] | Sequence[Sequence[int]] | None) -> list[tuple[int, ...]]:
+    """One shape, or one for each input."""
+    if shape is None:
+        return []
+    if all(isinstance(size, int) for size in shape):
+        return [tuple(shape)]  # type: ignore[arg-type]
+    return [tuple(one) for one in shape]  # type: ignore[arg-type]
+
+
+def _alphabet(text: str) -> tuple[tuple[float, ...] | None, bool]:
+    """The values that an input may hold, and whether they are integers: of ``0,1``, ``0..15``, ``tokens:1000``; "" for any."""
+    kind, _, count = text.partition(":")
+    low, dots, high = text.partition("..")
+    try:
+        if not text:
+            return None, False
+        if kind == "tokens" and 0 < int(count) <= MOST_VALUES:
+            return tuple(float(k) for k in range(int(count))), True
+        if dots and 0 <= int(high) - int(low) < MOST_VALUES:
+            return tuple(float(k) for k in range(int(low), int(high) + 1)), False
+        if not dots and kind == text:
+            return tuple(float(value) for value in text.split(",")), False
+    except ValueError:
+        pass
+    raise ValueError(f"expected the values of an input as 0,1 or 0..15 or tokens:1000, got {text!r}")
+
+
+def _read(file: Path, integers: bool) -> Tensor:
     try:
         array = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"{file}: not a readable .npy file ({error})") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
         raise ValueError(f"{file}: expected one array of numbers")
-    return torch.from_numpy(array.astype(np.float32))
+    if integers and array.dtype.kind not in "iu":
+        raise ValueError(f"{file}: expected integers, for tokens, got {array.dtype}")
+    return torch.from_numpy(array.astype(np.int64 if integers else np.float32))
 
 
-def _random(shape: Sequence[int], T: int | None, axis: str) -> Tensor:
-    if not shape or any(size < 1 for size in shape):
+def _random(
+    shape: Sequence[int], T: int | None, axis: str, levels: Sequence[float] | None, integers: bool, which: int
+) -> Tensor:
+    """Samples of noise, or of the values that the input may hold. Tokens may be one a sample (or step): no shape."""
+    if (not shape and not integers) or any(size < 1 for size in shape):
         raise ValueError(f"impossible shape of a sample: {tuple(shape)}")
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(which)
     lead = (SAMPLES,) if T is None else (T, SAMPLES) if axis == "first" else (SAMPLES, T)
-    return torch.rand(*lead, *shape, generator=generator)
+    if levels is None:
+        return torch.rand(*lead, *shape, generator=generator)
+    drawn = torch.tensor(levels)[torch.randint(len(levels), (*lead, *shape), generator=generator)]
+    return drawn.long() if integers else drawn

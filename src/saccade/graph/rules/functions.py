@@ -7,7 +7,8 @@ from math import prod
 
 from torch import Tensor
 
-from saccade.graph.call import Call
+from saccade.graph.alphabet import Alphabet
+from saccade.graph.call import BINARY, Call
 from saccade.graph.records import Counts, OpRecord
 from saccade.graph.rules.registry import counts
 
@@ -27,9 +28,15 @@ def other(call: Call) -> None:
     call.count(other=max(call.out.numel(), call.args[0].numel()))
 
 
-@counts("_local_scalar_dense", "equal", "rand_like", "randn_like", "bernoulli", "arange")
+@counts("_local_scalar_dense", "equal", "rand_like", "randn_like", "arange")
 def free(call: Call) -> None:
     """Nothing."""
+
+
+@counts("bernoulli")
+def bernoulli(call: Call) -> Alphabet:
+    """Drawing is free; what is drawn is 0 or 1."""
+    return BINARY
 
 
 @counts("_fft_r2c", "_fft_c2r", "_fft_c2c")
