@@ -27,7 +27,7 @@ class ModelRecord(BaseModel):
     config: dict[str, Any]
     transforms: list[Record]
     classes: list[Name] | None = None
-    input: tuple[Count, Count, Count] | None = None
+    input: Annotated[list[Count], Field(min_length=3, max_length=3)] | None = None
     plugins: list[Name] = []
     fingerprint: str | None = None
 
@@ -50,7 +50,7 @@ class PackedRecord(ModelRecord):
 def checked(metadata: dict[str, Any], kind: type[ModelRecord], source: str) -> dict[str, Any]:
     """Metadata that have that form. Raises ValueError, in one line, naming the first thing that does not."""
     try:
-        return kind.model_validate(metadata).model_dump(mode="json")
+        return kind.model_validate(metadata).model_dump()  # JSON would make null of infinity
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
