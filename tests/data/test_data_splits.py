@@ -66,7 +66,7 @@ def test_impossible_sizes_are_refused(wrong):
 
 def test_missing_scikit_learn_is_answered_with_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'saccade\[demo\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'saccade-snn\[demo\]'"):
         data.load("digits", validation=0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 import zlib
@@ -18,6 +19,7 @@ from saccade.dehaze.pictures import Picture, read_picture, write_picture
 ORIENTATION, DATE, TAKEN, MODEL = 0x0112, 0x0132, 0x9003, 0x0110
 
 
+@functools.cache  # it carries the second in which it was made
 def profile(gamma: float = 2.2, space: str = "RGB") -> bytes:
     """A profile that is not sRGB: its colours with another gamma, or grey with one."""
     plain = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
