@@ -10,10 +10,37 @@ from saccade.models import MODELS
 
 DOCS = Path(__file__).parents[1] / "docs"
 NET = "from saccade.models import create_model\nmodel = create_model('or_resnet18_small', T=2)\n"
+THEIRS = """
+class MyLIF(torch.nn.Module):
+    v = 0.0
+
+    def forward(self, x):
+        steps = []
+        for current in x:
+            self.v = self.v / 2 + current
+            steps.append((self.v >= 1).to(x.dtype))
+            self.v = self.v - steps[-1]
+        return torch.stack(steps)
+
+class Tracker(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Linear(6, 5)
+
+    def forward(self, template, search):
+        return self.embed(template) + self.embed(search).mean(0)
+
+theirs, tracker = torch.nn.Sequential(torch.nn.Linear(6, 5), MyLIF()), Tracker()
+spikes = [(torch.rand(4, 2, 6) > 0.5).float()]
+template, search = torch.rand(2, 6), torch.rand(4, 2, 6)
+
+def reset_net(net):
+    net[1].v = 0.0
+"""
 BEFORE = {  # what a page takes as given
     "compression.md": "",
     "kernels.md": NET + "images = torch.rand(2, 3, 32, 32)",
-    "measuring.md": NET + "batches = [(torch.rand(2, 3, 32, 32), torch.zeros(2))]",
+    "measuring.md": NET + "batches = [(torch.rand(2, 3, 32, 32), torch.zeros(2))]" + THEIRS,
     "memory-free.md": "",
     "models.md": "",
     "neurons.md": NET + "x, camera = torch.rand(4, 2, 8), [torch.rand(2, 1, 3, 32, 32)]",

@@ -362,5 +362,8 @@ def test_a_cpu_without_the_interpreter_is_refused():
 
 def test_triton_is_asked_for_and_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "triton", None)  # as if it were not installed
-    with use("triton"), pytest.raises(RuntimeError, match=r"SACCADE_KERNEL=triton.*pip install 'saccade\[triton\]'"):
+    with (
+        use("triton"),
+        pytest.raises(RuntimeError, match=r"SACCADE_KERNEL=triton.*pip install 'saccade-snn\[triton\]'"),
+    ):
         lif(torch.zeros(2, 3), **CONSTANTS)
