@@ -50,5 +50,6 @@ def test_precision_is_bf16_only_where_it_is_not_emulated(monkeypatch):
         monkeypatch.setattr(engine.platform, "machine", lambda: "x86_64")
         assert engine.precision_for(settings("auto")) == ("bf16-mixed" if quick else "32-true")
         assert engine.precision_for(settings("32-true")) == "32-true"
-    with pytest.warns(UserWarning, match="no bf16 instructions"):
-        assert engine.precision_for(settings("bf16-mixed")) == "bf16-mixed"
+    assert engine.precision_for(settings("bf16-mixed")) == "bf16-mixed"
+    with pytest.warns(UserWarning, match="bf16-mixed is emulated"):
+        assert launch(settings("bf16-mixed"), lambda fabric: 7) == 7

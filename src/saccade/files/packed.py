@@ -8,6 +8,7 @@ else as float32 under its own name.
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Sequence
@@ -111,8 +112,6 @@ def _pack(model: SpikingModel, sample: Tensor) -> tuple[dict[str, Tensor], dict[
 
 
 def _doubled(norm: nn.Module) -> nn.Module:
-    import copy
-
     return copy.deepcopy(norm).double()
 
 

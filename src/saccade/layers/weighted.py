@@ -55,11 +55,6 @@ class Weighted(nn.Module):
         return self.form.integers(self.weight.detach())
 
     @property
-    def kernel_places(self) -> int:
-        """Weights between one input channel and one output channel."""
-        return self.weight[0, 0].numel() if len(self.weight) else 0
-
-    @property
     def depthwise(self) -> bool:
         """Whether every output channel reads the input channel of its number alone."""
         groups = getattr(self, "groups", 1)

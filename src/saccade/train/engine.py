@@ -32,27 +32,27 @@ def launch(settings: TrainSettings, function: Callable[..., Any], *arguments: An
 
     strategy = "ddp" if settings.strategy == "auto" and settings.devices > 1 else settings.strategy
     precision: Any = precision_for(settings)
+    if precision == "bf16-mixed" and not _computes_in_bf16(settings):
+        warnings.warn(
+            "train.precision: nothing here computes in bf16, so bf16-mixed is emulated, many times slower than 32-true "
+            "(auto chooses)",
+            stacklevel=2,
+        )
     fabric = Fabric(accelerator=settings.accelerator, devices=settings.devices, strategy=strategy, precision=precision)
     return fabric.launch(function, *arguments)
 
 
 def precision_for(settings: TrainSettings) -> str:
-    """The precision that the settings ask for on this machine; a warning where it has to be emulated."""
-    on_card = settings.accelerator != "cpu" and torch.cuda.is_available()
-    if on_card:
-        quick = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        quick = platform.machine() == "arm64" or _has_bf16_instructions()
+    """The precision that the settings ask for on this machine."""
     if settings.precision == "auto":
-        return "bf16-mixed" if quick else "32-true"
-    if settings.precision == "bf16-mixed" and not quick:
-        where = "this card" if on_card else "this processor"
-        warnings.warn(
-            f"train.precision: {where} has no bf16 instructions, so bf16-mixed is emulated, many times slower than 32-true "
-            "(auto chooses)",
-            stacklevel=2,
-        )
+        return "bf16-mixed" if _computes_in_bf16(settings) else "32-true"
     return settings.precision
+
+
+def _computes_in_bf16(settings: TrainSettings) -> bool:
+    if settings.accelerator != "cpu" and torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return platform.machine() == "arm64" or _has_bf16_instructions()
 
 
 def _has_bf16_instructions() -> bool:

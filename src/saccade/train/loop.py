@@ -111,7 +111,6 @@ class Job:
         self.report.resumed(progress.epoch, progress.step)
 
     def save(self, name: str = "last") -> None:
-        self._check_weights()
         if self.fabric.is_global_zero:
             self.progress.loss_scale = self.fabric.strategy.precision.state_dict()  # of 16-mixed; else empty
             checkpoint.save(
@@ -132,6 +131,7 @@ class Job:
         with _deferred_interrupt() as interrupted:
             for epoch in range(progress.epoch, settings.epochs):
                 self._epoch(epoch, interrupted)
+                self._check_weights()
                 last = epoch + 1 == settings.epochs
                 validation = self.validate() if last or (epoch + 1) % settings.evaluate_every == 0 else None
                 progress.epoch, progress.step = epoch + 1, 0
@@ -175,6 +175,7 @@ class Job:
                 self._check_finite(progress.loss_sum, epoch, step)
                 self.report.step(progress.step, progress.loss_sum / progress.step)
             if stop or (saving and progress.step < self.steps):
+                self._check_weights()
                 self.save()
             if stop:
                 raise Interrupted(f"interrupted in epoch {epoch + 1}, step {progress.step}; everything is saved")

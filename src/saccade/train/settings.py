@@ -13,7 +13,7 @@ class TrainSettings(BaseModel):
     ``lr`` is for the whole batch. ``ema``: decay of a moving average of the weights, which is then what is evaluated and
     saved (0: none). ``choose``: the epoch that becomes the model: the best on validation, or the last. ``checkpoint_steps``:
     also save inside epochs, every so many steps. ``precision``: "auto" is bf16-mixed where the processor or card computes in
-    bf16, and single precision where it would be emulated (on a processor without such instructions ten times slower).
+    bf16, and single precision where it would be emulated (many times slower).
     ``warmup_epochs``: of the learning rate; half of the epochs, where they are no more than that.
     """
 
