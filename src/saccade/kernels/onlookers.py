@@ -21,10 +21,8 @@ def operators_only(x: Tensor) -> bool:
 
 def torch_only() -> bool:
     """jit tracing, ONNX, ``torch.func`` (vmap, grad, jvp) and forward-mode gradients see torch's own operations alone."""
-    if torch.onnx.is_in_onnx_export():
-        return True
     if torch.compiler.is_compiling():
-        return False
+        return torch.onnx.is_in_onnx_export()  # slow to ask, and the exporter that traces is seen below
     return bool(
         torch._C._is_tracing()
         or torch._C._functorch.peek_interpreter_stack() is not None
