@@ -26,11 +26,11 @@ def upgraded(raw: Mapping[str, Any]) -> dict[str, Any]:
         recipe["train"] = {key: value for key, value in train.items() if key not in LOSS}
         recipe["task"] = {"name": "classification", "config": {key: train[key] for key in LOSS if key in train}}
     stages = recipe.get("stages")
-    if "prune" in recipe and isinstance(stages, list | tuple):
-        settings = recipe.pop("prune")
-        if settings is not None:
-            settings = _prune(settings, recipe.get("model"))
-            recipe["stages"] = [{"name": one, "config": settings} if one == "prune" else one for one in stages]
+    if "prune" in recipe and recipe["prune"] is None:
+        del recipe["prune"]
+    elif "prune" in recipe and isinstance(stages, list | tuple) and "prune" in stages:
+        settings = _prune(recipe.pop("prune"), recipe.get("model"))
+        recipe["stages"] = [{"name": one, "config": settings} if one == "prune" else one for one in stages]
     return recipe
 
 
