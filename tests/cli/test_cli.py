@@ -107,6 +107,18 @@ def test_predict(trained, capsys, tmp_path):
     assert "digit.png:" in answer(capsys, "predict", trained, tmp_path / "digit.png")
 
 
+def test_one_bad_picture_does_not_stop_the_others(trained, capsys, tmp_path):
+    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
+    Image.new("L", (8, 8), 200).save(good)
+    bad.write_bytes(b"no picture")
+    assert run(["predict", str(trained), str(bad), str(good), "--json"]) == 2
+    captured = capsys.readouterr()
+    first, second = json.loads(captured.out)
+    assert "unreadable image" in first["error"]
+    assert second["classes"]
+    assert captured.err.count("\n") == 1
+
+
 def test_profile(trained, capsys):
     found = json.loads(answer(capsys, "profile", trained, "--images", 20, "--json"))
     assert found["totals"]["spikes"] > 0
@@ -182,6 +194,47 @@ def test_verify(trained, capsys):
     assert found["passed"] is True
 
 
+def test_info_agrees_with_the_commands_that_it_sums_up(trained, capsys, tmp_path):
+    found = json.loads(answer(capsys, "info", trained, "--json"))
+    size = json.loads(answer(capsys, "compress", "size", trained, "--json"))
+    assert (found["parameters"], found["bytes_packed"]) == (size["parameters"], size["exact"]["total"])
+    profiled = json.loads((trained / "profile.json").read_text())
+    assert found["energy_uj"] == pytest.approx(profiled["energy_pj"] * 1e-6)
+    assert found["state_bytes"] == profiled["totals"]["state_bytes"]
+    time = found["latency"]
+    assert 0 < time["low_ms"] <= time["median_ms"] <= time["high_ms"]
+    assert time["calls"] >= 10
+    assert found["peak_bytes"] > 0
+    words = answer(capsys, "info", "vgg_small")
+    assert "311,114" in words
+    assert "apply(model, 'memory_free')" in words  # what it takes to be lowered
+    assert "did you mean vgg_small" in refused(capsys, "info", "vgg_smal")
+    answer(capsys, "compress", "size", trained, "--export", tmp_path / "packed.safetensors")
+    packed = json.loads(answer(capsys, "info", tmp_path / "packed.safetensors", "--json"))
+    assert packed["bytes_packed"] == (tmp_path / "packed.safetensors").stat().st_size
+
+
+def test_a_first_try_is_short_and_can_be_repeated(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        out = answer(capsys, "train", "syna_resnet/digits-or", "--smoke", "--set", "train.warmup_epochs=3")
+        assert "chosen epoch 1 of 1" in out
+    (place,) = (tmp_path / "runs").iterdir()
+    assert place.name == "syna_resnet-digits-or-smoke-seed0"
+    summary = json.loads((place / "summary.json").read_text())
+    assert summary["images"] == {"train": 512, "validation": 150, "test": 256}
+    assert summary["stages_done"] == ["profile", "natural_pruning", "samples"]
+    (place / "recipe.yaml").unlink()
+    assert "exists and is no earlier run" in refused(capsys, "train", "syna_resnet/digits-or", "--smoke")
+
+
+def test_a_first_try_shortens_stages_too():
+    from saccade.experiment.smoke import _shortest
+
+    config = {"name": "prune", "config": {"ratio": 0.4, "batches": 5, "finetune": {"epochs": 3, "lr": 1.0}}}
+    assert _shortest([config])[0]["config"] == {"ratio": 0.4, "batches": 1, "finetune": {"epochs": 1, "lr": 1.0}}
+
+
 def test_catalogues(capsys):
     assert "syna_resnet18" in answer(capsys, "models")
     assert json.loads(answer(capsys, "models", "or_resnet18", "--json"))[0]["parameters"] == 11_173_962
@@ -230,6 +283,15 @@ def test_every_packaged_recipe_is_valid_and_its_model_builds():
     ("arguments", "message"),
     [
         (["train", "nothing"], "no recipe 'nothing'"),
+        (["train", "syna_resnet/digit-or"], "did you mean syna_resnet/digits-or"),
+        (["train", "digit-or"], "did you mean syna_resnet/digits-or"),
+        (["train", "syna_resnet/digits-or", "--set", "train.epoch=1"], "saccade: syna_resnet/digits-or: train.epoch"),
+        (["train", "syna_resnet/digits-or", "--set", "model.name=vgg_smal"], "did you mean vgg_small"),
+        (["profile", "vgg_smal"], "did you mean vgg_small?"),
+        (["verify", "vgg_smal"], "did you mean vgg_small?"),
+        (["fuse", "vgg_smal"], "did you mean vgg_small?"),
+        (["compress", "size", "vgg_smal"], "did you mean vgg_small?"),
+        (["evaluate", "vgg_small"], "vgg_small: a registered model has no weights yet"),
         (["train"], "which recipe?"),
         (
             ["train", "syna_resnet/digits-demo", "--set", "train.epoch=1"],
@@ -244,12 +306,34 @@ def test_every_packaged_recipe_is_valid_and_its_model_builds():
         (["data", "prepare", "imagenet"], "imagenet"),
         (["wrong"], "No such command 'wrong'"),
         (["evaluate"], "Missing argument"),
-        (["demo", "--out", "."], "exists and is no earlier demo"),
+        (["demo", "--out", "."], "exists and is no earlier run of syna_resnet/digits-demo"),
     ],
 )
 def test_errors_are_one_line(capsys, arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert message in refused(capsys, *arguments)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
+def test_a_card_that_is_not_there_is_one_line(capsys, tmp_path):
+    arguments = ("train", "syna_resnet/digits-or", "--out", tmp_path / "run", "--set", "train.accelerator=cuda")
+    assert "train.accelerator: there is no CUDA device here" in refused(capsys, *arguments)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("group", [[], ["data"], ["compress"], ["dehaze"]])
+def test_a_command_of_commands_alone_prints_its_help(group, capsys):
+    assert run(group) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Usage: saccade")
+    assert any(line.startswith("Commands:") for line in lines)
+
+
+def test_a_registered_name_is_fused_and_sized(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "6 norms folded, 0 left" in answer(capsys, "fuse", "vgg_small")
+    assert (tmp_path / "vgg_small-fused.safetensors").exists()
+    assert "1,240,448.0 bytes" in answer(capsys, "compress", "size", "vgg_small")
 
 
 def test_errors_about_files(trained, capsys, tmp_path):
@@ -287,6 +371,66 @@ def test_errors_reach_the_shell_without_a_traceback(tmp_path):
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
+
+
+def in_a_terminal(arguments, **options):
+    """What a command writes to a terminal, with the seconds since its start."""
+    import pty
+    import time
+
+    parent, child = pty.openpty()
+    start = time.monotonic()
+    done = subprocess.Popen([sys.executable, "-m", "saccade", *arguments], stdout=child, stderr=child, **options)
+    os.close(child)
+    written = []
+    while True:
+        try:
+            data = os.read(parent, 65536)
+        except OSError:
+            break
+        if not data:
+            break
+        written.append((time.monotonic() - start, data.decode(errors="replace")))
+    done.wait()
+    os.close(parent)
+    return done.returncode, written
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs pseudo-terminals")
+def test_a_command_says_something_before_torch_is_loaded(tmp_path):
+    code, written = in_a_terminal(["verify", "nothing_like_this"], cwd=tmp_path)
+    assert code == 2
+    assert written[0][1].startswith("loading")
+    assert written[0][0] < 0.5 * written[-1][0]
+    assert "neither a model file" in "".join(text for _, text in written)
+    code, written = in_a_terminal(["train", "--help"], cwd=tmp_path)
+    assert code == 0
+    assert "loading" not in "".join(text for _, text in written)
+
+
+def test_threads_are_those_that_the_process_may_use(tmp_path, monkeypatch):
+    from saccade.cli import machine
+
+    quota = tmp_path / "cpu.max"
+    monkeypatch.setattr(machine, "QUOTAS", (str(quota), str(tmp_path / "none")))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    for text, cores in (("150000 100000", 2), ("50000 100000", 1), ("max 100000", 8), ("", 8)):
+        quota.write_text(text)
+        assert machine.usable_cores() == cores
+    quota.unlink()
+    (tmp_path / "none").write_text("300000")
+    (tmp_path / "cpu.cfs_period_us").write_text("100000")
+    assert machine.usable_cores() == 3
+
+
+def test_threads_can_be_said_anywhere(tmp_path):
+    code = "import sys; from saccade.cli.main import run; code = run(sys.argv[1:]); import torch; "
+    code += "print(torch.get_num_threads()); sys.exit(code)"
+    arguments = [sys.executable, "-c", code, "models", "vgg_small", "--threads", "1"]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("OMP")}
+    done = subprocess.run(arguments, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0
+    assert done.stdout.endswith("\n1\n")
 
 
 def test_importing_the_package_is_quick():

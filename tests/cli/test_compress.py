@@ -200,7 +200,7 @@ def test_bad_input_is_one_line(full, tmp_path, capsys):
         ("prune", full, "--ratios", "a=0.1", "--budget-kb", "3"): "give one of",
         ("finetune", tmp_path / "none.safetensors"): "neither a model file nor a run directory",
         ("size", full, "--preset", "mine"): "unknown preset 'mine'",
-        ("size", tmp_path / "none.safetensors"): "no such model file",
+        ("size", tmp_path / "none.safetensors"): "neither a model file nor a run directory",
         ("size", full, "--preset", "mine", "--export", tmp_path / "p.safetensors"): "unknown preset 'mine'",
         ("prune", full, "--ratio", "1.5"): "ratio: Input should be less than 1",
         ("prune", full, "--budget-kb", "0"): "budget_kb: Input should be greater than 0",

@@ -267,6 +267,28 @@ def test_json_and_table(net, images):
     assert all(word in out.getvalue() for word in ("first", "second", "total", "analog", "all other layers"))
 
 
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+def test_a_table_fits_where_it_is_shown(width):
+    """Nothing is cut but the beginning of names; the narrower the place, the fewer the columns; print gives the table."""
+    found = profile(awake("or_resnet18_small", T=2), torch.rand(2, 3, 32, 32))
+    out = io.StringIO()
+    Console(file=out, width=width).print(found.table())
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    heading, total = lines[1], lines[-1]
+    assert all(
+        ("energy" in heading, "SOPs" in heading, "dense MACs" in heading) if width == 200 else ("energy" in heading,)
+    )
+    if width >= 80:
+        assert "…" not in heading + total
+        assert f"{found.total().energy_pj * 1e-6:.3f}" in total or "mJ" in heading
+        cut = [line.split()[0] for line in lines if line.startswith("…")]
+        assert len(set(cut)) == len(cut)
+    assert str(found).startswith(" ")
+    assert "total" in str(found)
+    assert len(repr(found)) < 400
+
+
 def test_silent_layers_are_flagged(images):
     model = nn.Sequential(nn.Flatten(2), Spike(0.5), Spike(2.0, role="shortcut"))
     found = profile(model, images[None])

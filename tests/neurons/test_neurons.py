@@ -11,7 +11,9 @@ from torch import nn
 
 from saccade import neurons
 from saccade.layers import BatchNorm2d, Conv2d, TimeGate
+from saccade.models import create_model
 from saccade.neurons import LIF, NEURONS, LIFConfig, NeuronConfig, Stream, Temporal, recording, strict
+from saccade.verify import wake
 
 SURROGATES = [
     neurons.ATan(2.0),
@@ -309,6 +311,18 @@ def test_stream_equals_the_whole(cuts):
     stream.reset()
     assert torch.equal(stream(x), whole)
     assert torch.equal(net(x), whole)  # and the model itself kept nothing
+
+
+def test_a_frame_in_a_stream_is_one_step():
+    """A camera's frame, [N, C, H, W], is not shown for the model's T steps as a picture is."""
+    torch.manual_seed(0)
+    model = create_model("or_resnet18_small", T=4).eval()
+    wake(model, torch.rand(4, 2, 3, 16, 16))
+    frames = torch.rand(3, 2, 3, 16, 16)
+    stream, whole = Stream(model), model(frames, steps=True)
+    assert whole.std() > 0
+    for frame, expected in zip(frames, whole, strict=True):
+        assert torch.equal(stream(frame), expected)
 
 
 def test_stream_states_can_be_saved(tmp_path):

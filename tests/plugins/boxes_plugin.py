@@ -16,7 +16,7 @@ from saccade.experiment import STAGES, StageConfig
 from saccade.layers import Linear
 from saccade.models import ModelCard, ModelConfig, Normalise, SpikingModel, register
 from saccade.neurons import NEURONS
-from saccade.report import section
+from saccade.report import fill, section
 from saccade.train import TASKS, Metrics, Score, Task, TaskConfig
 
 
@@ -148,9 +148,7 @@ class Largest(StageConfig):
 @section("boxes.json")
 def boxes_section(run, summary):
     record = run.read_json("boxes.json")
-    from saccade.report.html import text
-
-    return f"<h2>Boxes</h2><p>{text(record['words'])}: {record['size']:.3f} of the image</p>"
+    return fill("<h2>Boxes</h2><p>{{ words }}: {{ '%.3f' % size }} of the image</p>", **record)
 
 
 register(ModelCard("box_net", "for tests", "made for tests, in no paper on arXiv", (1, 12, 12), BoxNetConfig()))

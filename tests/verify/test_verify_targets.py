@@ -121,8 +121,8 @@ def test_input_files(here, tmp_path):
 @pytest.mark.parametrize(
     ("target", "options", "message"),
     [
-        ("or_resnet19", {}, "neither a registered model"),
-        (".", {}, "without a model.safetensors"),
+        ("or_resnet19", {}, "did you mean or_resnet18"),
+        (".", {}, "nor a run directory with a model.safetensors"),
         ("nowhere_at_all:net", {}, "cannot import nowhere_at_all"),
         ("{}:nothing", {}, "has no 'nothing'"),
         ("{}:value", {}, "not callable"),

@@ -102,13 +102,11 @@ def profile(
     A registered name is profiled untrained, on noise of its published input size. package.module:factory, and any MODEL with
     --shape, --input or --T, is profiled on that input; the options are those of `saccade verify`.
     """
-    import torch
-
     from saccade.data import image_batches
-    from saccade.experiment import open_run
+    from saccade.files import open_model
     from saccade.measure import profile as measure
     from saccade.measure import training_memory
-    from saccade.models import MODELS, create_model
+    from saccade.models import MODELS
     from saccade.verify import profile_target
 
     said = _said(input_shape, input_file, steps, time_axis, reset, spiking, values)
@@ -121,14 +119,13 @@ def profile(
         counted: Any = profile_target(model, convention=convention, **said)
     else:
         if model in MODELS:
-            network = create_model(model).eval()
-            _, height, width = MODELS[model].input
-            noise = torch.Generator().manual_seed(0)
-            batches = [torch.rand(memory or 2, network.in_channels, height, width, generator=noise)]
+            opened = open_model(model)
+            batches = [common.noise(opened, memory or 2)]
         else:
-            file, recipe = open_run(Path(model))
-            network, splits, _ = common.with_data(file, recipe, set_name, data)
+            opened, recipe = common.trained(Path(model))
+            splits, _ = common.data_for(opened, recipe, set_name, data)
             batches = image_batches(splits.test, batch_size=memory or 100, limit=memory or images)
+        network = common.ours(opened)
         first = next(iter(batches)) if memory else None
         counted = measure(network, batches, convention=convention) if first is None else training_memory(network, first)
     if json:
@@ -147,19 +144,19 @@ def prune(
 
     The logits before and after are compared bit for bit on that data; any difference on the test set is reported.
     """
-    from saccade.experiment import RunDirectory, open_run
+    from saccade.experiment import RunDirectory
     from saccade.experiment.stages import prune_run
-    from saccade.files import save_model
+    from saccade.files import model_file, save_model
 
-    file, recipe = open_run(run)
+    opened, recipe = common.trained(run, packed=False)
     if recipe is None:
         raise ValueError(f"{run}: natural pruning needs the run directory, for its training data")
-    network, splits, _ = common.with_data(file, recipe, None, data, packed=False)
-    directory = RunDirectory(file.parent)
+    target = common.destination(out, opened, "pruned")
+    splits, _ = common.data_for(opened, recipe, None, data)
+    directory = RunDirectory(model_file(run).parent)
     chosen = directory.read_json("summary.json")["chosen_epoch"]
     with common.passes(json) as tell:
-        pruned, report = prune_run(network, recipe, splits, directory, chosen, tell)
-    target = out or file.with_name("pruned.safetensors")
+        pruned, report = prune_run(common.ours(opened), recipe, splits, directory, chosen, tell)
     if report["removed"]:
         save_model(pruned, target, splits.test.classes, splits.test.shape)
     directory.write_json("pruning.json", report)
@@ -185,7 +182,9 @@ def print_pruning(report: dict) -> None:
 
 
 def fuse(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file, or a run directory.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model file, run directory, or registered name (untrained).")
+    ],
     out: Annotated[Path | None, typer.Option(help="Where the fused model goes (default: beside the model).")] = None,
     into: Annotated[str, typer.Option(help="Fold the norms into: conv or threshold.")] = "conv",
     data: DataRoot = None,
@@ -193,17 +192,29 @@ def fuse(
     images: Annotated[int, typer.Option(min=1, help="How many test images the copy is compared on.")] = 100,
     json: AsJson = False,
 ) -> None:
-    """Write a copy for inference without batch norms, and say which share of its spikes differs from the model's."""
+    """Write a copy for inference without batch norms, and say which share of its spikes differs from the model's.
+
+    A registered name is fused untrained, and compared on noise.
+    """
     from saccade.data import image_batches
-    from saccade.experiment import open_run
-    from saccade.files import save_model
+    from saccade.files import open_model, save_model
+    from saccade.models import MODELS
     from saccade.transforms import fuse as fold
 
-    file, recipe = open_run(model)
-    network, splits, _ = common.with_data(file, recipe, set_name, data, packed=False)
-    fused = fold(network, next(iter(image_batches(splits.test, images, limit=images))), into)
-    target = out or file.with_name("fused.safetensors")
-    save_model(fused.model, target, splits.test.classes, splits.test.shape)
+    if model in MODELS:
+        opened, recipe = open_model(model), None
+    else:
+        opened, recipe = common.trained(Path(model), packed=False)
+    target = common.destination(out, opened, "fused")
+    if opened.file is None:
+        sample, classes, shape = common.noise(opened, min(images, 8)), None, opened.input_shape
+    else:
+        test = common.data_for(opened, recipe, set_name, data)[0].test
+        sample, classes, shape = next(iter(image_batches(test, images, limit=images))), test.classes, test.shape
+    fused = fold(common.ours(opened), sample, into)
+    if not fused.folded and not fused.left:
+        raise ValueError(f"{model}: has no norms to fold (is it fused already?); nothing was written")
+    save_model(fused.model, target, classes, shape)
     if json:
         fields = {"folded": fused.folded, "left": fused.left, "mismatch": fused.mismatch}
         common.print_json({**fields, "total_mismatch": fused.total_mismatch, "images": images, "file": str(target)})

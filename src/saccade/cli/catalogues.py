@@ -129,12 +129,12 @@ def recipes(
     name: Annotated[str | None, typer.Argument(help="Show this recipe with every default written out.")] = None,
 ) -> None:
     """List the recipes of the package, or print one."""
-    from saccade.experiment import dump, load_recipe, recipe_names, recipe_path
+    from saccade.experiment import dump, load_recipe, recipe_names
 
     if name is not None:
-        print(dump(load_recipe(recipe_path(name))), end="")
+        print(dump(load_recipe(name)), end="")
         return
     for known in recipe_names():
-        recipe = load_recipe(recipe_path(known))
+        recipe = load_recipe(known)
         summary = re.split(r"(?<!al)\. ", recipe.notes)[0].rstrip(".")  # the first sentence, past "et al."
         print(f"{known:<34} {summary}")

@@ -4,63 +4,97 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from saccade.data import Splits
     from saccade.experiment import Recipe
+    from saccade.files import Opened
     from saccade.models import SpikingModel
     from saccade.train import Task
 
 
-def is_packed(file: Path) -> bool:
-    """Whether a file is one that save_packed wrote. Raises ValueError if there is no such file."""
-    from safetensors import SafetensorError, safe_open
+def data_for(
+    opened: Opened, recipe: Recipe | None, set_name: str | None = None, data: Path | None = None
+) -> tuple[Splits, Task]:
+    """The images to look at a model with, and the task of its recipe (classification without one).
 
-    if not file.is_file():
-        raise ValueError(f"{file}: no such model file")
-    try:
-        with safe_open(file, "pt") as opened:
-            return '"saccade-packed-' in (opened.metadata() or {}).get("saccade", "")
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{file}: not a readable model file ({error})") from None
-
-
-def load_network(file: Path) -> SpikingModel:
-    """The model of a model file or a packed file, in eval mode."""
-    from saccade.files import load_model, load_packed
-
-    return load_packed(file) if is_packed(file) else load_model(file)
-
-
-def with_data(
-    file: Path, recipe: Recipe | None, set_name: str | None = None, data: Path | None = None, packed: bool = True
-) -> tuple[SpikingModel, Splits, Task]:
-    """A model file's model, the images to look at it with, and the task of its recipe (classification without one).
-
-    Raises ValueError if they do not fit together, and for a packed file unless ``packed``.
+    Raises ValueError if they do not fit together.
     """
     from saccade.experiment import fit_task, splits_for
-    from saccade.files import load_model
     from saccade.train import Classification
 
-    network = load_network(file) if packed else load_model(file)
     splits = splits_for(recipe, set_name, data)
-    return network, splits, fit_task(recipe.task if recipe else Classification(), network, splits, str(file))
+    return splits, fit_task(recipe.task if recipe else Classification(), ours(opened), splits, opened.name)
 
 
-def file_info(file: Path) -> dict[str, Any]:
-    """The metadata of a model file or a packed file."""
-    from saccade.files import model_info, packed_info
+def ours(opened: Opened) -> SpikingModel:
+    """The model, if it is one that files can hold. Raises ValueError for a module of somebody else."""
+    from saccade.models import SpikingModel
 
-    return packed_info(file) if is_packed(file) else model_info(file)
+    if not isinstance(opened.model, SpikingModel):
+        raise ValueError(
+            f"{opened.name}: takes a model that is registered, so that a file can say how to build it again"
+        )
+    return opened.model
+
+
+def noise(opened: Opened, count: int) -> Tensor:
+    """Images of noise, ``[count, C, H, W]``, for a model that has seen no others."""
+    import torch
+
+    assert opened.input_shape is not None
+    return torch.rand(count, *opened.input_shape, generator=torch.Generator().manual_seed(0))
+
+
+def trained(target: Path, packed: bool = True) -> tuple[Opened, Recipe | None]:
+    """A model from a file or run directory, and the recipe of the run that it lies in.
+
+    Raises ValueError for anything else, and for a packed file unless ``packed``.
+    """
+    from saccade.experiment import recipe_beside
+    from saccade.files import model_file, open_model
+
+    file = model_file(target)
+    opened = open_model(file)
+    if opened.packed and not packed:
+        raise ValueError(f"{target}: is a packed file, made to run; give the model file that it was made from")
+    return opened, recipe_beside(file)
+
+
+def destination(out: Path | None, opened: Opened, word: str) -> Path:
+    """Where a changed copy is written. Raises ValueError if that is the model itself."""
+    target = out or opened.beside(word)
+    if opened.file is not None and target.exists() and target.samefile(opened.file):
+        raise ValueError(f"{target}: would be written over what it is made from; name another file with --out")
+    return target
 
 
 def as_json(value: Any) -> str:
     return json.dumps(value, indent=1)
+
+
+def remove_run(directory: Path, name: str) -> None:
+    """Make place for another run of the recipe ``name``. Raises ValueError if the directory holds anything else."""
+    from saccade.experiment import RunDirectory
+
+    if directory.exists():
+        run = RunDirectory(directory)
+        if not (directory / "recipe.yaml").exists() or run.recipe().name != name:
+            raise ValueError(f"{directory}: exists and is no earlier run of {name}; choose another --out")
+        with run.in_use():
+            shutil.rmtree(directory)
+
+
+def complain(message: str) -> None:
+    """What went wrong, as one line on stderr."""
+    print("saccade: " + " ".join(message.split()), file=sys.stderr)
 
 
 def print_json(value: Any) -> None:

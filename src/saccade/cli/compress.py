@@ -104,18 +104,17 @@ def _convert(
     """Load, change, save; sizes before and after, and the accuracy on validation images where the run says which."""
     from saccade.compress import recalibrate_
     from saccade.compress.pipeline import score_on, training_images
-    from saccade.experiment import fit_task, open_run, splits_for
-    from saccade.files import load_model, model_info, save_model
+    from saccade.files import save_model
     from saccade.measure import model_size
     from saccade.transforms import apply, utilization
 
-    file, recipe = open_run(path)
-    network, info = load_model(file), model_info(file)
+    opened, recipe = common.trained(path, packed=False)
+    target = common.destination(out, opened, name)
+    network = common.ours(opened)
     splits = task = None
-    record: dict[str, Any] = {"model": str(file), "bytes_before": model_size(network).bits / 8}
+    record: dict[str, Any] = {"model": opened.name, "bytes_before": model_size(network).bits / 8}
     if recipe is not None:
-        splits = splits_for(recipe, None, data)
-        task = fit_task(recipe.task, network, splits, str(file))
+        splits, task = common.data_for(opened, recipe, None, data)
         record |= {"score": task.primary._asdict(), "validation_before": score_on(network, splits.validation, task)}
     change = apply(network, transform)
     if splits is not None and calibrate:
@@ -126,8 +125,7 @@ def _convert(
     used = utilization(network)
     if used:
         record["levels_used"] = used
-    target = out or file.with_name(f"{name}.safetensors")
-    save_model(network, target, info["classes"], info["input"])
+    save_model(network, target, opened.classes, opened.input_shape)
     record["file"] = str(target)
     if as_json:
         common.print_json(record)
@@ -169,18 +167,17 @@ def score(
     from rich.table import Table
 
     from saccade.compress.pipeline import score_channels
-    from saccade.experiment import open_run, splits_for
-    from saccade.files import load_model
+    from saccade.experiment import splits_for
     from saccade.report import write_text
 
-    file, recipe = open_run(run)
+    opened, recipe = common.trained(run, packed=False)
     if recipe is None:
         raise ValueError(f"{run}: scoring needs a run directory, for its training images")
-    network = load_model(file)
+    network = common.ours(opened)
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always")
         scores = score_channels(network, splits_for(recipe, None, data), criterion, batches, batch_size, seed)
-    target = out or file.with_name("scores.json")
+    target = out or opened.beside("scores").with_suffix(".json")
     write_text(target, common.as_json(scores.to_json()) + "\n")
     if json:
         common.print_json(scores.to_json())
@@ -216,29 +213,28 @@ def prune(
     """Remove the channels with the lowest scores, with norms, statistics and what reads them; estimate the norms again."""
     from saccade.compress import read_scores, recalibrate_
     from saccade.compress.pipeline import make_plan, score_on, training_images
-    from saccade.experiment import fit_task, open_run, splits_for
     from saccade.experiment.stages import Prune
-    from saccade.files import load_model, model_info, save_model
+    from saccade.files import save_model
     from saccade.measure import model_size
     from saccade.transforms import apply
 
     if sum(value is not None for value in (ratio, ratios, budget_kb)) != 1:
         raise ValueError("how much? give one of --ratio, --ratios and --budget-kb")
     amount = Prune(ratio=ratio, ratios=_shares(ratios) if ratios else None, budget_kb=budget_kb)
-    file, recipe = open_run(run)
+    opened, recipe = common.trained(run, packed=False)
     if recipe is None:
         raise ValueError(f"{run}: pruning needs a run directory, for its images")
-    network, info = load_model(file), model_info(file)
-    splits = splits_for(recipe, None, data)
-    task = fit_task(recipe.task, network, splits, str(file))
+    target = common.destination(out, opened, "pruned")
+    network = common.ours(opened)
+    splits, task = common.data_for(opened, recipe, None, data)
     plan = make_plan(
         network,
-        read_scores(scores or file.with_name("scores.json")),
+        read_scores(scores or opened.beside("scores").with_suffix(".json")),
         ratio=amount.ratio,
         ratios=amount.ratios,
         budget_kb=amount.budget_kb,
     )
-    record: dict[str, Any] = {"model": str(file), "bytes_before": model_size(network).bits / 8}
+    record: dict[str, Any] = {"model": opened.name, "bytes_before": model_size(network).bits / 8}
     record |= {"score": task.primary._asdict(), "validation_before": score_on(network, splits.validation, task)}
     record["kept"] = {name: list(channels) for name, channels in plan.kept.items()}
     apply(network, plan.transform())
@@ -247,8 +243,7 @@ def prune(
         recalibrate_(network, training_images(splits, calibrate, recipe.seed))
     record |= {"bytes_after": model_size(network).bits / 8}
     record["validation_after"] = score_on(network, splits.validation, task)
-    target = out or file.with_name("pruned.safetensors")
-    save_model(network, target, info["classes"], info["input"])
+    save_model(network, target, opened.classes, opened.input_shape)
     record["file"] = str(target)
     if json:
         common.print_json(record)
@@ -319,7 +314,12 @@ def finetune(
 
 @compress_app.command("size")
 def size(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file, a packed file, or a run directory.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A model file, packed file, run directory, or registered name (untrained)."
+        ),
+    ],
     preset: Annotated[str, typer.Option(help="paper_qp, paper_s2nn, or exact (the file alone).")] = "paper_qp",
     export: Annotated[Path | None, typer.Option(help="Write the packed file here.")] = None,
     json: AsJson = False,
@@ -327,25 +327,22 @@ def size(
     """What the learnt numbers of a model take, by kind, and what its packed file weighs to the byte."""
     import tempfile
 
-    import torch
-
-    from saccade.files import load_model, model_info, save_packed
+    from saccade.files import open_model, save_packed
     from saccade.measure import exact_size, model_size
     from saccade.measure.size import PRESETS
 
     if preset not in (*PRESETS, "exact"):
         raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}, exact")
-    file = model / "model.safetensors" if model.is_dir() else model
-    if common.is_packed(file):
+    opened = open_model(model)
+    if opened.packed and opened.file is not None:
         if export is not None:
-            raise ValueError(f"{file}: is a packed file already")
-        record: dict[str, Any] = {"file": str(file), "exact": asdict(exact_size(file))}
+            raise ValueError(f"{model}: is a packed file already")
+        record: dict[str, Any] = {"file": str(opened.file), "exact": asdict(exact_size(opened.file))}
     else:
-        network, info = load_model(file), model_info(file)
-        sample = torch.rand(2, *info["input"], generator=torch.Generator().manual_seed(0)) if info["input"] else None
+        network = common.ours(opened)
         with tempfile.TemporaryDirectory() as folder:
             target = export or Path(folder) / "packed.safetensors"
-            save_packed(network, target, sample, info["classes"], info["input"])
+            save_packed(network, target, common.noise(opened, 2), opened.classes, opened.input_shape)
             record = {"file": str(export) if export else None, "exact": asdict(exact_size(target))}
         if preset != "exact":
             counted = model_size(network, preset)

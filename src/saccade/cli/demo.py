@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from saccade.cli import common
 
 
 def demo(
@@ -17,11 +18,7 @@ def demo(
     from saccade.cli.analysing import print_pruning
     from saccade.experiment import RunDirectory, run
 
-    if out.exists():
-        stored = out / "recipe.yaml"
-        if not stored.exists() or RunDirectory(out).recipe().name != "syna_resnet/digits-demo":
-            raise ValueError(f"{out}: exists and is no earlier demo; choose another --out")
-        shutil.rmtree(out)
+    common.remove_run(out, "syna_resnet/digits-demo")
     summary = run("syna_resnet/digits-demo", out, quiet=quiet)
     report = RunDirectory(out).read_json("pruning.json")
     cost = summary["profile"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import sys
 from typing import Annotated
@@ -11,7 +12,7 @@ import typer
 
 import saccade
 from saccade import plugins
-from saccade.cli import analysing, catalogues, compress, dehazing, demo, training
+from saccade.cli import analysing, catalogues, common, compress, dehazing, demo, info, machine, training
 
 app = typer.Typer(
     name="saccade",
@@ -24,6 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+WITHOUT_TORCH = ("report",)  # they begin at once
+
 app.command("demo")(demo.demo)
 app.add_typer(catalogues.data_app, name="data")
 app.add_typer(dehazing.app, name="dehaze")
@@ -34,6 +37,7 @@ app.command("profile")(analysing.profile)
 app.command("prune")(analysing.prune)
 app.command("fuse")(analysing.fuse)
 app.add_typer(compress.compress_app, name="compress")
+app.command("info")(info.info)
 app.command("verify")(analysing.verify)
 app.command("models")(catalogues.models)
 app.command("recipes")(catalogues.recipes)
@@ -53,7 +57,12 @@ def _root(
             metavar="MODULE", help="Import package.module, which adds models, tasks, data sets, stages. Repeatable."
         ),
     ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Threads of one process (default: the cores that it may use)."),
+    ] = None,
 ) -> None:
+    machine.set_threads(threads)
     for module in plugin or []:
         plugins.load(module)
     if version:
@@ -62,6 +71,9 @@ def _root(
     if context.invoked_subcommand is None:
         print(context.get_help())
         raise typer.Exit()
+    if context.invoked_subcommand not in WITHOUT_TORCH and not context.obj["help"]:
+        with machine.loading():
+            importlib.import_module("saccade.experiment")
     _keep_memory()
 
 
@@ -85,7 +97,7 @@ def run(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")
     try:
         given = sys.argv[1:] if arguments is None else arguments
-        code = app(_plugins_first(given), prog_name="saccade", standalone_mode=False)
+        code = app(_program_first(given), prog_name="saccade", standalone_mode=False, obj={"help": "--help" in given})
         return code if isinstance(code, int) else 0
     except typer.Exit as stop:
         return stop.exit_code
@@ -98,6 +110,9 @@ def run(arguments: list[str] | None = None) -> int:
     except MemoryError as error:
         return _fail(f"not enough memory ({error})", 2)
     except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # a command of commands, alone: what it offers
+            print(error.format_message())  # type: ignore[attr-defined]
+            return 0
         if hasattr(error, "format_message"):  # a usage error of the parser
             return _fail(error.format_message(), 2)
         from saccade.train import Interrupted, TrainingError  # torch loads only where it is needed
@@ -109,13 +124,19 @@ def run(arguments: list[str] | None = None) -> int:
         raise
 
 
-def _plugins_first(arguments: list[str]) -> list[str]:
-    """``--plugin MODULE`` moved to the front, wherever it stands: it belongs to the program, not to a command."""
+PROGRAM_OPTIONS = ("--plugin", "--threads")
+
+
+def _program_first(arguments: list[str]) -> list[str]:
+    """``--plugin MODULE`` and ``--threads N`` moved to the front, wherever they stand: they belong to the program."""
     rest, front = list(arguments), []
     end = rest.index("--") if "--" in rest else len(rest)
     at = 0
     while at < end:
-        length = 2 if rest[at] == "--plugin" and at + 1 < end else int(rest[at].startswith("--plugin="))
+        name, equals, _ = rest[at].partition("=")
+        length = 0
+        if name in PROGRAM_OPTIONS:
+            length = 1 if equals else 2 if at + 1 < end else 0
         front += rest[at : at + length]
         del rest[at : at + length]
         end -= length
@@ -124,5 +145,5 @@ def _plugins_first(arguments: list[str]) -> list[str]:
 
 
 def _fail(message: str, code: int) -> int:
-    print("saccade: " + " ".join(message.split()), file=sys.stderr)
+    common.complain(message)
     return code

@@ -25,6 +25,10 @@ def train(
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with an interrupted run in this directory.")] = None,
     data: DataRoot = None,
+    smoke: Annotated[
+        bool,
+        typer.Option("--smoke", help="Only try it: an epoch on a few hundred images, into runs/RECIPE-smoke-seedN."),
+    ] = False,
     json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
@@ -32,19 +36,26 @@ def train(
 
     Ctrl-C saves and stops; --resume goes on to the same weights, also after a kill.
     """
-    from saccade.experiment import RunDirectory, load_recipe, recipe_path, run
+    from saccade.experiment import RunDirectory, load_recipe, run
+    from saccade.experiment import smoke as smoke_of
     from saccade.experiment.run import default_directory
     from saccade.train import Interrupted, main_process
 
     if resume is not None:
-        if recipe is not None or settings or out:
-            raise ValueError("--resume goes on with the run's own recipe; give no recipe, --set or --out beside it")
+        if recipe is not None or settings or out or smoke:
+            raise ValueError(
+                "--resume goes on with the run's own recipe; give no recipe, --set, --smoke or --out beside it"
+            )
         directory, plan = resume, RunDirectory(resume).recipe()
     else:
         if recipe is None:
             raise ValueError("which recipe? (`saccade recipes` lists them)")
-        plan = load_recipe(recipe_path(recipe), settings or [])
+        plan = load_recipe(recipe, settings or [])
+        if smoke:
+            plan = smoke_of(plan, data)
         directory = out or default_directory(plan)
+        if smoke and out is None:
+            common.remove_run(directory, plan.name)
     try:
         summary = run(plan, directory, resume=resume is not None, data=data, quiet=quiet)
     except Interrupted as stop:
@@ -90,16 +101,15 @@ def evaluate(
     """Score a model by its task: of a classifier accuracy, loss and confusion matrix."""
     from rich.table import Table
 
-    from saccade.experiment import open_run
     from saccade.train import evaluate as score
 
     if split not in ("train", "validation", "test"):
         raise ValueError(f"--split {split!r}: choose train, validation or test")
-    file, recipe = open_run(model)
-    network, splits, task = common.with_data(file, recipe, set_name, data)
+    opened, recipe = common.trained(model)
+    splits, task = common.data_for(opened, recipe, set_name, data)
     images = getattr(splits, split)
     with common.passes(json) as tell:
-        scored = score(network, images, task, batch_size=100, progress=lambda n: tell("scored", n))
+        scored = score(common.ours(opened), images, task, batch_size=100, progress=lambda n: tell("scored", n))
     if json:
         head = {"model": str(model), "split": split}
         common.print_json({**head, **scored.metrics, "loss": scored.loss, "classes": list(images.classes)})
@@ -120,24 +130,30 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 3,
     json: AsJson = False,
 ) -> None:
-    """Name what pictures show. They are resized and centre-cropped to what the model was trained on."""
+    """Name what pictures show. They are resized and centre-cropped to what the model was trained on.
+
+    One that cannot be read is said, the others are still looked at; the exit code is 2 then.
+    """
     import torch
 
     from saccade.data import read_image
-    from saccade.experiment import open_run, pixel_maps
+    from saccade.experiment import pixel_maps
     from saccade.train import Classification
 
-    file, recipe = open_run(model)
+    opened, recipe = common.trained(model)
+    network = common.ours(opened)
+    assert opened.input_shape is not None
+    channels, size, _ = opened.input_shape
     maps = pixel_maps(recipe.data) if recipe else []
-    network = common.load_network(file)
-    info = common.file_info(file)
-    if info.get("input") is None:
-        raise ValueError(f"{file}: does not say what input it was trained on")
-    channels, size, _ = info["input"]
-    task = (recipe.task if recipe else Classification()).build(network, info["classes"] or ())
-    results = []
+    task = (recipe.task if recipe else Classification()).build(network, opened.classes)
+    results: list[dict[str, Any]] = []
     for path in images:
-        x = read_image(path, size, channels).unsqueeze(0)
+        try:
+            x = read_image(path, size, channels).unsqueeze(0)
+        except ValueError as error:
+            results.append({"image": str(path), "error": str(error)})
+            common.complain(str(error))
+            continue
         for function in maps:
             x = function(x)
         x = x.float() / 255
@@ -148,3 +164,5 @@ def predict(
             print(f"{path}: {task.describe_prediction(prediction)}")
     if json:
         common.print_json(results)
+    if any("error" in result for result in results):
+        raise typer.Exit(2)

@@ -4,7 +4,8 @@ from saccade.experiment.building import build_model, fit_task, load_splits, pixe
 from saccade.experiment.recipe import Recipe, dump, load_recipe, override, parse, with_root
 from saccade.experiment.recipes import recipe_names, recipe_path
 from saccade.experiment.run import run
-from saccade.experiment.run_directory import RunDirectory, environment, open_run
+from saccade.experiment.run_directory import RunDirectory, environment, open_run, recipe_beside
+from saccade.experiment.smoke import smoke
 from saccade.experiment.stages import STAGES, Finished, StageConfig
 
 __all__ = [
@@ -23,9 +24,11 @@ __all__ = [
     "override",
     "parse",
     "pixel_maps",
+    "recipe_beside",
     "recipe_names",
     "recipe_path",
     "run",
+    "smoke",
     "splits_for",
     "with_root",
 ]

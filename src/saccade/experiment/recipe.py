@@ -18,6 +18,7 @@ from saccade import plugins
 from saccade.config import Config
 from saccade.data import AugmentSettings, DataSource, PixelMapConfig
 from saccade.experiment.earlier import upgraded
+from saccade.experiment.recipes import recipe_path
 from saccade.experiment.stages.base import StageConfig
 from saccade.train.settings import TrainSettings
 from saccade.train.tasks import Classification, TaskConfig
@@ -144,9 +145,12 @@ def with_root(recipe: Recipe, root: str | Path | None) -> Recipe:
 
 
 def load_recipe(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
-    """Read a YAML recipe and apply ``key.path=value`` settings. Raises ValueError in one line naming the key."""
+    """Read a recipe, a YAML file or the name of one of the package's, and apply ``key.path=value`` settings.
+
+    Raises ValueError in one line naming the recipe and the key.
+    """
     try:
-        raw = read_yaml(read_text(Path(path)))
+        raw = read_yaml(read_text(recipe_path(path)))
     except OSError as error:
         raise ValueError(f"{path}: cannot read the recipe: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

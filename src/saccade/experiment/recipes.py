@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.resources
 from pathlib import Path
 
@@ -17,10 +18,18 @@ def recipe_names() -> list[str]:
 
 
 def recipe_path(name: str | Path) -> Path:
-    """A recipe's file: a path, or the name of one in the package. Raises ValueError if there is neither."""
-    if Path(name).is_file():
+    """A recipe's file: a path, or the name of one in the package. Raises ValueError, with the nearest, if there is neither."""
+    if Path(name).exists() and not Path(name).is_dir():
         return Path(name)
     packaged = importlib.resources.files("saccade") / "recipes" / f"{name}.yaml"
     if packaged.is_file():
         return Path(str(packaged))
-    raise ValueError(f"no recipe {str(name)!r}: neither a file nor one of the package's (`saccade recipes` lists them)")
+    known = recipe_names()
+    last = {each.rpartition("/")[2]: each for each in known}
+    near = difflib.get_close_matches(str(name), known, 3, 0.5) or [
+        last[each] for each in difflib.get_close_matches(str(name), last, 3)
+    ]
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise ValueError(
+        f"no recipe {str(name)!r}: neither a file nor one of the package's{hint} (`saccade recipes` lists them)"
+    )

@@ -14,7 +14,6 @@ import torch
 from saccade.data import Splits
 from saccade.experiment.building import build_model, build_teacher, check_forward, fit_task, load_splits
 from saccade.experiment.recipe import Recipe, load_recipe, parse, with_root
-from saccade.experiment.recipes import recipe_path
 from saccade.experiment.run_directory import RunDirectory
 from saccade.experiment.stages import Finished
 from saccade.files import load_model
@@ -61,7 +60,7 @@ def as_recipe(recipe: Recipe | Mapping[str, Any] | str | Path) -> Recipe:
     """A recipe from itself, a mapping, a YAML file or the name of one of the package's. Raises ValueError in one line."""
     if isinstance(recipe, Recipe):
         return recipe
-    return parse(recipe) if isinstance(recipe, Mapping) else load_recipe(recipe_path(recipe))
+    return parse(recipe) if isinstance(recipe, Mapping) else load_recipe(recipe)
 
 
 def default_directory(recipe: Recipe) -> Path:
@@ -81,7 +80,11 @@ def write_page(directory: Path) -> Path | None:
 
 
 def _check_processes(recipe: Recipe) -> None:
-    """Raises ValueError for more processes than the machine has cores for (one card a process is Fabric's to say)."""
+    """Raises ValueError for a card that is not there, and for more processes than there are cores."""
+    if recipe.train.accelerator == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            "train.accelerator: there is no CUDA device here (or this torch cannot use it); set auto or cpu"
+        )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     most = int(os.environ.get("SACCADE_MAX_PROCESSES") or max(cores, 2))
     on_cpu = recipe.train.accelerator == "cpu" or not torch.cuda.is_available()
@@ -122,7 +125,9 @@ def _run(fabric: Any, recipe: Recipe, directory: Path, resume: bool, quiet: bool
         summary = run.read_json("summary.json")
         model = arranged(load_model(run.path / "model.safetensors").to(fabric.device), recipe.train)
     else:
-        with run.reporter(recipe, task, quiet or not fabric.is_global_zero) as reporter:
+        parameters = sum(p.numel() for p in model.parameters())
+        sizes = f"{parameters:,} parameters, {' + '.join(f'{len(part):,}' for part in splits)} images"
+        with run.reporter(recipe, task, sizes, quiet or not fabric.is_global_zero) as reporter:
             training = train(
                 fabric,
                 model,

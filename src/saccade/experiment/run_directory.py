@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,11 +19,14 @@ import yaml
 
 import saccade
 from saccade.experiment.recipe import Recipe, dump, parse, read_text, read_yaml, with_root
+from saccade.files import model_file
 from saccade.files.tensors import in_one_line
 from saccade.report.run_files import RunFiles, write_text
 from saccade.train import Reporter, checkpoint_path
 from saccade.train.engine import precision_for
 from saccade.train.tasks import Score, Task
+
+QUIET_SECONDS = 30.0  # where no bar can be drawn, a line every so often inside an epoch
 
 
 @dataclass(frozen=True)
@@ -103,19 +107,22 @@ class RunDirectory(RunFiles):
                 self.path.rmdir()  # if nothing was written there
 
     @contextlib.contextmanager
-    def reporter(self, recipe: Recipe, task: Task, quiet: bool) -> Iterator[RunReporter]:
-        """What writes metrics.csv and tells the user (bars on a terminal, a line an epoch elsewhere) and TensorBoard."""
+    def reporter(self, recipe: Recipe, task: Task, sizes: str, quiet: bool) -> Iterator[RunReporter]:
+        """What writes metrics.csv and tells the user (bars on a terminal, lines elsewhere) and TensorBoard.
+
+        sizes: of the model and the images, in words, for the line that it begins with.
+        """
         reporter = RunReporter(self, recipe.train.epochs, task.scores, quiet)
         plan = recipe.train
         device = "GPU" if plan.accelerator != "cpu" and torch.cuda.is_available() else "CPU"
-        threads = torch.get_num_threads()
-        reporter.console.print(
-            f"{recipe.name}, seed {recipe.seed}: {plan.epochs} epochs on the {device}, {plan.devices} x {threads} threads, "
-            f"{precision_for(plan)}, into {self.path}",
-            markup=False,
+        threads = f"{_count(plan.devices, 'process', 'es')} of " * (plan.devices > 1)
+        threads += _count(torch.get_num_threads(), "thread")
+        reporter.say(
+            f"{recipe.name}, seed {recipe.seed}: {sizes}; {_count(plan.epochs, 'epoch')} on the {device}, {threads}, "
+            f"{precision_for(plan)}; into {self.path}"
         )
         if plan.warmup != plan.warmup_epochs:
-            reporter.console.print(f"warm-up over {plan.warmup:g} of {plan.epochs} epochs, not {plan.warmup_epochs:g}")
+            reporter.say(f"warm-up over {plan.warmup:g} of {_count(plan.epochs, 'epoch')}, not {plan.warmup_epochs:g}")
         try:
             yield reporter
         finally:
@@ -127,12 +134,15 @@ def open_run(path: str | Path) -> tuple[Path, Recipe | None]:
 
     ``path`` is a model file or a run directory. Raises ValueError if it is neither.
     """
-    path = Path(path)
-    file = path / "model.safetensors" if path.is_dir() else path
-    if not file.is_file():
-        raise ValueError(f"{path}: neither a model file nor a run directory with a model.safetensors")
-    run = RunDirectory(file.parent)
-    return file, run.recipe() if (run.path / "recipe.yaml").exists() else None
+    file = model_file(path)
+    return file, recipe_beside(file)
+
+
+def recipe_beside(file: Path | None) -> Recipe | None:
+    """The recipe of the run directory that a model file lies in; None if it lies in none."""
+    if file is None or not (file.parent / "recipe.yaml").exists():
+        return None
+    return RunDirectory(file.parent).recipe()
 
 
 def environment() -> dict[str, Any]:
@@ -163,6 +173,14 @@ def _commit() -> str | None:
     return commit + ("-dirty" if changed else "")
 
 
+def _time(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def _count(number: int, word: str, plural: str = "s") -> str:
+    return f"{number} {word}{plural if number != 1 else ''}"
+
+
 class RunReporter(Reporter):
     """metrics.csv, progress on the terminal and scalars for TensorBoard."""
 
@@ -181,18 +199,33 @@ class RunReporter(Reporter):
         )
         self.task: Any = None
         self.writer: Any = None
+        self.at = self.steps = self.began_step = 0
+        self.began = self.told = time.monotonic()
         if self.bar:
             self.bar.start()
+
+    def say(self, words: str) -> None:
+        """A line, as it is."""
+        self.console.print(words, markup=False, soft_wrap=True)
 
     def history(self, rows: list[dict[str, Any]]) -> None:
         self.run.rewrite_metrics(rows)
 
     def epoch(self, epoch: int, steps: int, done: int) -> None:
         self._task(f"epoch {epoch}/{self.epochs}", steps, done)
+        self.at, self.steps, self.began_step = epoch, steps, done
+        self.began = self.told = time.monotonic()
 
     def step(self, done: int, loss: float) -> None:
         if self.bar:
             self.bar.update(self.task, completed=done, note=f"loss {loss:.4f}")
+        elif time.monotonic() - self.told > QUIET_SECONDS:
+            self.told = time.monotonic()
+            each = (self.told - self.began) / max(done - self.began_step, 1)
+            left = each * (self.steps * (self.epochs - self.at + 1) - done)
+            self.say(
+                f"epoch {self.at:>3}/{self.epochs}  step {done:,} of {self.steps:,}  loss {loss:.4f}  about {_time(left)} left"
+            )
 
     def testing(self, total: int) -> None:
         self._task("test set", total, 0)
@@ -202,7 +235,7 @@ class RunReporter(Reporter):
             self.bar.advance(self.task, count)
 
     def resumed(self, epoch: int, step: int) -> None:
-        self.console.print(f"resumed after epoch {epoch}" + (f", step {step}" if step else ""))
+        self.say(f"resumed after epoch {epoch}" + (f", step {step}" if step else ""))
 
     def epoch_done(self, row: dict[str, Any]) -> None:
         self.run.log(row)
@@ -223,7 +256,7 @@ class RunReporter(Reporter):
                 if value is not None:
                     name = "" if score is self.scores[0] else f" {score.name}"
                     parts.append(f"{part}{name} {score.text(value)}")
-        self.console.print("  ".join([*parts, f"{row['seconds']:.0f} s"]))
+        self.say("  ".join([*parts, f"{row['seconds']:.0f} s"]))
 
     def _task(self, name: str, total: int, done: int) -> None:
         if self.bar:

@@ -4,7 +4,8 @@ from saccade.graph.alphabet import Alphabet
 from saccade.graph.records import Counts, NeuronRecord, OpRecord
 from saccade.measure.bit_operations import BitOperations, bit_operations, shared_operations
 from saccade.measure.energy import CONVENTIONS, ORRC, STANDARD, Bill, Convention, Energy
-from saccade.measure.memory import TrainingMemory, training_memory
+from saccade.measure.latency import Latency, latency
+from saccade.measure.memory import TrainingMemory, inference_peak, training_memory
 from saccade.measure.orrc import DEFECTS, OrrcGate, OrrcNetwork, OrrcTotals, orrc_energy
 from saccade.measure.profiler import LayerRow, Profile, profile
 from saccade.measure.size import FileSize, ModelSize, exact_size, model_size
@@ -21,6 +22,7 @@ __all__ = [
     "Counts",
     "Energy",
     "FileSize",
+    "Latency",
     "LayerRow",
     "ModelSize",
     "NeuronRecord",
@@ -32,6 +34,8 @@ __all__ = [
     "TrainingMemory",
     "bit_operations",
     "exact_size",
+    "inference_peak",
+    "latency",
     "model_size",
     "orrc_energy",
     "profile",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -81,7 +81,7 @@ def training_memory(model: nn.Module, x: Tensor) -> TrainingMemory:
 
 
 def _loss(model: nn.Module, x: Tensor) -> Tensor:
-    y: Tensor = model(x, steps=True) if hasattr(model, "num_classes") else model(x)
+    y: Tensor = model(x, steps=True) if getattr(model, "gives_steps", False) else model(x)
     if not y.requires_grad:
         raise ValueError("the model's output has no gradient, so a training step has no memory to count")
     return y.square().mean()
@@ -127,16 +127,36 @@ def _running(model: nn.Module) -> Iterator[list[str]]:
 
 
 def _peak(model: nn.Module, x: Tensor) -> int | None:
-    _loss(model, x).backward()  # what is made once is not counted: gradients have their place, libraries are set up
+    _loss(model, x).backward()  # what is made once is not counted
     model.zero_grad(set_to_none=True)
-    if x.device.type == "cuda":
+    return _most_alive(lambda: _loss(model, x).backward())
+
+
+def inference_peak(model: nn.Module, x: Tensor) -> int | None:
+    """Most tensor memory alive at once while the model runs on ``x`` in eval mode, in bytes; parameters and input apart.
+
+    None where torch's profiler saw no allocation. Scratch memory inside the math libraries is not in it.
+    """
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(x)
+            return _most_alive(lambda: model(x))
+    finally:
+        model.train(training)
+
+
+def _most_alive(work: Callable[[], object]) -> int | None:
+    """Most bytes alive at once in ``work``, beyond those before it. It has been done before, so that libraries are set up."""
+    if torch.cuda.is_available() and torch.cuda.memory_allocated():
         torch.cuda.reset_peak_memory_stats()
         resting = torch.cuda.memory_allocated()
-        _loss(model, x).backward()
+        work()
         return torch.cuda.max_memory_allocated() - resting
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler talks on stderr
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiled:
-        _loss(model, x).backward()
+        work()
     live = peak = 0
     found: Any = profiled.profiler
     for event in found.kineto_results.events():

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from rich.markup import escape
-from rich.table import Table
 from torch import Tensor, nn
 
 from saccade.graph.alphabet import Alphabet
@@ -20,6 +18,7 @@ from saccade.graph.records import COUNT_NAMES, Counts, NeuronRecord, OpRecord
 from saccade.graph.watch import ROOT, eager, tensors_in
 from saccade.measure.counter import Counter, Layout
 from saccade.measure.energy import STANDARD, Convention, Energy, energy_of, named_convention
+from saccade.measure.table import ProfileTable
 
 SCHEMA = "saccade.profile/1"
 
@@ -76,10 +75,12 @@ class Profile:
 
     samples: int
     convention: Convention
-    records: tuple[OpRecord, ...]
-    neurons: tuple[NeuronRecord, ...]
-    kinds: dict[str, str]
-    states: dict[str, int] = field(default_factory=dict)  # bits that modules keep which are no neurons, by path
+    records: tuple[OpRecord, ...] = field(repr=False)
+    neurons: tuple[NeuronRecord, ...] = field(repr=False)
+    kinds: dict[str, str] = field(repr=False)
+    states: dict[str, int] = field(
+        default_factory=dict, repr=False
+    )  # bits that modules keep which are no neurons, by path
     notes: tuple[str, ...] = ()  # what stands in the way of reading the counts as they are meant
 
     @property
@@ -147,42 +148,12 @@ class Profile:
             },
         }
 
-    def table(self) -> Table:
-        """Numbers per sample: a row for each neuron layer (silent ones marked), convolution and product, and one for
-        all layers that do neither (norms, gates, poolings, ...)."""
-        table = Table(title=f"per sample, mean of {self.samples}; energy: {self.convention.name}")
-        for heading in ("layer", "kind", "input"):
-            table.add_column(heading)
-        for heading in (
-            "spikes",
-            "rate",
-            "per neuron",
-            "SOPs",
-            "MACs",
-            "dense MACs",
-            "other ops",
-            "energy µJ",
-            "state B",
-        ):
-            table.add_column(heading, justify="right")
-        said = list(self.notes)
-        if self.total().state_assumed:
-            said.insert(0, "* 32 bits a neuron assumed: the module does not say what it keeps (state_spec)")
-        table.caption = "\n".join(map(escape, said)) or None
-        main = [row for row in self.layers if row.neurons or row.input]
-        rest = self.total(lambda row: not (row.neurons or row.input))
-        rest.name = "all other layers"
-        for row in [*main, rest, self.total()]:
-            if row.name == "total":
-                table.add_section()
-            kind = row.kind + (f" ({row.role})" if row.role else "") + (" silent" if row.silent else "")
-            fires = [_short(row.spikes / self.samples), f"{row.firing_rate:.4f}", f"{row.spikes_per_neuron:.3f}"]
-            other = row.adds + row.mults + row.ands + row.norm + row.comparisons + row.other
-            work = [_short(n / self.samples) if n else "" for n in (row.sops, row.macs, row.dense_macs, other)]
-            state = str(row.state_bytes) + ("*" if row.state_assumed else "") if row.state_bytes or row.neurons else ""
-            energy = f"{row.energy_pj * 1e-6:.4g}"
-            table.add_row(row.name, kind, row.input, *(fires if row.neurons else [""] * 3), *work, energy, state)
-        return table
+    def table(self) -> ProfileTable:
+        """Numbers per sample, for people: a rich renderable that takes the columns it has room for, or text by ``str``."""
+        return ProfileTable(self)
+
+    def __str__(self) -> str:
+        return str(self.table())
 
 
 _SUMMED = ("spikes", "neurons", "neuron_steps", "energy_pj", "state_bytes")
@@ -190,13 +161,6 @@ _SUMMED = ("spikes", "neurons", "neuron_steps", "energy_pj", "state_bytes")
 
 def _bytes(bits: int) -> int:
     return -(-bits // 8)
-
-
-def _short(number: float) -> str:
-    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if number >= limit:
-            return f"{number / (1e3 if unit == 'k' else limit):.4g} {unit}"
-    return f"{number:.4g}"
 
 
 def _joined(a: Alphabet | None, b: Alphabet | None) -> Alphabet | None:

@@ -21,7 +21,8 @@ class Stream:
     >>> stream = Stream(model.eval())
     >>> first, second = stream(x[:3]), stream(x[3:])      # the steps that model(x, steps=True) would give
 
-    ``stream(chunk)`` takes ``[t, N, ...]`` and returns the model's output per step, ``[t, N, ...]``. The model must be in
+    ``stream(chunk)`` takes ``[t, N, ...]`` and returns the model's output per step, ``[t, N, ...]``; a model of ours takes a
+    frame ``[N, C, H, W]`` too, as one step, and returns what it says then, ``[N, ...]``. The model must be in
     eval mode and causal: a module with ``causal = False`` or a ``fixed_T`` is refused by name with a ValueError.
     States are kept by module path, without their gradients' graphs; ``reset()``, ``save(path)`` and ``load(path)`` act on them.
     """
@@ -42,8 +43,12 @@ class Stream:
         self._called.clear()
         token = current_stream.set(self)
         try:
-            gives_steps = getattr(self.model, "gives_steps", False)
-            result: Tensor = self.model(chunk, steps=True) if gives_steps else self.model(chunk)
+            if not getattr(self.model, "gives_steps", False):
+                result: Tensor = self.model(chunk)
+            elif chunk.dim() == 4:  # the model alone would show it for all of its T steps
+                result = self.model(chunk[None], steps=True)[0]
+            else:
+                result = self.model(chunk, steps=True)
         finally:
             current_stream.reset(token)
         return result

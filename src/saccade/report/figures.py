@@ -1,4 +1,4 @@
-"""The report's figures, as SVG text. Matplotlib draws; it is imported only here and only when a figure is made."""
+"""The report's figures, as SVG. Matplotlib draws; it is imported only here and only when a figure is made."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 BLUE, ORANGE, GREEN, VIOLET = "#2563eb", "#ea7317", "#0f9d77", "#7c3aed"
@@ -30,7 +31,7 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _svg(figure: Any) -> str:
+def _svg(figure: Any) -> Markup:
     import matplotlib as mpl
     import matplotlib.text
 
@@ -42,7 +43,9 @@ def _svg(figure: Any) -> str:
             out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")), transparent=True
         )
     text = out.getvalue()
-    return text[text.index("<svg") :]
+    for colour, name in ((INK, "ink"), (MUTED, "muted"), (GRID, "line")):
+        text = text.replace(colour, f"var(--{name}, {colour})")  # the page's, light or dark
+    return Markup(text[text.index("<svg") :])
 
 
 def _points(rows: Rows, key: str, scale: float = 1.0) -> tuple[list[float], list[float]]:
@@ -50,7 +53,7 @@ def _points(rows: Rows, key: str, scale: float = 1.0) -> tuple[list[float], list
     return [float(e) for e, _ in kept if e is not None], [float(v) * scale for _, v in kept if v is not None]
 
 
-def curves(rows: Rows, keys: dict[str, str], label: str, chosen: int | None = None, percent: bool = False) -> str:
+def curves(rows: Rows, keys: dict[str, str], label: str, chosen: int | None = None, percent: bool = False) -> Markup:
     """Columns of metrics.csv over epochs; ``keys`` maps columns to legends, ``chosen`` marks an epoch."""
     figure, axes = _figure(5.4, 3.0)
     for colour, (key, legend) in zip(CYCLE * 4, keys.items(), strict=False):
@@ -65,7 +68,7 @@ def curves(rows: Rows, keys: dict[str, str], label: str, chosen: int | None = No
     return _svg(figure)
 
 
-def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
+def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Markup:
     """Confusion matrix, rows the truth, shaded by the share of the row."""
     table = np.asarray(counts, dtype=float)
     shares = table / np.maximum(table.sum(1, keepdims=True), 1)
@@ -87,7 +90,7 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
     return _svg(figure)
 
 
-def bars(names: Sequence[str], parts: dict[str, Sequence[float]], label: str) -> str:
+def bars(names: Sequence[str], parts: dict[str, Sequence[float]], label: str) -> Markup:
     """Horizontal stacked bars, the first name on top."""
     figure, axes = _figure(7.6, 0.24 * len(names) + 0.9)
     axes.grid(False, axis="y")
@@ -111,7 +114,7 @@ def score_over_bytes(
     joined: bool = True,
     label: str = "accuracy",
     percent: bool = True,
-) -> str:
+) -> Markup:
     """A score (in %, if ``percent``) over size in 10^3 bytes (log scale), a line a series of ``(bytes, score)``.
 
     ``names``: of the points of the only series, written beside them. ``joined``: lines between the points of a series.
@@ -140,7 +143,7 @@ def score_over_bytes(
     return _svg(figure)
 
 
-def raster(steps: np.ndarray) -> str:
+def raster(steps: np.ndarray) -> Markup:
     """A dot for each spike of ``[T, neurons]`` zeros and ones: time to the right, neurons upwards."""
     T, count = steps.shape
     width, height = 14 * T, 1.6 * count
@@ -148,21 +151,23 @@ def raster(steps: np.ndarray) -> str:
         f'<rect x="{14 * t + 2}" y="{height - 1.6 * (n + 1):.1f}" width="10" height="1.3"/>'
         for t, n in np.argwhere(steps)
     )
-    grid = "".join(f'<path d="M{14 * t} 0V{height:.0f}" stroke="{GRID}" stroke-width="1"/>' for t in range(T + 1))
+    grid = "".join(
+        f'<path d="M{14 * t} 0V{height:.0f}" stroke="var(--line, {GRID})" stroke-width="1"/>' for t in range(T + 1)
+    )
     size = f'viewBox="0 0 {width} {height:.0f}" width="{width}" height="{height:.0f}"'
-    return f'<svg {size} xmlns="http://www.w3.org/2000/svg">{grid}<g fill="{BLUE}">{dots}</g></svg>'
+    return Markup(f'<svg {size} xmlns="http://www.w3.org/2000/svg">{grid}<g fill="{BLUE}">{dots}</g></svg>')
 
 
-def picture(pixels: np.ndarray, side: int = 96) -> str:
+def picture(pixels: np.ndarray, side: int = 96) -> Markup:
     """uint8 ``[C, H, W]`` (one or three channels) as an inline PNG, enlarged without smoothing."""
     import base64
 
     from PIL import Image
 
     if pixels.shape[0] not in (1, 3):
-        return ""
+        return Markup()
     image = Image.fromarray(pixels[0] if pixels.shape[0] == 1 else pixels.transpose(1, 2, 0))
     out = io.BytesIO()
     image.save(out, format="PNG")
     data = base64.b64encode(out.getvalue()).decode()
-    return f'<img alt="sample" width="{side}" height="{side}" src="data:image/png;base64,{data}">'
+    return Markup(f'<img alt="sample" width="{side}" height="{side}" src="data:image/png;base64,{data}">')

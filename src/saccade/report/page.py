@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jinja2
+from markupsafe import Markup
+
 from saccade.report import figures
-from saccade.report.html import STYLE, score_text, text
+from saccade.report.pages import render, score_text
 from saccade.report.run_files import RunFiles, write_text
 from saccade.report.sections import SECTIONS
 
@@ -19,48 +24,54 @@ def write_report(directory: str | Path) -> Path:
     """
     run = RunFiles(Path(directory))
     summary, rows = run.read_json("summary.json"), run.metrics()
-    try:
-        sections = [_head(summary), _cards(summary), _learning(summary, rows), _confusion(summary), _rates(rows)]
-    except (KeyError, TypeError, IndexError, ValueError) as error:
-        raise ValueError(
-            f"{run.path / 'summary.json'}: not what saccade writes ({type(error).__name__}: {error})"
-        ) from None
+    with _as_it_is_written(run.path / "summary.json"):
+        values = {
+            "title": f"{summary['recipe']}, seed {summary['seed']}",
+            "summary": summary,
+            "cards": _cards(summary),
+            "learning": _learning(summary, rows),
+            "confusion": figures.confusion(summary["confusion"], summary["classes"]) if "confusion" in summary else "",
+            "rates": _rates(rows),
+        }
+    sections = []
     for file, make in SECTIONS.items():
         if (run.path / file).exists():
-            try:
+            with _as_it_is_written(run.path / file):
                 sections.append(make(run, summary))
-            except (KeyError, TypeError, IndexError) as error:
-                words = f"not what saccade writes ({type(error).__name__}: {error})"
-                raise ValueError(f"{run.path / file}: {words}") from None
-    sections.append(_details(run))
-    title = f"{text(summary['recipe'])}, seed {text(summary['seed'])}"
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
-    body = "\n".join(part for part in sections if part)
-    page = f'<!doctype html><html lang="en"><head>{head}<style>{STYLE}</style></head><body><main>{body}</main></body></html>'
+    details = [
+        (name, (run.path / name).read_text(encoding="utf-8"))
+        for name in ("recipe.yaml", "env.json")
+        if (run.path / name).exists()
+    ]
     target = run.path / "report.html"
+    with _as_it_is_written(run.path / "summary.json"):
+        page = render("run.html", sections=sections, details=details, **values)
     write_text(target, page + "\n")
     return target
 
 
-def _head(summary: dict[str, Any]) -> str:
-    images = summary["images"]
-    split = f"{images['train']:,} training, {images['validation']:,} validation, {images['test']:,} test images"
-    line = (
-        f"{summary['model']}, T = {summary['T']}, {summary['parameters']:,} parameters; {split}; seed {summary['seed']}"
-    )
-    return f'<h1>{text(summary["recipe"])}</h1><p class="muted">{text(line)}</p>'
+@contextlib.contextmanager
+def _as_it_is_written(file: Path) -> Iterator[None]:
+    """Raises ValueError, naming the file, for one that does not hold what we write there."""
+    try:
+        yield
+    except (KeyError, TypeError, IndexError, AttributeError, jinja2.TemplateError, ArithmeticError) as error:
+        raise ValueError(f"{file}: not what saccade writes ({type(error).__name__}: {error})") from None
+    except ValueError as error:
+        known = str(error).startswith(str(file))  # it says so itself
+        raise ValueError(str(error) if known else f"{file}: not what saccade writes ({error})") from None
 
 
-def _cards(summary: dict[str, Any]) -> str:
+def _cards(summary: dict[str, Any]) -> list[tuple[str, str]]:
     epoch = f"validation, epoch {summary['chosen_epoch']} of {summary['epochs']} ({summary['chosen_by']})"
     tested = f"{summary['images']['test']:,} test images, scored once"
-    cards = []
+    cards: list[tuple[str, str]] = []
     for score in summary["scores"]:
         name = score["name"]
         of = f"{summary['test_correct']:,} of " if name == "accuracy" and "test_correct" in summary else f"{name} on "
-        cards.append((score_text(score, summary[f"test_{name}"]), of + tested))
+        cards.append((score_text(summary[f"test_{name}"], score), of + tested))
         cards.append(
-            (score_text(score, summary[f"validation_{name}"]), epoch if len(cards) == 1 else f"{name}, {epoch}")
+            (score_text(summary[f"validation_{name}"], score), epoch if len(cards) == 1 else f"{name}, {epoch}")
         )
     cost = summary.get("profile")
     if cost:
@@ -72,30 +83,21 @@ def _cards(summary: dict[str, Any]) -> str:
         ]
     seconds = summary["training_seconds"]
     cards.append((f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.0f} s", "training time"))
-    inner = "".join(f'<div class="card"><b>{text(v)}</b><span>{text(k)}</span></div>' for v, k in cards)
-    return f'<div class="cards">{inner}</div>'
+    return cards
 
 
 def _energy(microjoules: float) -> str:
     return f"{microjoules / 1000:.3g} mJ" if microjoules >= 1000 else f"{microjoules:.3g} µJ"
 
 
-def _learning(summary: dict[str, Any], rows: list[dict[str, float | None]]) -> str:
+def _learning(summary: dict[str, Any], rows: list[dict[str, float | None]]) -> list[Markup]:
     chosen = summary["chosen_epoch"]
     panels = [figures.curves(rows, {"train_loss": "training", "validation_loss": "validation"}, "loss", chosen)]
     for score in summary["scores"]:
         name, percent = score["name"], score["percent"]
         keys = {f"train_{name}": "training (augmented)", f"validation_{name}": "validation"}
         panels.append(figures.curves(rows, keys, f"{name}, %" if percent else name, chosen, percent=percent))
-    inner = "".join(f'<div class="panel">{panel}</div>' for panel in panels)
-    return f'<h2>Learning</h2><div class="row">{inner}</div>'
-
-
-def _confusion(summary: dict[str, Any]) -> str:
-    if "confusion" not in summary:
-        return ""
-    figure = figures.confusion(summary["confusion"], summary["classes"])
-    return f'<h2>Confusion on the test set</h2><div class="panel">{figure}</div>'
+    return panels
 
 
 def _rates(rows: list[dict[str, float | None]]) -> str:
@@ -103,15 +105,4 @@ def _rates(rows: list[dict[str, float | None]]) -> str:
     if not keys:
         return ""
     legends = {key: key.removeprefix("rate/").removesuffix(".neuron") for key in keys}
-    note = "Firing probability per step on the validation images; epoch 0 is the untrained network."
-    figure = figures.curves(rows, legends, "rate")
-    return f'<h2>Shortcuts and gates</h2><p class="muted">{note}</p><div class="panel">{figure}</div>'
-
-
-def _details(run: RunFiles) -> str:
-    blocks = []
-    for name in ("recipe.yaml", "env.json"):
-        if (run.path / name).exists():
-            content = text((run.path / name).read_text(encoding="utf-8"))
-            blocks.append(f"<details><summary>{name}</summary><pre>{content}</pre></details>")
-    return "<h2>How it was made</h2>" + "".join(blocks)
+    return figures.curves(rows, legends, "rate")

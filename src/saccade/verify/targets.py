@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from saccade.files import Opened, open_model
+from saccade.files.opening import load_callable
 from saccade.graph.declared import TIME_AXES
 from saccade.layers import batch_norms
 from saccade.measure import Profile, profile
+from saccade.models import MODELS
 from saccade.plugins import working_directory
 from saccade.verify.result import Verification
 from saccade.verify.suite import frames, gives_steps, verify
@@ -60,7 +61,8 @@ def open_target(
     To be called where the working directory is on the path. Raises ValueError, in one line, for whatever cannot be found,
     imported or built.
     """
-    model, own_shape, fresh = _build(target, T)
+    opened = open_model(target, QUICK_T if T is None and target in MODELS else T)
+    model, own_shape = opened.model, opened.input_shape
     ours = gives_steps(model)
     files = [Path(f) for f in ([input_file] if isinstance(input_file, str | Path) else input_file or ())]
     shapes = _shapes(shape) or ([own_shape] if own_shape is not None else [])
@@ -90,9 +92,11 @@ def open_target(
             raise ValueError(f"{target} takes one input, got {count}")
         if xs[0].dim() == 4:
             xs = [frames(xs[0], int(model.T))]  # type: ignore[arg-type]
-    back = _load_callable(reset) if isinstance(reset, str) else reset
+    back = load_callable(reset) if isinstance(reset, str) else reset
     named = dict(_spiking(entry) for entry in spiking)
-    return Target(target, model, tuple(xs), tuple(words), back, named, [levels for levels, _ in alphabets], fresh, ours)
+    alphabets_only = [levels for levels, _ in alphabets]
+    fresh = _never_trained(opened)
+    return Target(target, model, tuple(xs), tuple(words), back, named, alphabets_only, fresh, ours)
 
 
 def verify_target(
@@ -196,57 +200,12 @@ def profile_target(
             )
 
 
-def _build(target: str, T: int | None) -> tuple[nn.Module, tuple[int, ...] | None, bool]:
-    """The model, the shape of its input if that is known, and whether it has never seen data."""
-    from saccade.files import load_model, model_info
-    from saccade.models import MODELS, create_model
-
-    if target in MODELS:
-        model = create_model(target, T=T or QUICK_T)
-        return model, (model.in_channels, *model.input_size), True
-    path = Path(target)
-    if path.exists():
-        file = path / "model.safetensors" if path.is_dir() else path
-        if not file.is_file():
-            raise ValueError(f"{target}: a directory without a model.safetensors")
-        if T is not None:
-            raise ValueError(f"{target}: T is part of a model file; it cannot be chosen")
-        model = load_model(file)
-        info = model_info(file)
-        shape = tuple(info.get("input") or (model.in_channels, *model.input_size))
-        norms = [norm for norm in batch_norms(model).values() if norm.num_batches_tracked is not None]
-        return model, shape, bool(norms) and not any(int(norm.num_batches_tracked) for norm in norms)  # type: ignore
-    if ":" not in target:
-        raise ValueError(
-            f"{target!r} is neither a registered model (`saccade models` lists them), nor a file, nor package.module:factory"
-        )
-    factory = _load_callable(target)
-    try:
-        built = factory()
-    except Exception as error:
-        message = " ".join(str(error).split())
-        raise ValueError(f"{target}: the factory raises {type(error).__name__}: {message}") from error
-    if not isinstance(built, nn.Module):
-        raise ValueError(f"{target}: the factory returns {type(built).__name__}, not a torch.nn.Module")
-    return built, None, False
-
-
-def _load_callable(name: str) -> Callable[..., Any]:
-    module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute:
-        raise ValueError(f"expected package.module:name, got {name!r}")
-    try:
-        found: Any = importlib.import_module(module_name)
-    except Exception as error:
-        message = " ".join(str(error).split())
-        raise ValueError(f"{name}: cannot import {module_name} ({type(error).__name__}: {message})") from error
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise ValueError(f"{name}: {module_name} has no {attribute!r}")
-        found = getattr(found, part)
-    if not callable(found):
-        raise ValueError(f"{name}: not callable")
-    return found  # type: ignore[no-any-return]
+def _never_trained(opened: Opened) -> bool:
+    """Whether a model of ours has never seen data."""
+    if opened.file is None:
+        return opened.name in MODELS
+    norms = [norm for norm in batch_norms(opened.model).values() if norm.num_batches_tracked is not None]
+    return bool(norms) and not any(int(norm.num_batches_tracked) for norm in norms)  # type: ignore[arg-type]
 
 
 def _spiking(entry: str) -> tuple[str, tuple[float, ...]]:

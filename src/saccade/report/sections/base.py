@@ -10,7 +10,7 @@ from saccade.report.run_files import RunFiles
 
 Section = Callable[
     [RunFiles, dict[str, Any]], str
-]  # (the run, its summary) -> HTML, in which every foreign text is escaped
+]  # (the run, its summary) -> what fill or render makes; a str is text
 SECTIONS: Registry[Section] = Registry("section of the report")
 
 

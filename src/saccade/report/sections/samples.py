@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from saccade.report import figures
-from saccade.report.html import text
+from saccade.report.pages import render
 from saccade.report.run_files import RunFiles
 from saccade.report.sections.base import section
 
@@ -15,7 +16,7 @@ SHOWN_LAYERS = 6
 
 
 @section("samples.npz")
-def samples_section(run: RunFiles, summary: dict[str, Any]) -> str:
+def samples_section(run: RunFiles, summary: dict[str, Any]) -> Markup:
     """Test images, what the network says of them, and its spikes. Raises ValueError for a damaged file."""
     path = run.path / "samples.npz"
     try:
@@ -26,31 +27,29 @@ def samples_section(run: RunFiles, summary: dict[str, Any]) -> str:
     layers = [key for key in arrays if key.startswith("raster/")]
     if len(layers) > SHOWN_LAYERS:
         layers = [layers[i] for i in np.linspace(0, len(layers) - 1, SHOWN_LAYERS).round().astype(int)]
-    parts = []
-    samples = zip(arrays["images"], arrays["targets"], arrays["outputs"], strict=True)
-    for i, (pixels, target, output) in enumerate(samples):
-        plots = "".join(
-            f"<figure>{figures.raster(arrays[key][i])}<figcaption>{text(key.removeprefix('raster/'))}</figcaption></figure>"
-            for key in layers
+    samples = [
+        {
+            "picture": figures.picture(pixels),
+            "rasters": [(key.removeprefix("raster/"), figures.raster(arrays[key][i])) for key in layers],
+            **_caption(target, output, summary["classes"]),
+        }
+        for i, (pixels, target, output) in enumerate(
+            zip(arrays["images"], arrays["targets"], arrays["outputs"], strict=True)
         )
-        parts.append(
-            f'<div class="sample"><div>{figures.picture(pixels)}<p>{_caption(target, output, summary["classes"])}</p></div>'
-            f'<div class="rasters">{plots}</div></div>'
-        )
-    note = "Test images with truth and prediction, and the spikes of up to 64 evenly spaced neurons a layer; a column a step."
-    return f'<h2>Samples and their spikes</h2><p class="muted">{note}</p><div class="panel">{"".join(parts)}</div>'
+    ]
+    return render("sections/samples.html", samples=samples)
 
 
-def _caption(target: np.ndarray, output: np.ndarray, classes: list[str]) -> str:
+def _caption(target: np.ndarray, output: np.ndarray, classes: list[str]) -> dict[str, Any]:
+    """The truth, what the network says, and whether it is right (None where there are no classes)."""
     if not classes:
-        return f"{_numbers(target)}<br>{_numbers(output)}"
+        return {"truth": _numbers(target), "guess": _numbers(output), "right": None}
     guess = int(np.argmax(output))
     chances = np.exp(output - output.max())
-    mark = "good" if guess == target else "bad"
-    verdict = f"{text(classes[guess])} {chances[guess] / chances.sum():.0%}"
-    return f'{text(classes[int(target)])}<br><span class="{mark}">{verdict}</span>'
+    words = f"{classes[guess]} {chances[guess] / chances.sum():.0%}"
+    return {"truth": classes[int(target)], "guess": words, "right": guess == int(target)}
 
 
 def _numbers(values: np.ndarray, most: int = 8) -> str:
     flat = np.atleast_1d(values).ravel()
-    return text(", ".join(f"{value:.3g}" for value in flat[:most]) + (", ..." if len(flat) > most else ""))
+    return ", ".join(f"{value:.3g}" for value in flat[:most]) + (", ..." if len(flat) > most else "")
