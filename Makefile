@@ -28,20 +28,20 @@ docs: $(VENV)/.docs
 $(VENV)/.torch:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "making $(VENV) and installing $(TORCH) (200 MB for CPUs, some gigabytes with CUDA)"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
 	@touch $@
 
-$(VENV)/.demo: $(VENV)/.torch pyproject.toml $(wildcard native/*)
-	$(PIP) --editable ".[demo]"
+# the package once, with its native part; what each command needs beside it comes without building it again
+$(VENV)/.package: $(VENV)/.torch pyproject.toml $(wildcard native/*)
+	@echo "building the native part and installing the package (a minute or two)"
+	$(PIP) --editable .
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.torch pyproject.toml $(wildcard native/*)
-	$(PIP) --editable ".[demo,test,dehaze]"
-	@touch $@
-
-$(VENV)/.docs: $(VENV)/.torch pyproject.toml $(wildcard native/*)
-	$(PIP) --editable ".[docs]"
+$(VENV)/.demo $(VENV)/.test $(VENV)/.docs: $(VENV)/.package
+	@echo "installing what 'make $(patsubst .%,%,$(notdir $@))' needs (a minute or two, by the network)"
+	$(PIP) $$($(BIN)/python tools/requirements_of.py $(patsubst .%,%,$(notdir $@)))
 	@touch $@
 
 clean:

@@ -54,7 +54,7 @@ def test_recipe_errors_are_one_line_with_the_key(tmp_path, settings, message):
 
 
 def test_unreadable_recipes(tmp_path):
-    with pytest.raises(ValueError, match="none.yaml: cannot read the recipe: No such file"):
+    with pytest.raises(ValueError, match="none.yaml': neither a file nor one of the package's"):
         load_recipe(tmp_path / "none.yaml")
     bad = tmp_path / "bad.yaml"
     bad.write_text("name: x\nmodel: [")

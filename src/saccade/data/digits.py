@@ -10,6 +10,7 @@ import torch
 from saccade.data.imageset import ArraySet
 from saccade.data.source import DATA_SETS, DataSource, Parts, Report
 from saccade.data.split import stratified, without
+from saccade.optional import need
 
 DIGIT_NAMES = tuple("0123456789")
 _TEST_IMAGES = 360  # of 1797
@@ -28,11 +29,7 @@ class Digits(DataSource):
     )
 
     def read(self, root: Path) -> Parts:
-        try:
-            from sklearn.datasets import load_digits
-        except ModuleNotFoundError:
-            raise ModuleNotFoundError("digits needs scikit-learn: pip install 'saccade-snn[demo]'") from None
-        raw = load_digits()
+        raw = need("sklearn.datasets", "demo").load_digits()
         values = raw.images.astype(np.int64)  # [1797, 8, 8], whole numbers 0..16
         images = torch.from_numpy(((255 * values + 8) // 16).astype(np.uint8)).unsqueeze(1)
         data = ArraySet(images, torch.from_numpy(raw.target.astype(np.int64)), DIGIT_NAMES)

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from saccade.optional import need
+
 _MOST_SHEAR = 0.3  # pixels across per pixel along
 
 Policy = Callable[[Tensor], Tensor]
@@ -52,6 +54,7 @@ def rand_augment(operations: int = 2, magnitude: int = 10) -> Policy:
 
 def auto_augment_policies() -> list[Policy]:
     """One policy for each sub-policy of AutoAugment's CIFAR-10 policy, in kornia's order."""
+    need("kornia", "train")
     from kornia.augmentation.auto import AutoAugment
     from kornia.augmentation.auto.autoaugment import ops
     from kornia.augmentation.auto.autoaugment.autoaugment import cifar10_policy
@@ -74,6 +77,7 @@ def auto_augment_policies() -> list[Policy]:
 
 def rand_augment_policies(magnitude: int) -> list[Policy]:
     """One policy for each operation of RandAugment, in kornia's order."""
+    need("kornia", "train")
     from kornia.augmentation.auto import RandAugment
     from kornia.augmentation.auto.rand_augment.rand_augment import default_policy
 

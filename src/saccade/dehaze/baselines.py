@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from saccade.dehaze.clahe import clahe
 from saccade.dehaze.method import cube_bound
-from saccade.dehaze.optional import need
 from saccade.dehaze.windows import Array
+from saccade.optional import need
 
 Picture = NDArray[np.float32]
 FEWEST = 0.1  # the least transmission of DCP and CAP
@@ -47,7 +47,7 @@ def bccr(image: Array, window: int = 15, radius: int = 40, eps: float = 1e-3) ->
 
     A guided filter stands in for the paper's contextual regularisation.
     """
-    cv2 = need("cv2")
+    cv2 = need("cv2", "dehaze")
     image = image.astype(np.float32, copy=False)
     A = bright_airlight(image, window)
     bound = np.clip(cube_bound(image, A, 20 / 255, 300 / 255), 0, 1).astype(np.float32)
@@ -72,12 +72,12 @@ def bright_airlight(image: Picture, window: int = 15) -> Picture:
 
 
 def _erode(x: Array, window: int) -> Picture:
-    result: Picture = need("cv2").erode(x.astype(np.float32, copy=False), np.ones((window, window), np.uint8))
+    result: Picture = need("cv2", "dehaze").erode(x.astype(np.float32, copy=False), np.ones((window, window), np.uint8))
     return result
 
 
 def _guided(image: Picture, t: Array, radius: int, eps: float) -> Picture:
-    cv2 = need("cv2")
+    cv2 = need("cv2", "dehaze")
     luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     result: Picture = cv2.ximgproc.guidedFilter(luma, t.astype(np.float32, copy=False), radius, eps)
     return result

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.dehaze import video_colour
-from saccade.dehaze.optional import need
 from saccade.dehaze.pictures import MAX_PIXELS, check_size, is_picture, read_picture
 from saccade.dehaze.video_colour import Colour
+from saccade.optional import need
 
 VIDEOS = frozenset({".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts"})
 # Formats that hold their frames themselves. Lists of other files (concat, HLS, DASH, ...) are none of them.
@@ -68,7 +68,7 @@ def open_clip(source: Path | int, max_pixels: int = MAX_PIXELS) -> Clip:
         if not files:
             raise ValueError(f"{source}: holds no pictures to take as frames")
         return Clip(Fraction(25), len(files), (_frame_of(path, max_pixels) for path in files))
-    av = need("av")
+    av = need("av", "dehaze")
     label = str(source) if isinstance(source, Path) else f"camera {source}"
     try:
         if isinstance(source, Path):

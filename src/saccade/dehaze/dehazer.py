@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from saccade.dehaze import method, native
 from saccade.dehaze.clahe import clahe
-from saccade.dehaze.optional import need
 from saccade.dehaze.parts import Parts
 from saccade.dehaze.settings import Settings, settings_for
+from saccade.optional import need
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -146,7 +146,7 @@ def contrast(image: NDArray, settings: Settings) -> NDArray:
     if settings.clahe == "none":
         return image
     if settings.clahe == "opencv":
-        cv2 = need("cv2")
+        cv2 = need("cv2", "dehaze")
         if image.dtype.kind == "f":
             raise ValueError("clahe 'opencv' takes uint8 or uint16 pictures; use 'matlab' for floats")
         tool = cv2.createCLAHE(clipLimit=settings.clip, tileGridSize=(8, 8))

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from saccade.dehaze import folder, method, metrics
 from saccade.dehaze.dehazer import Dehazer
 from saccade.dehaze.fade import fade
-from saccade.dehaze.optional import need
 from saccade.dehaze.pictures import MAX_PIXELS, is_picture, read_picture
 from saccade.dehaze.settings import PRESETS
+from saccade.optional import need
 
 WORDS = {"hazy", "haze", "gt", "clear", "clean"}  # parts of names that say which of a pair it is
 REFERENCE = ("psnr", "ssim", "ciede2000")
@@ -170,7 +170,7 @@ def _read(path: Path, max_pixels: int) -> NDArray[np.uint8]:
 
 def _shrunk(pixels: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
     if scale != 1:
-        cv2 = need("cv2")
+        cv2 = need("cv2", "dehaze")
         height, width = pixels.shape[:2]
         size = None if min(height, width) * scale >= 1 else [max(1, round(side * scale)) for side in (width, height)]
         pixels = cv2.resize(pixels, size, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.dehaze.method import GREY
-from saccade.dehaze.optional import need
 from saccade.dehaze.windows import Array
+from saccade.optional import need
 
 BLOCK = 8
 # Contrast energy (Groen et al. 2013): noise thresholds for luma, blue-yellow and red-green, in grey levels
@@ -81,7 +81,7 @@ def fade(image: NDArray) -> float:
 
 def _features(rgb: Array) -> Array:
     """log(1 + feature) ``[blocks, 12]``; NaN where a block has no value of a kind."""
-    ndimage = need("scipy.ndimage")
+    ndimage = need("scipy.ndimage", "dehaze")
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
     luma = np.floor(rgb @ np.asarray(GREY) + 0.5)
     at = np.arange(-3, 4)

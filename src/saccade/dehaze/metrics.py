@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.dehaze.method import depth_order, grey
-from saccade.dehaze.optional import need
 from saccade.dehaze.windows import Array, box_mean
+from saccade.optional import need
 
 VISIBLE = 0.05  # contrast from which an edge can be seen (CIE 17.4)
 
@@ -38,7 +38,7 @@ def ssim(image: NDArray, reference: NDArray) -> float:
     """
     if min(image.shape[:2]) < 11:
         raise ValueError(f"SSIM has windows of 11 x 11 pixels; the picture is {image.shape[1]} x {image.shape[0]}")
-    metrics = need("skimage.metrics")
+    metrics = need("skimage.metrics", "dehaze")
     return float(
         metrics.structural_similarity(
             _unit(image),
@@ -54,13 +54,13 @@ def ssim(image: NDArray, reference: NDArray) -> float:
 
 def ciede2000(image: NDArray, reference: NDArray) -> float:
     """Mean colour difference CIEDE2000 (Sharma et al. 2005), in units of just noticeable differences."""
-    color = need("skimage.color")
+    color = need("skimage.color", "dehaze")
     return float(color.deltaE_ciede2000(color.rgb2lab(_unit(image)), color.rgb2lab(_unit(reference))).mean())
 
 
 def order_spearman(hazy: NDArray, dehazed: NDArray, A: Array, window: int = 35) -> float:
     """Rank correlation of the depth orders of both pictures under one airlight ``[3]``: 1 where dehazing kept the order."""
-    stats = need("scipy.stats")
+    stats = need("scipy.stats", "dehaze")
     before = depth_order(_unit(hazy), A, window).order.ravel()
     after = depth_order(_unit(dehazed), A, window).order.ravel()
     if before.min() == before.max() or after.min() == after.max():

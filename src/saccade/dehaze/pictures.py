@@ -30,7 +30,7 @@ from saccade.dehaze.metadata import (
     tiff_with,
     to_srgb,
 )
-from saccade.dehaze.optional import need
+from saccade.optional import need
 
 MAX_PIXELS = MOST_PIXELS
 DEEP_COSTS = 5  # a picture with 16 bits a channel takes 177 bytes a pixel, others 39: its pixels count so many times
@@ -239,7 +239,7 @@ def _deep(path: Path, image: Any) -> bool:
 
 
 def _read_deep(path: Path, turned: int) -> Picture:
-    cv2 = need("cv2")
+    cv2 = need("cv2", "dehaze")
     logging = cv2.utils.logging
     level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)  # its lines about a damaged file would stand before ours
     try:
@@ -258,7 +258,7 @@ def _read_deep(path: Path, turned: int) -> Picture:
 
 
 def _write_deep(path: Path, picture: Picture) -> None:
-    cv2 = need("cv2")
+    cv2 = need("cv2", "dehaze")
     whole = picture.pixels if picture.pixels.ndim == 2 else picture.pixels[..., ::-1]
     if picture.alpha is not None and whole.ndim == 3:
         whole = np.dstack([whole, picture.alpha])

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.dehaze.optional import need
 from saccade.dehaze.windows import Array
+from saccade.optional import need
 
 
 def synth_haze(clear: Array, depth: Array, beta: float, A: Sequence[float] | float) -> Array:
@@ -29,7 +29,7 @@ def stereo_scene() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
     Z ~ 1 / (disparity + 31.086), its least value 1; a pixel without a disparity takes that of the nearest one with it.
     """
-    need("skimage")
+    need("skimage", "dehaze")
     from scipy.ndimage import distance_transform_edt
     from skimage.data import stereo_motorcycle
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from saccade.dehaze import video_colour
 from saccade.dehaze.clips import file_url, is_video, reason
-from saccade.dehaze.optional import need
 from saccade.dehaze.pictures import Picture, aside_of, write_picture
 from saccade.dehaze.video_colour import Colour
+from saccade.optional import need
 
 H264, VP9, VP8, MPEG4 = "libx264", "libvpx-vp9", "libvpx", "mpeg4"
 # by suffix: FFmpeg's name of the container, and the encoders to try in turn
@@ -72,7 +72,7 @@ class Writer:
         if not is_video(self.out):
             write_picture(self.out / f"{self.count:06d}.png", Picture(frame))
         else:
-            av = need("av")
+            av = need("av", "dehaze")
             if self._stream is None:
                 self._open(av, *frame.shape[:2])  # settles the codec, and with it whether times are kept
             assert self._colour is not None
@@ -143,7 +143,7 @@ class Writer:
         except (
             OSError,
             ValueError,
-            need("av").FFmpegError,
+            need("av", "dehaze").FFmpegError,
         ) as error:  # a full disk, say: nothing takes the place of what was there
             self._aside.unlink(missing_ok=True)
             if keep and self.count:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import platform
 import subprocess
@@ -239,7 +240,7 @@ class RunReporter(Reporter):
 
     def epoch_done(self, row: dict[str, Any]) -> None:
         self.run.log(row)
-        if self.writer is None and not self.quiet:
+        if self.writer is None and not self.quiet and importlib.util.find_spec("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
 
             self.writer = SummaryWriter(str(self.run.path / "tensorboard"))

@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from saccade.optional import need
+
 INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
+ON_PALE = "#1f2934"  # ink on a field that is pale on dark pages too
 BLUE, ORANGE, GREEN, VIOLET = "#2563eb", "#ea7317", "#0f9d77", "#7c3aed"
 CYCLE = (BLUE, ORANGE, GREEN, VIOLET, "#d6336c", "#0c8599", "#846358", "#5c940d")
 
@@ -17,9 +20,7 @@ Rows = Sequence[dict[str, float | None]]
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = need("matplotlib.figure", "train").Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -64,7 +65,7 @@ def curves(rows: Rows, keys: dict[str, str], label: str, chosen: int | None = No
     axes.set_xlabel("epoch", fontsize=9, color=INK)
     axes.set_ylabel(label, fontsize=9, color=INK)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=8, frameon=False, labelcolor=INK)
     return _svg(figure)
 
 
@@ -81,7 +82,7 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Markup
         for i in range(count):
             for j in range(count):
                 if table[i, j]:
-                    shade = "white" if shares[i, j] > 0.55 else INK
+                    shade = "white" if shares[i, j] > 0.55 else ON_PALE
                     axes.text(j, i, f"{int(table[i, j])}", ha="center", va="center", fontsize=7.5, color=shade)
         axes.set_xticks(range(count), classes, rotation=45 if max(map(len, classes)) > 2 else 0, ha="center")
         axes.set_yticks(range(count), classes)
@@ -104,7 +105,7 @@ def bars(names: Sequence[str], parts: dict[str, Sequence[float]], label: str) ->
     axes.set_xlabel(label, fontsize=9, color=INK)
     axes.margins(y=0.01)
     if len(parts) > 1:
-        axes.legend(fontsize=8, frameon=False, loc="lower right")
+        axes.legend(fontsize=8, frameon=False, labelcolor=INK, loc="lower right")
     return _svg(figure)
 
 
@@ -139,7 +140,7 @@ def score_over_bytes(
     axes.set_xlabel("kB (10^3 bytes)", fontsize=9, color=INK)
     axes.set_ylabel(f"{label}, %" if percent else label, fontsize=9, color=INK)
     if len(series) > 1:
-        axes.legend(fontsize=8, frameon=False)
+        axes.legend(fontsize=8, frameon=False, labelcolor=INK)
     return _svg(figure)
 
 

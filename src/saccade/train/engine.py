@@ -15,6 +15,7 @@ from saccade.data import Augmentation, AugmentSettings, Splits, image_batches
 from saccade.kernels import keep_memory
 from saccade.layers import declare_inputs, set_recompute, set_spike_packing, weight_forms
 from saccade.models import SpikingModel
+from saccade.optional import need
 from saccade.train import checkpoint
 from saccade.train.loop import Job, checkpoint_path
 from saccade.train.losses import ExtraLoss
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
 
 def launch(settings: TrainSettings, function: Callable[..., Any], *arguments: Any) -> Any:
     """``function(fabric, *arguments)`` in each of the processes that the settings ask for; the result of rank 0."""
-    from lightning_fabric import Fabric
-
+    Fabric = need("lightning_fabric", "train").Fabric
     strategy = "ddp" if settings.strategy == "auto" and settings.devices > 1 else settings.strategy
     precision: Any = precision_for(settings)
     if precision == "bf16-mixed" and not _computes_in_bf16(settings):
