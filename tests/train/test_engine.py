@@ -41,6 +41,17 @@ def test_a_model_is_trained_without_a_recipe(tmp_path):
     assert {"scores", "chosen_epoch", "test_loss", "confusion"} <= set(found)
 
 
+def test_a_model_that_no_file_could_hold_is_refused_before_it_is_trained(tmp_path):
+    splits = load("digits", validation=100, train_size=320, test_size=100)
+    model = create_model("or_resnet18", stem="mnist", T=2, widths=(8, 16), pairs=(1, 1))
+    task = Classification().build(model, splits.train.classes)
+    settings = TrainSettings(epochs=1, batch_size=32, lr=0.01, accelerator="cpu")
+    model.name = None
+    with pytest.raises(ValueError, match=r"register SynaResNet under a name .*docs/plugins\.md"):
+        launch(settings, lambda fabric: train(fabric, model, task, splits, settings, tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
 def test_precision_is_bf16_only_where_it_is_not_emulated(monkeypatch):
     def settings(precision):
         return TrainSettings(epochs=1, batch_size=1, lr=1e-3, accelerator="cpu", precision=precision)

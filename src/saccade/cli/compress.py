@@ -138,6 +138,11 @@ def _convert(
             f"levels used by the central 99 % of weights: {used[least]:.0%} to {max(used.values()):.0%}, least in {least}"
         )
     _say_change(record)
+    if splits is None or not calibrate:
+        why = f"{opened.name} lies in no run directory" if recipe is None else "--calibrate 0"
+        print(
+            f"norms were left as they are ({why}): estimate them again on training images before it is used, or finetune"
+        )
     print(f"wrote {target}")
 
 

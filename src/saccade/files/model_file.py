@@ -70,11 +70,8 @@ def describe(
 
     Raises ValueError for a model that the metadata would not build again.
     """
-    if not isinstance(model, SpikingModel) or model.name is None:
-        raise ValueError(
-            f"only a model from create_model can be saved: its file must say how to build it again; register "
-            f"{type(model).__name__} under a name (saccade.models.register, in a plugin: docs/plugins.md)"
-        )
+    named(model)
+    assert isinstance(model, SpikingModel)
     replayed = [one for one in model.transforms if one.changes_structure or not values_only]
     metadata = {
         "model": model.name,
@@ -92,6 +89,15 @@ def describe(
             "change models by transforms, or register the changed one"
         )
     return metadata
+
+
+def named(model: nn.Module) -> None:
+    """Raises ValueError for a model without a registered name: no file could say how to build it again."""
+    if not isinstance(model, SpikingModel) or model.name is None:
+        raise ValueError(
+            f"only a model from create_model can be saved: its file must say how to build it again; register "
+            f"{type(model).__name__} under a name (saccade.models.register, in a plugin: docs/plugins.md)"
+        )
 
 
 def _plugins(model: SpikingModel) -> list[str]:

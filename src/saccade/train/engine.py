@@ -12,6 +12,7 @@ import torch
 from torch.optim import Optimizer
 
 from saccade.data import Augmentation, AugmentSettings, Splits, image_batches
+from saccade.files.model_file import named
 from saccade.kernels import keep_memory
 from saccade.layers import declare_inputs, set_recompute, set_spike_packing, weight_forms
 from saccade.models import SpikingModel
@@ -87,9 +88,10 @@ def train(
     the same machine: randomness derives from (seed, epoch, step). The epoch is chosen on the validation split; the test set
     is scored once, at the end.
 
-    Raises ValueError for settings that the model or data do not allow, TrainingError if the loss stops being finite (the last
-    good checkpoint stays), Interrupted after Ctrl-C, OSError if the disk is full.
+    Raises ValueError for a model without a registered name or settings that it or the data do not allow, TrainingError if the
+    loss stops being finite (the last good checkpoint stays), Interrupted after Ctrl-C, OSError if the disk is full.
     """
+    named(model)  # before hours of training, not after
     keep_memory()
     if settings.devices > 1 and any(form.single_process for form in weight_forms(model)):
         raise ValueError("train.devices: codebooks learn and are redrawn in one process only; set it to 1")
