@@ -1,11 +1,14 @@
 """The Python snippets of the documentation run as they stand, a page's one after another."""
 
 import re
+import sys
+import types
 from pathlib import Path
 
 import pytest
 import torch
 
+from saccade.data import DATA_SETS
 from saccade.models import MODELS
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -39,7 +42,9 @@ def reset_net(net):
 """
 BEFORE = {  # what a page takes as given
     "compression.md": "",
+    "data.md": "",
     "kernels.md": NET + "images = torch.rand(2, 3, 32, 32)",
+    "layers.md": "",
     "measuring.md": NET + "batches = [(torch.rand(2, 3, 32, 32), torch.zeros(2))]" + THEIRS,
     "memory-free.md": "",
     "models.md": "",
@@ -50,9 +55,13 @@ BEFORE = {  # what a page takes as given
 @pytest.mark.parametrize("page", BEFORE)
 def test_snippets_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(MODELS, "_values", dict(MODELS._values))  # a model that a page registers is of that page alone
+    for registry in (MODELS, DATA_SETS):  # what a page registers is of that page alone
+        monkeypatch.setattr(registry, "_values", dict(registry._values))
     torch.manual_seed(0)
-    names = {"torch": torch, "__name__": "snippets"}
+    module = types.ModuleType("snippets")
+    monkeypatch.setitem(sys.modules, "snippets", module)
+    names = vars(module)
+    names["torch"] = torch
     exec(BEFORE[page], names)
     snippets = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
     assert snippets
