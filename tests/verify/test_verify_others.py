@@ -579,3 +579,38 @@ def test_the_table_of_public_models_skips_what_is_absent(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert "| mine | passed" in done.stdout
     assert "skipped: absent: nowhere_at_all:build: cannot import" in done.stdout
+
+
+class Stubborn(nn.Module):
+    """Says float32 wherever it can."""
+
+    def __init__(self, leaky: bool = False):
+        super().__init__()
+        self.embed, self.head = nn.Linear(6, 8), nn.Linear(8, 3)
+        nn.init.constant_(self.embed.bias, 0.6)
+        self.leaky = leaky
+
+    def forward(self, x):
+        x = self.embed(x.float())
+        v = torch.zeros(x.shape[1:], dtype=torch.float32, device=x.device)
+        spikes = []
+        for current in x.to(torch.float32):
+            v = v / 2 + current
+            s = (v >= 1).float()
+            v = v - s
+            spikes.append(s)
+        y = torch.stack(spikes)
+        if self.leaky:
+            y = y - y.mean(1, keepdim=True)
+        return self.head(y.type(torch.float32))
+
+
+@pytest.mark.parametrize("leaky", [False, True])
+def test_models_that_say_float32_are_run_in_float64(leaky):
+    torch.manual_seed(0)
+    net = Stubborn(leaky)
+    found = verify(net, torch.rand(4, 3, 6), time_axis="first")
+    assert found.inputs[-1] == "casts to narrower floats inside the model taken as float64"
+    assert failed(found) == (["alone = in a batch"] if leaky else []), found.table()
+    assert torch.get_default_dtype() == torch.float32
+    assert net(torch.rand(4, 3, 6)).dtype == torch.float32

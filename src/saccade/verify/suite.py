@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import torch
@@ -20,6 +20,7 @@ from saccade.verify import checks, gradients, spikes, timing
 from saccade.verify.result import Check, Verification
 from saccade.verify.subject import ROOT, Subject, View
 from saccade.verify.waking import neurons_of, wake
+from saccade.verify.widening import Widened
 
 Tell = Callable[[str], None]
 
@@ -58,7 +59,7 @@ def verify(
         raise ValueError(f"expected a torch.nn.Module, got {type(model).__name__}")
     ours = gives_steps(model)
     tell = tell or _quiet
-    with torch.random.fork_rng(), in_float64():
+    with torch.random.fork_rng(), in_float64(), ExitStack() as stack:
         torch.manual_seed(0)
         tell("a copy in float64")
         try:
@@ -70,15 +71,18 @@ def verify(
         levels_of_inputs(input_levels, given)
         xs = tuple(_as_input(own, value, ours) for value in given)
         views = own_views(own, xs[0]) if ours else [_foreign_view(xs, time_axis)]
-        subject = Subject(own, views, levels, neurons, reset, takes_steps=ours)
-        for view in views:
-            try:
-                run = subject.first_call(view)
-            except Exception as error:
-                raise ValueError(f"the model refuses a float64 input {view.shapes()}: {_line(error)}") from error
-            if ("", 0, 0) not in run:
-                raise ValueError("the model returns no tensor")
+        try:
+            subject = _called(Subject(own, views, levels, neurons, reset, takes_steps=ours))
+            widened = False
+        except ValueError as error:
+            if "dtype" not in str(error):
+                raise
+            stack.enter_context(Widened())  # it says float32 somewhere; this is slower, so only where it has to be
+            subject = _called(Subject(own, views, levels, neurons, reset, takes_steps=ours))
+            widened = True
         found = Verification(name or type(model).__name__, [f"{view.name} {view.shapes()}" for view in views])
+        if widened:
+            found.inputs.append("casts to narrower floats inside the model taken as float64")
         if subject.narrow:
             found.inputs.append(f"output of {', '.join(sorted(subject.narrow))} cast up to float64")
         found.rates = spikes.rates_of(subject)
@@ -115,6 +119,18 @@ CHECKS: dict[str, Callable[[Subject], Check]] = {
 
 def _quiet(_: str) -> None:
     """Progress that nobody looks at."""
+
+
+def _called(subject: Subject) -> Subject:
+    """The subject, after a call with each view. Raises ValueError for a model that refuses one or returns no tensor."""
+    for view in subject.views:
+        try:
+            run = subject.first_call(view)
+        except Exception as error:
+            raise ValueError(f"the model refuses a float64 input {view.shapes()}: {_line(error)}") from error
+        if ("", 0, 0) not in run:
+            raise ValueError("the model returns no tensor")
+    return subject
 
 
 @contextmanager
