@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -155,8 +156,10 @@ def _most_alive(work: Callable[[], object]) -> int | None:
         work()
         return torch.cuda.max_memory_allocated() - resting
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler talks on stderr
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiled:
-        work()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that events are kept for one cycle only: there is one
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiled:
+            work()
     live = peak = 0
     found: Any = profiled.profiler
     for event in found.kineto_results.events():
