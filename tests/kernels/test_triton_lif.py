@@ -361,7 +361,8 @@ def test_a_cpu_without_the_interpreter_is_refused():
 
 
 def test_triton_is_asked_for_and_missing():
-    code = "import sys; sys.modules['triton'] = None; import torch; from saccade.neurons import LIF; from saccade.kernels import use\n"
+    code = "import sys; sys.modules['triton'] = None; import torch\nfrom saccade.neurons import LIF\n"
+    code += "from saccade.kernels import use\n"
     code += "with use('triton'): LIF()(torch.zeros(2, 3))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.optim import Optimizer
 
 from saccade.data import Augmentation, AugmentSettings, Splits, image_batches
 from saccade.files.model_file import named
@@ -20,6 +19,7 @@ from saccade.optional import need
 from saccade.train import checkpoint
 from saccade.train.loop import Job, checkpoint_path
 from saccade.train.losses import ExtraLoss
+from saccade.train.optimizers import build_optimizer
 from saccade.train.reporter import Reporter
 from saccade.train.settings import TrainSettings
 from saccade.train.tasks import Task
@@ -139,14 +139,3 @@ def arranged(model: SpikingModel, settings: TrainSettings) -> SpikingModel:
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
-
-
-def build_optimizer(model: torch.nn.Module, settings: TrainSettings) -> Optimizer:
-    """Adam, AdamW or SGD; weight decay acts on weights of two or more axes only, not on norms, biases, taus and codebooks."""
-    named = list(model.named_parameters())
-    decayed = [p for name, p in named if p.dim() > 1 and ".form." not in name]
-    plain = [p for name, p in named if p.dim() <= 1 or ".form." in name]
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, settings.lr, momentum=settings.momentum)
-    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer](groups, settings.lr)

@@ -201,7 +201,7 @@ class Job:
             schedule=settings.schedule,
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("scale", 1.0)  # checkpoints of earlier versions have none
         for form in weight_forms(self.model):
             form.before_step(epoch * self.steps + step)
         if self.extra is None:

@@ -14,6 +14,7 @@ class TrainSettings(BaseModel):
     saved (0: none). ``choose``: the epoch that becomes the model: the best on validation, or the last. ``checkpoint_steps``:
     also save inside epochs, every so many steps. ``precision``: "auto" is bf16-mixed where the processor or card computes in
     bf16, and single precision where it would be emulated (many times slower).
+    ``layer_decay``: share of the learning rate of each part of the model by that of the part behind it (fine-tuning).
     ``warmup_epochs``: of the learning rate; half of the epochs, where they are no more than that.
     """
 
@@ -21,10 +22,11 @@ class TrainSettings(BaseModel):
 
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
-    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    optimizer: Literal["adam", "adamw", "lamb", "sgd"] = "adamw"
     lr: float = Field(gt=0, le=1e30)
     weight_decay: float = Field(default=0.0, ge=0, le=1e30)
     momentum: float = Field(default=0.9, ge=0, lt=1)
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
     warmup_epochs: float = Field(default=0.0, ge=0)
     schedule: Literal["cosine", "constant"] = "cosine"
     final_lr: float = Field(default=0.0, ge=0, le=1e30)
