@@ -204,8 +204,8 @@ def check_dehazing(case):
     }
     plain = Dehazer(Settings(**odd), "numpy")(image)
     found = Dehazer(Settings(**odd), "native")(image)
-    # a percentile of a few pixels may fall to another side, which moves all of them; otherwise a level
-    assert np.abs(found.astype(int) - plain.astype(int)).max() <= (1 if image.size > 300 else 3)
+    if height * width >= 16:  # of fewer, Theta is the ratio of two numbers that may both be rounding errors
+        assert np.abs(found.astype(int) - plain.astype(int)).max() <= 1
     levels = native.equalise(np.ascontiguousarray(image).copy(), 0.002)
     assert np.abs(levels.astype(int) - clahe(image).astype(int)).max() <= 1
 
