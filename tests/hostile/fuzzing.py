@@ -31,10 +31,30 @@ from PIL import Image
 
 MOST_LETTERS = 400  # of a refusal, without the path
 MOST_SECONDS = 10.0
-ODD_NUMBERS = [0, 1, 2, 3, 7, 8, 127, 128, 255, 256, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 2**62, 2**63 - 1]
+ODD_NUMBERS = [
+    0,
+    1,
+    2,
+    3,
+    7,
+    8,
+    127,
+    128,
+    255,
+    256,
+    0x7FFF,
+    0x8000,
+    0xFFFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+    2**62,
+    2**63 - 1,
+]
 ODD_WORDS = (
-    "null true -1 0 1e308 -1e308 NaN Infinity 99999999999999999999 [] {} [[]] \"\" \"x\" '' ~ 0.5 1_0 0x10 2020-99-99 !!binary "
-    "!!python/object:os.system &a *a <<: - ? : , [ ] { } \" ' # % @ ` \\ \\u0000 \\ud800 ../../x /etc/passwd $\\frac$ é \x00 \x85 \ufeff"
+    'null true -1 0 1e308 -1e308 NaN Infinity 99999999999999999999 [] {} [[]] "" "x" \'\' ~ 0.5 1_0 0x10 2020-99-99 '
+    "!!binary !!python/object:os.system &a *a <<: - ? : , [ ] { } \" ' # % @ ` \\ \\u0000 \\ud800 ../../x /etc/passwd "
+    "$\\frac$ é \x00 \x85 \ufeff"
 ).split(" ")
 
 
@@ -137,8 +157,9 @@ def text_files() -> dict[str, Reader]:
     from saccade.report.run_files import RunFiles
 
     summary = (
-        b'{"format": "saccade-summary-1", "recipe": "t", "scores": [{"name": "accuracy", "percent": true}], "test_accuracy": 0.5, '
-        b'"classes": ["a", "b\\u00e9"], "confusion": [[1, 0], [0, 1]], "images": {"train": 3}, "stages_done": [], "profile": null}'
+        b'{"format": "saccade-summary-1", "recipe": "t", "scores": [{"name": "accuracy", "percent": true}], '
+        b'"test_accuracy": 0.5, "classes": ["a", "b\\u00e9"], "confusion": [[1, 0], [0, 1]], "images": {"train": 3}, '
+        b'"stages_done": [], "profile": null}'
     )
     metrics = b"epoch,lr,train_loss,rate/a.b,seconds\n0,0.0,,0.25,0.0\n1,0.005,1.5,0.5,2.25\n2,1e-3,nan,0.5,2.25\n"
     return {
@@ -193,7 +214,9 @@ def pictures() -> dict[str, Reader]:
         saved[name] = out.getvalue()
     deep = io.BytesIO()
     Image.fromarray(rng.integers(0, 65536, (9, 12)).astype(np.uint16)).save(deep, "PNG")
-    found: dict[str, Reader] = {name: (f"x.{name}", content, lambda path: read_image(path, 8)) for name, content in saved.items()}
+    found: dict[str, Reader] = {
+        name: (f"x.{name}", content, lambda path: read_image(path, 8)) for name, content in saved.items()
+    }
     with contextlib.suppress(ImportError):
         import cv2  # noqa: F401
 
@@ -213,19 +236,29 @@ def clips() -> dict[str, Reader]:
 
     av.logging.set_level(None)
     found: dict[str, Reader] = {}
-    for suffix, codec in ((".mp4", "mpeg4"), (".mkv", "ffv1"), (".avi", "mjpeg"), (".webm", "libvpx"), (".ts", "mpeg2video")):
+    for suffix, codec in (
+        (".mp4", "mpeg4"),
+        (".mkv", "ffv1"),
+        (".avi", "mjpeg"),
+        (".webm", "libvpx"),
+        (".ts", "mpeg2video"),
+    ):
         with tempfile.TemporaryDirectory() as place:
             path = Path(place) / f"x{suffix}"
             with av.open(str(path), "w") as container:
                 stream = container.add_stream(codec, rate=25)
-                stream.width, stream.height = 32, 16
+                stream.width, stream.height = 64, 48
                 stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-                for k in range(3):
-                    pixels = np.full((16, 32, 3), 60 * k, np.uint8)
+                for k in range(4):
+                    pixels = np.random.default_rng(k).integers(0, 256, (48, 64, 3), np.uint8)
                     container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
                 container.mux(stream.encode())
             content = path.read_bytes()
-        found[f"{suffix[1:]} clip"] = (f"x{suffix}", content, lambda path: sum(1 for _ in open_clip(path, 1_000_000).frames))
+        found[f"{suffix[1:]} clip"] = (
+            f"x{suffix}",
+            content,
+            lambda path: sum(1 for _ in open_clip(path, 1_000_000).frames),
+        )
     return found
 
 

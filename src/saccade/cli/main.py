@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import signal
 import sys
 from typing import Annotated
 
@@ -89,7 +90,10 @@ def run(arguments: list[str] | None = None) -> int:
         return code if isinstance(code, int) else 0
     except typer.Exit as stop:
         return stop.exit_code
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        if isinstance(stop.__cause__, EOFError):  # which the parser takes for Ctrl-D
+            return _fail(f"a file ends too early ({stop.__cause__ or 'end of file'})", 2)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # pressed again and again, it has nothing more to stop
         return _fail("interrupted", 130)
     except BrokenPipeError:  # the reader of a pipe has seen enough
         return 0

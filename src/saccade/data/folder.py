@@ -1,6 +1,5 @@
 """Image folders: one folder a class, images read when they are asked for."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from saccade.data.imageset import ImageSet, Indices
+from saccade.data.quiet import quiet
 from saccade.data.source import DATA_SETS, DataSource, Parts, Report
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # by content; none of their readers starts a program
@@ -142,7 +142,7 @@ def read_image(path: Path, size: int, channels: int = 3) -> Tensor:
     try:
         if path.exists() and not path.is_file():
             raise ValueError("no regular file")
-        with _opened(path) as file:
+        with quiet(), Image.open(path, formats=FORMATS) as file:
             if file.width * file.height > MOST_PIXELS:
                 raise ValueError(
                     f"{file.width} x {file.height} pixels; at most {MOST_PIXELS // 10**6} million are decoded"
@@ -157,15 +157,6 @@ def read_image(path: Path, size: int, channels: int = 3) -> Tensor:
         reason = " ".join(str(error).split()).replace(f" '{path}'", "") or type(error).__name__
         raise ValueError(f"{path}: unreadable image ({reason}): replace or delete it") from None
     return torch.from_numpy(pixels.reshape(size, size, channels)).permute(2, 0, 1)
-
-
-def _opened(path: Path) -> Any:
-    """A picture's header, of one of the formats; sizes are checked here, so Pillow's own warning is not asked for."""
-    from PIL import Image
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return Image.open(path, formats=FORMATS)
 
 
 def _eight_bits(image: Any) -> Any:

@@ -24,6 +24,17 @@ from saccade.train import Reporter, checkpoint_path
 from saccade.train.engine import precision_for
 from saccade.train.tasks import Score, Task
 
+_held: set[int] = set()  # locks of this process: in a child they would go on after it
+
+
+def _let_go() -> None:
+    while _held:
+        os.close(_held.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
 
 @dataclass(frozen=True)
 class RunDirectory(RunFiles):
@@ -89,6 +100,7 @@ class RunDirectory(RunFiles):
             return
         self.path.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.path, os.O_RDONLY)
+        _held.add(handle)
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -98,7 +110,9 @@ class RunDirectory(RunFiles):
                 pass
             yield
         finally:
-            os.close(handle)
+            if handle in _held:
+                _held.remove(handle)
+                os.close(handle)
             with contextlib.suppress(OSError):
                 self.path.rmdir()  # if nothing was written there
 
