@@ -30,7 +30,7 @@ def test_whatever_bytes_a_file_holds(name, count):
     ],
 )
 def test_the_fuzzer_sees_what_it_looks_for(give, words, tmp_path):
-    path = tmp_path / "x"
+    path = tmp_path / "file.bin"
     path.write_bytes(b"\xff\xfe")
     what, _ = fuzzing.trouble(path, give)
     assert words in what
