@@ -26,7 +26,10 @@ def started(tmp_path, recipe):
     return path, start(path, tmp_path / "run")
 
 
-@pytest.mark.parametrize("kind", SEVERAL)
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("kind", [pytest.param("workers", marks=SLOW), pytest.param("devices", marks=SLOW), "both"])
 def test_children_end_with_a_parent_that_was_killed(tmp_path, make_recipe, kind):
     recipe = make_recipe(train__epochs=500, **SEVERAL[kind])
     _, process = started(tmp_path, recipe)
@@ -43,12 +46,12 @@ def test_children_end_with_a_parent_that_was_killed(tmp_path, make_recipe, kind)
     assert not left
 
 
-@pytest.mark.parametrize("kind", SEVERAL)
+@pytest.mark.parametrize("kind", ["workers", pytest.param("devices", marks=SLOW), pytest.param("both", marks=SLOW)])
 def test_ctrl_c_stops_all_processes_after_the_same_step(tmp_path, make_recipe, kind):
-    recipe = make_recipe(train__epochs=12, **SEVERAL[kind])
-    train(make_recipe(train__epochs=12), tmp_path / "whole", quiet=True)
+    recipe = make_recipe(train__epochs=8, **SEVERAL[kind])
+    train(make_recipe(train__epochs=8), tmp_path / "whole", quiet=True)
     path, process = started(tmp_path, recipe)
-    wait_for(lambda: epochs(tmp_path / "run") > 2, process, 90)
+    wait_for(lambda: epochs(tmp_path / "run") > 1, process, 90)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
@@ -61,6 +64,7 @@ def test_ctrl_c_stops_all_processes_after_the_same_step(tmp_path, make_recipe, k
         assert same(weights(tmp_path / "whole"), weights(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_a_signal_to_the_first_process_alone(tmp_path, make_recipe):
     _, process = started(tmp_path, make_recipe(train__epochs=500, train__devices=2))
     wait_for(lambda: epochs(tmp_path / "run") > 1, process, 90)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import signal
 import sys
 from typing import Annotated
 
@@ -13,6 +12,7 @@ import typer
 import saccade
 from saccade import plugins
 from saccade.cli import analysing, catalogues, compress, dehazing, demo, training
+from saccade.cli.interrupts import until_done
 
 app = typer.Typer(
     name="saccade",
@@ -76,7 +76,7 @@ def _keep_memory() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every foreseeable error is one line on stderr."""
-    sys.exit(run(arguments))
+    until_done(lambda: run(arguments))
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -87,13 +87,14 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         given = sys.argv[1:] if arguments is None else arguments
         code = app(_plugins_first(given), prog_name="saccade", standalone_mode=False)
+        if code == 130:  # the parser makes a silent exit of Ctrl-C
+            return _fail("interrupted", 130)
         return code if isinstance(code, int) else 0
     except typer.Exit as stop:
         return stop.exit_code
     except (KeyboardInterrupt, typer.Abort) as stop:
         if isinstance(stop.__cause__, EOFError):  # which the parser takes for Ctrl-D
             return _fail(f"a file ends too early ({stop.__cause__ or 'end of file'})", 2)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # pressed again and again, it has nothing more to stop
         return _fail("interrupted", 130)
     except BrokenPipeError:  # the reader of a pipe has seen enough
         return 0
@@ -128,5 +129,7 @@ def _plugins_first(arguments: list[str]) -> list[str]:
 
 
 def _fail(message: str, code: int) -> int:
-    print("saccade: " + " ".join(message.split()), file=sys.stderr)
+    words = " ".join(message.split())  # what a terminal would obey is shown instead: messages quote files
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+    print(f"saccade: {shown}", file=sys.stderr)
     return code
