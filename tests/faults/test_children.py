@@ -48,8 +48,8 @@ def test_children_end_with_a_parent_that_was_killed(tmp_path, make_recipe, kind)
 
 @pytest.mark.parametrize("kind", ["workers", pytest.param("devices", marks=SLOW), pytest.param("both", marks=SLOW)])
 def test_ctrl_c_stops_all_processes_after_the_same_step(tmp_path, make_recipe, kind):
-    recipe = make_recipe(train__epochs=8, **SEVERAL[kind])
-    train(make_recipe(train__epochs=8), tmp_path / "whole", quiet=True)
+    recipe = make_recipe(train__epochs=5, **SEVERAL[kind])
+    train(make_recipe(train__epochs=5), tmp_path / "whole", quiet=True)
     path, process = started(tmp_path, recipe)
     wait_for(lambda: epochs(tmp_path / "run") > 1, process, 90)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does

@@ -176,7 +176,7 @@ def test_kills_inside_writes(runs, kind, request):
     runs = runs(kind)
     struck = 0
     for fault in FAULTS:
-        for first in (1, 2, 4, 7) if whole else (3,):
+        for first in (1, 4, 7) if whole else (3,):
             directory = runs.fresh()
             for at in (first, 1, 2):
                 code = ended(runs.attempt(directory, Fault(fault, at)))
@@ -189,7 +189,8 @@ def test_kills_inside_writes(runs, kind, request):
                 if code == 0:
                     break
             runs.finish(directory)
-    assert struck > (30 if whole else 7)
+    print(f"{kind}: {struck} faults inside writes")
+    assert struck > (25 if whole else 7)
 
 
 @pytest.mark.parametrize("kind", ["everything", *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS)])
@@ -198,7 +199,7 @@ def test_signals_at_random_moments(runs, kind, how, request):
     whole = request.node.get_closest_marker("slow") is not None
     runs, rng = runs(kind), random.Random(f"{kind} {how}")
     struck = 0
-    for _ in range(8 if whole else 2):
+    for _ in range(6 if whole else 2):
         directory = runs.fresh()
         for _ in range(2):
             pid = runs.attempt(directory)
@@ -216,6 +217,7 @@ def test_signals_at_random_moments(runs, kind, how, request):
             if code == 0:
                 break
         runs.finish(directory)
+    print(f"{kind}: stopped {struck} times by {how.name}")
     assert struck
 
 
