@@ -20,10 +20,12 @@ def is_packed(file: Path) -> bool:
     """Whether a file is one that save_packed wrote. Raises ValueError if there is no such file."""
     from safetensors import SafetensorError, safe_open
 
+    from saccade.files.tensors import openable
+
     if not file.is_file():
         raise ValueError(f"{file}: no such model file")
     try:
-        with safe_open(file, "pt") as opened:
+        with openable(file) as name, safe_open(name, "pt") as opened:
             return '"saccade-packed-' in (opened.metadata() or {}).get("saccade", "")
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{file}: not a readable model file ({error})") from None

@@ -1,5 +1,6 @@
 """Image folders: one folder a class, images read when they are asked for."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,11 +89,11 @@ def read_folder(folder: Path, size: int, classes: Sequence[str] | None = None) -
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not names:
         raise FileNotFoundError(f"{folder}: has no class folders: place the images in {folder / 'CLASS'}")
-    known = tuple(names if classes is None else classes)
+    known = tuple([as_text(name) for name in names] if classes is None else classes)
     files: list[Path] = []
     labels: list[int] = []
     for name in names:
-        if name not in known:
+        if as_text(name) not in known:
             raise ValueError(
                 f"{folder / name}: there is no class {name} among the training images: remove or rename it"
             )
@@ -100,8 +101,13 @@ def read_folder(folder: Path, size: int, classes: Sequence[str] | None = None) -
         if not images:
             raise FileNotFoundError(f"{folder / name}: holds no image ({' '.join(sorted(EXTENSIONS))})")
         files += images
-        labels += [known.index(name)] * len(images)
+        labels += [known.index(as_text(name))] * len(images)
     return FolderSet(files, torch.tensor(labels, dtype=torch.int64), known, size)
+
+
+def as_text(name: str) -> str:
+    """A file's name as text, for files and pages; bytes that are no UTF-8 as ``\\xe9``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def check_folder(root: Path, *, report: Callable[[str], None] = print) -> int:

@@ -223,7 +223,8 @@ class RunReporter(Reporter):
         if self.writer is None and not self.quiet:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(str(self.run.path / "tensorboard"))
+            with contextlib.suppress(UnicodeEncodeError):  # TensorBoard takes no name that is not UTF-8
+                self.writer = SummaryWriter(str(self.run.path / "tensorboard"))
         if self.writer is not None:
             for key, value in row.items():
                 if value is not None and key != "epoch":

@@ -15,7 +15,7 @@ def write_text(path: Path, text: str) -> None:
     """Write aside, then rename: a reader never sees half a file, a full disk leaves the old one."""
     aside = path.with_name(path.name + ".part")
     try:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be no text
         os.replace(aside, path)
     except OSError:
         aside.unlink(missing_ok=True)
@@ -38,7 +38,7 @@ class RunFiles:
             value = json.loads(path.read_text())
         except FileNotFoundError:
             raise ValueError(f"{self.path}: holds no finished run (no {name})") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: not valid JSON ({error})") from None
         if not isinstance(value, dict):
             raise ValueError(f"{path}: not what saccade writes (expected an object)")
@@ -50,7 +50,7 @@ class RunFiles:
         try:
             with path.open(newline="") as file:
                 return [{k: float(cell) if cell else None for k, cell in row.items()} for row in csv.DictReader(file)]
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
             raise ValueError(f"{path}: not a readable metrics file ({error})") from None
 
     def rewrite_metrics(self, rows: list[dict[str, Any]]) -> None:
