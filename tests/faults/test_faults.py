@@ -14,10 +14,12 @@ import pytest
 from faults_runs import alive, kill, same, start, wait_for, weights
 
 import saccade.files.tensors as files
+from saccade.cli.interrupts import until_done
 from saccade.experiment import dump
 from saccade.experiment import run as train
 from saccade.report import run_files
 from saccade.train import Interrupted, TrainingError
+from saccade.train.loop import Job
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
@@ -55,17 +57,24 @@ def forked(work, log):
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(out, 1)
         os.dup2(out, 2)
-        work()
-        code = 0
-    except (Interrupted, KeyboardInterrupt):
-        code = 130
-    except (ValueError, OSError, TrainingError) as error:
-        os.write(2, f"refused: {error}\n".encode())
-        code = 2
+        until_done(lambda: outcome(work))
+    except SystemExit as stop:
+        code = stop.code
     except BaseException:
         os.write(2, traceback.format_exc().encode())
     finally:
         os._exit(code)
+
+
+def outcome(work):
+    try:
+        work()
+        return 0
+    except Interrupted:
+        return 130
+    except (ValueError, OSError, TrainingError) as error:
+        os.write(2, f"refused: {error}\n".encode())
+        return 2
 
 
 def ended(pid, seconds=60):
@@ -219,6 +228,25 @@ def test_signals_at_random_moments(runs, kind, how, request):
         runs.finish(directory)
     print(f"{kind}: stopped {struck} times by {how.name}")
     assert struck
+
+
+@pytest.mark.parametrize("step", [3, 4, 5])
+def test_ctrl_c_about_the_end_of_an_epoch(runs, step):
+    """An epoch has four steps here: a run that stops after the last of them goes on with the next epoch."""
+    runs = runs("everything")
+    directory, real, left = runs.fresh(), Job._step, [4 + step]
+
+    def pressing():
+        def pressed(job, *arguments):
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+            return real(job, *arguments)
+
+        Job._step = pressed
+
+    assert ended(runs.attempt(directory, pressing)) == 130, runs.log.read_text()
+    runs.finish(directory)
 
 
 def test_a_clock_that_is_turned(runs, monkeypatch):

@@ -162,7 +162,14 @@ def text_files() -> dict[str, Reader]:
         b'"stages_done": [], "profile": null}'
     )
     metrics = b"epoch,lr,train_loss,rate/a.b,seconds\n0,0.0,,0.25,0.0\n1,0.005,1.5,0.5,2.25\n2,1e-3,nan,0.5,2.25\n"
+    arrays = io.BytesIO()
+    np.savez(arrays, images=np.zeros((2, 3, 4), np.uint8), **{"raster/a.b": np.ones((2, 3), bool)})
     return {
+        "samples.npz": (
+            "samples.npz",
+            arrays.getvalue(),
+            lambda path: RunFiles(path.parent).read_arrays("samples.npz"),
+        ),
         "recipe": ("r.yaml", RECIPE.encode(), load_recipe),
         "summary.json": ("summary.json", summary, lambda path: RunFiles(path.parent).read_json("summary.json")),
         "metrics.csv": ("metrics.csv", metrics, lambda path: RunFiles(path.parent).metrics()),

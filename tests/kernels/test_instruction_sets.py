@@ -26,7 +26,7 @@ print(_native.instruction_set())
 """
 DIGESTS = """
 import hashlib, torch
-from saccade.kernels import lif
+from saccade.kernels import bits, lif, pool
 from saccade.neurons import Sigmoid
 for threads in (1, 2):
     torch.set_num_threads(threads)
@@ -36,6 +36,10 @@ for threads in (1, 2):
         spikes, v, u = lif(x, decay=0.6, gain=0.7, v_th=0.9, v_rest=-0.2, reset="soft", surrogate=Sigmoid(), record=True)
         for y in (spikes.float(), v, u):
             found.update(y.numpy().tobytes())
+        found.update(bits.pack(spikes, bits.Grid()).planes.numpy().tobytes())
+    image = torch.randn(3, 5, 36, 132, generator=torch.Generator().manual_seed(1))
+    for order in (torch.contiguous_format, torch.channels_last):
+        found.update(pool.average(image.contiguous(memory_format=order), 2).contiguous().numpy().tobytes())
     print(found.hexdigest())
 """
 UNKNOWN = """

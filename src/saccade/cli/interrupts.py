@@ -17,13 +17,14 @@ def until_done(run: Callable[[], int]) -> NoReturn:
     signal.signal(signal.SIGINT, _first)
     try:
         code = run()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all that is left is to end
     except KeyboardInterrupt:
         code = _interrupted()
     except Exception:  # an import that was cut off may raise anything
         if not _asked:
             raise
         code = _interrupted()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all that is left is to end
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(code)
 
 

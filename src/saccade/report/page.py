@@ -112,6 +112,6 @@ def _details(run: RunFiles) -> str:
     blocks = []
     for name in ("recipe.yaml", "env.json"):
         if (run.path / name).exists():
-            content = text((run.path / name).read_text(encoding="utf-8"))
+            content = text((run.path / name).read_text(encoding="utf-8", errors="replace"))
             blocks.append(f"<details><summary>{name}</summary><pre>{content}</pre></details>")
     return "<h2>How it was made</h2>" + "".join(blocks)

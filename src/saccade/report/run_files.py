@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,19 @@ class RunFiles:
         if not isinstance(value, dict):
             raise ValueError(f"{path}: not what saccade writes (expected an object)")
         return value
+
+    def read_arrays(self, name: str) -> dict[str, Any]:
+        """The arrays of one of the run's .npz files. Raises ValueError naming it if it is damaged."""
+        import numpy as np
+
+        path = self.path / name
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of headers, which NumPy parses as Python
+                with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+                    return {key: file[key] for key in file.files}
+        except Exception as error:  # of archives, headers, tokens
+            raise ValueError(f"{path}: not readable ({' '.join(str(error).split())[:150]})") from None
 
     def metrics(self) -> list[dict[str, float | None]]:
         """The rows of metrics.csv; empty cells are None. Raises ValueError naming the file if it is damaged."""

@@ -99,7 +99,9 @@ class Job:
                 self.metrics.to(self.fabric.device)
             if progress.loss_scale:
                 self.fabric.strategy.precision.load_state_dict(progress.loss_scale)
-            if progress.epoch > self.settings.epochs or progress.step >= max(self.steps, 1):
+            if (
+                progress.epoch > self.settings.epochs or progress.step > self.steps
+            ):  # after the last step of an epoch, too
                 raise ValueError(f"epoch {progress.epoch}, step {progress.step} of a run that has no such")
             needed = {"lr", "train_loss", "validation_loss", "seconds"} | set(self._scores("validation", None))
             if progress.history and not needed <= progress.history[0].keys():
