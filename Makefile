@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 export PIP_NO_WARN_SCRIPT_LOCATION := 1
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs asan tsan clean
 
 demo: $(VENV)/.demo
 	$(BIN)/saccade demo --out runs/demo
@@ -23,6 +23,33 @@ lint: $(VENV)/.test
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict
+
+# The native module under AddressSanitizer and UBSan, and under ThreadSanitizer: built aside with gcc and cmake, work shared among
+# three threads in the smallest pieces. Each sanitizer must first see a fault that is there.
+NATIVE_TESTS := tests/kernels tests/layers/test_packed.py tests/dehaze/test_engines.py
+RUNTIMES = $(foreach name,$(1),$(shell gcc -print-file-name=lib$(name).so))
+SANITIZED = SACCADE_NATIVE="$$(ls $(CURDIR)/build/$(1)/_native*.so)" PYTHONPATH=$(CURDIR)/tests/sanitizers:$(CURDIR)/src \
+	OMP_NUM_THREADS=3 SACCADE_TEST_THREADS=3 PYTHONDONTWRITEBYTECODE=1
+
+asan: build/asan/.built
+	! $(call SANITIZED,asan) $(ASAN) $(BIN)/python tests/sanitizers/faults.py overflow 2>/dev/null
+	$(call SANITIZED,asan) $(ASAN) $(BIN)/python -m pytest -p no:cacheprovider $(NATIVE_TESTS)
+asan: ASAN = ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	LD_PRELOAD="$(call RUNTIMES,asan ubsan)"
+build/asan/.built: SANITIZERS = address,undefined
+
+tsan: build/tsan/.built
+	! $(call SANITIZED,tsan) $(TSAN) $(BIN)/python tests/sanitizers/faults.py race 2>/dev/null
+	$(call SANITIZED,tsan) $(TSAN) $(BIN)/python -m pytest -p no:cacheprovider $(NATIVE_TESTS)
+tsan: TSAN = TSAN_OPTIONS="ignore_noninstrumented_modules=1 exitcode=66" \
+	LD_PRELOAD="$(call RUNTIMES,tsan) $(CURDIR)/build/tsan/libthreads.so" setarch -R
+build/tsan/.built: SANITIZERS = thread
+
+build/%/.built: $(VENV)/.test $(wildcard native/*)
+	$(PIP) "nanobind>=2.4"
+	cmake -S native -B $(@D) -DSACCADE_SANITIZE=$(SANITIZERS) -DPython_EXECUTABLE=$(abspath $(BIN))/python
+	cmake --build $(@D)
+	@touch $@
 
 # torch comes first and alone, so that no other requirement can pull in a larger build of it
 $(VENV)/.torch:

@@ -23,7 +23,10 @@ template <class T> T* at(uintptr_t address) { return reinterpret_cast<T*>(addres
 
 constexpr int64_t MEGABYTE = 1 << 20;
 constexpr int64_t STREAM_BYTES = 16 * MEGABYTE;  // outputs that will not fit in the last cache go past it
-constexpr int64_t GRAIN = 16384;                 // elements that are worth a thread
+#ifndef SACCADE_GRAIN
+#define SACCADE_GRAIN 16384
+#endif
+constexpr int64_t GRAIN = SACCADE_GRAIN;  // elements that are worth a thread
 
 inline int threads_for(int64_t elements, int threads) {
   return static_cast<int>(std::min<int64_t>(threads, std::max<int64_t>(1, elements / GRAIN)));

@@ -1,5 +1,6 @@
 // Spikes as bits for Python.
 #include <atomic>
+#include <cstring>
 
 #include "bindings.h"
 
@@ -19,6 +20,7 @@ bool pack(uintptr_t x, int type, float unit, int low, int planes, uintptr_t bits
     std::atomic<bool> good{true};
   } context{at<const void>(x), static_cast<Type>(type), {unit, low, planes}, at<uint8_t>(bits), plane_bytes, n};
   nb::gil_scoped_release release;
+  for (int j = 0; n > 0 && j < planes; ++j) std::memset(context.bits + (j + 1) * plane_bytes - 8, 0, 8);  // behind the last element
   auto work = [](void* p, int64_t first, int64_t last, float*) {
     auto& c = *static_cast<Context*>(p);
     if (!chosen_kernels().pack(c.x, c.type, c.grid, c.bits, c.plane_bytes, first * BITS_CHUNK, std::min(c.n, last * BITS_CHUNK)))

@@ -74,9 +74,14 @@ bool pack(const void* x, Type type, Grid g, uint8_t* bits, int64_t plane_bytes, 
     // rounded by adding 1.5 * 2^23; a value off the grid fails the comparison, as do NaN and infinities
     const V index = ((v * steps - low) + 12582912.f) - 12582912.f;
     const V back = (index + low) * g.unit;
-    const I on = (back == v) & (index >= 0.f) & (index <= static_cast<float>(top));
-    if (end - i >= W) bad |= ~on;
-    else bad |= ~on & (lanes() < static_cast<int32_t>(end - i));
+    I on = (back == v) & (index >= 0.f) & (index <= static_cast<float>(top));
+    if (end - i >= W) {
+      bad |= ~on;
+    } else {
+      const I there = lanes() < static_cast<int32_t>(end - i);
+      bad |= ~on & there;
+      on &= there;  // bits behind the last element are 0
+    }
     const I k = __builtin_convertvector(on ? index : V{}, I);
     for (int j = 0; j < g.planes; ++j) put(bits + j * plane_bytes, i, mask(-((k >> j) & 1)));
   }

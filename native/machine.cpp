@@ -2,6 +2,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cstdlib>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -30,7 +31,7 @@ std::vector<const Kernels*> available() {
   return found;
 }
 
-const Kernels* chosen = available().back();
+const Kernels* chosen = available().back();  // the widest
 
 std::vector<std::string> instruction_sets() {
   std::vector<std::string> names;
@@ -44,7 +45,9 @@ void use_instruction_set(const std::string& name) {
       chosen = k;
       return;
     }
-  throw std::invalid_argument("no kernels for " + name + " on this machine");
+  std::string known;
+  for (const Kernels* k : available()) known += std::string(known.empty() ? "" : ", ") + k->name;
+  throw std::invalid_argument("no kernels for " + name + " on this machine; there are " + known);
 }
 
 // Large tensors stay in the heap instead of going back to the system at every free, to be faulted in again page by page.
@@ -61,6 +64,8 @@ bool keep_memory() {
 const Kernels& chosen_kernels() { return *chosen; }
 
 void bind_machine(nb::module_& m) {
+  const char* name = std::getenv("SACCADE_ISA");
+  if (name && *name) use_instruction_set(name);
   m.def("keep_memory", &keep_memory);
   m.def("instruction_sets", &instruction_sets);
   m.def("instruction_set", [] { return std::string(chosen->name); });

@@ -15,7 +15,8 @@ import torch
 
 from saccade.experiment import Recipe, parse
 
-torch.set_num_threads(1)  # the tensors here are small, and threads that share two cores with another job stall
+# The tensors here are small, and threads that share two cores with another job stall; `make asan` and `make tsan` ask for more.
+torch.set_num_threads(int(os.environ.get("SACCADE_TEST_THREADS") or 1))
 
 DIGITS: dict[str, Any] = {
     "name": "test-digits",

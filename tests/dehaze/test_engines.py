@@ -112,13 +112,13 @@ def test_every_instruction_set_agrees(hazy, isa):
 
 def test_threads_do_not_change_a_bit():
     image = picture(150, 1300)
-    results = []
+    results, before = [], torch.get_num_threads()
     for count in (1, 2, 3):
         torch.set_num_threads(count)
         try:
             results.append(Dehazer("paper", "native")(image))
         finally:
-            torch.set_num_threads(1)
+            torch.set_num_threads(before)
     assert (results[0] == results[1]).all()
     assert (results[0] == results[2]).all()
 

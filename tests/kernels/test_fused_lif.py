@@ -245,12 +245,13 @@ def test_threads_change_nothing(threads):
         y.backward(g)
         return y, leaf.grad, layer.w.grad
 
+    before = torch.get_num_threads()
     expected = run()
     torch.set_num_threads(threads)
     try:
         assert all(torch.equal(a, b) for a, b in zip(run(), expected, strict=True))
     finally:
-        torch.set_num_threads(1)
+        torch.set_num_threads(before)
 
 
 def test_potentials_that_are_not_finite_never_fire_and_show():

@@ -94,7 +94,9 @@ def remove_run(directory: Path, name: str) -> None:
 
 def complain(message: str) -> None:
     """What went wrong, as one line on stderr."""
-    print("saccade: " + " ".join(message.split()), file=sys.stderr)
+    words = " ".join(message.split())  # what a terminal would obey is shown instead: messages quote files
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+    print(f"saccade: {shown}", file=sys.stderr)
 
 
 def print_json(value: Any) -> None:

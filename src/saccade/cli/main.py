@@ -13,6 +13,7 @@ import typer
 import saccade
 from saccade import plugins
 from saccade.cli import analysing, catalogues, common, compress, dehazing, demo, info, machine, training
+from saccade.cli.interrupts import until_done
 
 app = typer.Typer(
     name="saccade",
@@ -87,7 +88,7 @@ def _keep_memory() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every foreseeable error is one line on stderr."""
-    sys.exit(run(arguments))
+    until_done(lambda: run(arguments))
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -98,10 +99,14 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         given = sys.argv[1:] if arguments is None else arguments
         code = app(_program_first(given), prog_name="saccade", standalone_mode=False, obj={"help": "--help" in given})
+        if code == 130:  # the parser makes a silent exit of Ctrl-C
+            return _fail("interrupted", 130)
         return code if isinstance(code, int) else 0
     except typer.Exit as stop:
         return stop.exit_code
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        if isinstance(stop.__cause__, EOFError):  # which the parser takes for Ctrl-D
+            return _fail(f"a file ends too early ({stop.__cause__ or 'end of file'})", 2)
         return _fail("interrupted", 130)
     except BrokenPipeError:  # the reader of a pipe has seen enough
         return 0

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from saccade.data.children import start_worker
 from saccade.data.imageset import ImageSet
 from saccade.data.split import permutation
 
@@ -79,6 +80,7 @@ def _fetch(data: ImageSet, parts: list[Tensor], workers: int) -> Iterator[tuple[
         batch_sampler=[part.tolist() for part in parts],
         num_workers=min(workers, len(parts)),
         collate_fn=_as_it_is,
+        worker_init_fn=start_worker,
         generator=torch.Generator(),
     )
     for fetched in loader:

@@ -1,6 +1,6 @@
 """Image folders: one folder a class, images read when they are asked for."""
 
-import warnings
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from saccade.data.imageset import ImageSet, Indices
+from saccade.data.quiet import quiet
 from saccade.data.source import DATA_SETS, DataSource, Parts, Report
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # by content; none of their readers starts a program
@@ -88,11 +89,11 @@ def read_folder(folder: Path, size: int, classes: Sequence[str] | None = None) -
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not names:
         raise FileNotFoundError(f"{folder}: has no class folders: place the images in {folder / 'CLASS'}")
-    known = tuple(names if classes is None else classes)
+    known = tuple([as_text(name) for name in names] if classes is None else classes)
     files: list[Path] = []
     labels: list[int] = []
     for name in names:
-        if name not in known:
+        if as_text(name) not in known:
             raise ValueError(
                 f"{folder / name}: there is no class {name} among the training images: remove or rename it"
             )
@@ -100,8 +101,13 @@ def read_folder(folder: Path, size: int, classes: Sequence[str] | None = None) -
         if not images:
             raise FileNotFoundError(f"{folder / name}: holds no image ({' '.join(sorted(EXTENSIONS))})")
         files += images
-        labels += [known.index(name)] * len(images)
+        labels += [known.index(as_text(name))] * len(images)
     return FolderSet(files, torch.tensor(labels, dtype=torch.int64), known, size)
+
+
+def as_text(name: str) -> str:
+    """A file's name as text, for files and pages; bytes that are no UTF-8 as ``\\xe9``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def check_folder(root: Path, *, report: Callable[[str], None] = print) -> int:
@@ -142,7 +148,7 @@ def read_image(path: Path, size: int, channels: int = 3) -> Tensor:
     try:
         if path.exists() and not path.is_file():
             raise ValueError("no regular file")
-        with _opened(path) as file:
+        with quiet(), Image.open(path, formats=FORMATS) as file:
             if file.width * file.height > MOST_PIXELS:
                 raise ValueError(
                     f"{file.width} x {file.height} pixels; at most {MOST_PIXELS // 10**6} million are decoded"
@@ -157,15 +163,6 @@ def read_image(path: Path, size: int, channels: int = 3) -> Tensor:
         reason = " ".join(str(error).split()).replace(f" '{path}'", "") or type(error).__name__
         raise ValueError(f"{path}: unreadable image ({reason}): replace or delete it") from None
     return torch.from_numpy(pixels.reshape(size, size, channels)).permute(2, 0, 1)
-
-
-def _opened(path: Path) -> Any:
-    """A picture's header, of one of the formats; sizes are checked here, so Pillow's own warning is not asked for."""
-    from PIL import Image
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return Image.open(path, formats=FORMATS)
 
 
 def _eight_bits(image: Any) -> Any:

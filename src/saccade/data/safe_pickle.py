@@ -113,7 +113,7 @@ def read_plain_pickle(path: Path) -> Any:
     except OSError:
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split())[:150] or type(error).__name__
         raise ValueError(f"{path}: refused as a CIFAR Python batch: {reason}: fetch it again") from None
     if isinstance(content, dict):
         return {key: value.array if isinstance(value, _Array) else value for key, value in content.items()}

@@ -6,8 +6,8 @@ import contextlib
 import io
 import os
 import re
+import struct
 import threading
-import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from saccade.data.folder import EXTENSIONS as READ
 from saccade.data.folder import FORMATS, MOST_PIXELS
+from saccade.data.quiet import quiet
 from saccade.dehaze.metadata import (
     NOTHING,
     Metadata,
@@ -95,7 +96,7 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
     try:
         if path.exists() and not path.is_file():
             raise ValueError("no regular file")
-        with _open(path) as file:
+        with quiet(), _open(path) as file:
             is_deep = _deep(path, file)
             check_size(file.width, file.height, max_pixels, is_deep)
             metadata = read_metadata(path, file)
@@ -132,8 +133,7 @@ def _open(path: Path) -> Any:
     """Open a file as one of the formats. Sizes are checked by ``check_size``, Pillow's own limit would stand in its way."""
     from PIL import Image
 
-    with _OPENING, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its lines would stand before ours
+    with _OPENING:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             return Image.open(path, formats=FORMATS)
@@ -238,12 +238,26 @@ def _deep(path: Path, image: Any) -> bool:
     return False
 
 
+def _check_chunks(content: bytes) -> None:
+    """Raises ValueError for a PNG with a chunk that ends behind the file: OpenCV would set aside the 4 GB that it claims."""
+    at, name = 8, b""
+    while content.startswith(b"\x89PNG") and name != b"IEND":
+        if at + 12 > len(content):
+            raise ValueError("it ends before its last chunk")
+        size, name = struct.unpack(">I4s", content[at : at + 8])
+        at += 12 + size
+        if at > len(content):
+            raise ValueError(f"a chunk claims {size:,} bytes, more than the file has")
+
+
 def _read_deep(path: Path, turned: int) -> Picture:
     cv2 = need("cv2", "dehaze")
+    content = np.fromfile(path, np.uint8)
+    _check_chunks(content.tobytes())
     logging = cv2.utils.logging
-    level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)  # its lines about a damaged file would stand before ours
+    level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
     try:
-        whole = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+        whole = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
     finally:
         logging.setLogLevel(level)
     if whole is None:

@@ -301,7 +301,10 @@ _Loader.add_constructor("!number", _number)
 
 def read_yaml(text: str) -> Any:
     """Plain values from YAML. Raises yaml.YAMLError."""
-    return yaml.load(text, _Loader)
+    try:
+        return yaml.load(text, _Loader)
+    except (ValueError, OverflowError) as error:  # a date in month 13, a number of 5,000 digits
+        raise yaml.YAMLError(str(error)) from None
 
 
 def dump(recipe: Recipe) -> str:

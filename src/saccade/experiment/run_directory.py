@@ -28,6 +28,16 @@ from saccade.train.engine import precision_for
 from saccade.train.tasks import Score, Task
 
 QUIET_SECONDS = 30.0  # where no bar can be drawn, a line every so often inside an epoch
+_held: set[int] = set()  # locks of this process: in a child they would go on after it
+
+
+def _let_go() -> None:
+    while _held:
+        os.close(_held.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,7 @@ class RunDirectory(RunFiles):
             return
         self.path.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.path, os.O_RDONLY)
+        _held.add(handle)
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -103,7 +114,9 @@ class RunDirectory(RunFiles):
                 pass
             yield
         finally:
-            os.close(handle)
+            if handle in _held:
+                _held.remove(handle)
+                os.close(handle)
             with contextlib.suppress(OSError):
                 self.path.rmdir()  # if nothing was written there
 
@@ -243,7 +256,8 @@ class RunReporter(Reporter):
         if self.writer is None and not self.quiet and importlib.util.find_spec("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(str(self.run.path / "tensorboard"))
+            with contextlib.suppress(UnicodeEncodeError):  # TensorBoard takes no name that is not UTF-8
+                self.writer = SummaryWriter(str(self.run.path / "tensorboard"))
         if self.writer is not None:
             for key, value in row.items():
                 if value is not None and key != "epoch":

@@ -14,6 +14,7 @@ from torch import nn
 
 from saccade.files.model_file import load_model, model_info
 from saccade.files.packed import load_packed, packed_info
+from saccade.files.tensors import openable
 from saccade.models import MODELS, create_model
 from saccade.plugins import working_directory
 
@@ -100,7 +101,7 @@ def is_packed(file: Path) -> bool:
     if not file.is_file():
         raise ValueError(f"{file}: no such model file")
     try:
-        with safe_open(file, "pt") as opened:
+        with openable(file) as name, safe_open(name, "pt") as opened:
             return '"saccade-packed-' in (opened.metadata() or {}).get("saccade", "")
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{file}: not a readable model file ({error})") from None

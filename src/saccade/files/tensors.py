@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +47,25 @@ def write_tensors(tensors: dict[str, Tensor], path: str | os.PathLike[str], meta
         raise OSError(f"{path}: could not be written ({error}); the previous file, if any, is untouched") from None
 
 
+@contextlib.contextmanager
+def openable(path: str | os.PathLike[str]) -> Iterator[str]:
+    """A path that safetensors opens: its own, or, where that is no UTF-8, the one of a descriptor."""
+    name = os.fspath(path)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        with open(path, "rb") as file:
+            yield f"/dev/fd/{file.fileno()}"
+    else:
+        yield name
+
+
 def read_metadata(path: str | os.PathLike[str], formats: tuple[str, ...], kind: str) -> dict[str, Any]:
     """Our metadata of a safetensors file of one of the formats. Raises ValueError, calling it a ``kind``, for anything else."""
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such {kind}")
     try:
-        with safe_open(path, "pt") as file:
+        with openable(path) as name, safe_open(name, "pt") as file:
             metadata = json.loads((file.metadata() or {}).get(KEY, "null"))
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a readable {kind} ({type(error).__name__}: {str(error)[:120]})") from None
@@ -62,7 +77,8 @@ def read_metadata(path: str | os.PathLike[str], formats: tuple[str, ...], kind: 
 def read_tensors(path: str | os.PathLike[str], kind: str) -> dict[str, Tensor]:
     """All tensors of a file. Raises ValueError if it cannot be read."""
     try:
-        return load_file(path)
+        with openable(path) as name:
+            return load_file(name)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: not a readable {kind} ({error})") from None
 

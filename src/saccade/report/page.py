@@ -39,7 +39,7 @@ def write_report(directory: str | Path) -> Path:
             with _as_it_is_written(run.path / file):
                 sections.append(make(run, summary))
     details = [
-        (name, (run.path / name).read_text(encoding="utf-8"))
+        (name, (run.path / name).read_text(encoding="utf-8", errors="replace"))
         for name in ("recipe.yaml", "env.json")
         if (run.path / name).exists()
     ]

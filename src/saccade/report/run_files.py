@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ def write_text(path: Path, text: str) -> None:
     """Write aside, then rename: a reader never sees half a file, a full disk leaves the old one."""
     aside = path.with_name(path.name + ".part")
     try:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be no text
         os.replace(aside, path)
     except OSError:
         aside.unlink(missing_ok=True)
@@ -38,11 +39,24 @@ class RunFiles:
             value = json.loads(path.read_text())
         except FileNotFoundError:
             raise ValueError(f"{self.path}: holds no finished run (no {name})") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: not valid JSON ({error})") from None
         if not isinstance(value, dict):
             raise ValueError(f"{path}: not what saccade writes (expected an object)")
         return value
+
+    def read_arrays(self, name: str) -> dict[str, Any]:
+        """The arrays of one of the run's .npz files. Raises ValueError naming it if it is damaged."""
+        import numpy as np
+
+        path = self.path / name
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of headers, which NumPy parses as Python
+                with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+                    return {key: file[key] for key in file.files}
+        except Exception as error:  # of archives, headers, tokens
+            raise ValueError(f"{path}: not readable ({' '.join(str(error).split())[:150]})") from None
 
     def metrics(self) -> list[dict[str, float | None]]:
         """The rows of metrics.csv; empty cells are None. Raises ValueError naming the file if it is damaged."""
@@ -50,7 +64,7 @@ class RunFiles:
         try:
             with path.open(newline="") as file:
                 return [{k: float(cell) if cell else None for k, cell in row.items()} for row in csv.DictReader(file)]
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
             raise ValueError(f"{path}: not a readable metrics file ({error})") from None
 
     def rewrite_metrics(self, rows: list[dict[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import warnings
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from saccade.data import Augmentation, AugmentSettings, Splits, image_batches
+from saccade.data.children import end_with_parent
 from saccade.files.model_file import named
 from saccade.kernels import keep_memory
 from saccade.layers import declare_inputs, set_recompute, set_spike_packing, weight_forms
@@ -27,10 +29,16 @@ from saccade.train.tasks import Task
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+_FIRST = "SACCADE_FIRST_PROCESS"  # the id of the process of rank 0, for those that it starts
+
 
 def launch(settings: TrainSettings, function: Callable[..., Any], *arguments: Any) -> Any:
     """``function(fabric, *arguments)`` in each of the processes that the settings ask for; the result of rank 0."""
     Fabric = need("lightning_fabric", "train").Fabric
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # started by rank 0, which may be gone already, or a launcher
+        end_with_parent(int(os.environ.get(_FIRST) or os.getppid()))
+    else:
+        os.environ[_FIRST] = str(os.getpid())
     strategy = "ddp" if settings.strategy == "auto" and settings.devices > 1 else settings.strategy
     precision: Any = precision_for(settings)
     if precision == "bf16-mixed" and not _computes_in_bf16(settings):

@@ -99,7 +99,9 @@ class Job:
                 self.metrics.to(self.fabric.device)
             if progress.loss_scale:
                 self.fabric.strategy.precision.load_state_dict(progress.loss_scale)
-            if progress.epoch > self.settings.epochs or progress.step >= max(self.steps, 1):
+            if (
+                progress.epoch > self.settings.epochs or progress.step > self.steps
+            ):  # after the last step of an epoch, too
                 raise ValueError(f"epoch {progress.epoch}, step {progress.step} of a run that has no such")
             needed = {"lr", "train_loss", "validation_loss", "seconds"} | set(self._scores("validation", None))
             if progress.history and not needed <= progress.history[0].keys():
@@ -141,7 +143,7 @@ class Job:
                     progress.best_score, progress.best_epoch = validation.metrics[primary.name], epoch + 1
                     self.save("best")
                 self.save()
-                if interrupted() and not last:
+                if self._agreed(interrupted) and not last:
                     raise Interrupted(f"interrupted after epoch {epoch + 1}; everything is saved")
 
     def _epoch(self, epoch: int, interrupted: Callable[[], bool]) -> None:
@@ -168,8 +170,9 @@ class Job:
             loss_sum = loss_sum + self._step(x, y, epoch, step).double()
             progress.step = step + 1
             saving = settings.checkpoint_steps and progress.step % settings.checkpoint_steps == 0
-            stop = interrupted()
-            if saving or stop or step % 10 == 9 or progress.step == self.steps:  # reading the loss waits for the GPU
+            reading = saving or step % 10 == 9 or progress.step == self.steps  # reading the loss waits for the GPU
+            stop = self._agreed(interrupted, reading)
+            if reading or stop:
                 progress.loss_sum = float(loss_sum)
                 progress.seconds = time.perf_counter() - started
                 self._check_finite(progress.loss_sum, epoch, step)
@@ -185,6 +188,15 @@ class Job:
                 name: fabric.all_reduce(value, reduce_op="sum") for name, value in self.metrics.sums.items()
             }
             self._average_buffers()
+
+    def _agreed(self, interrupted: Callable[[], bool], reading: bool = True) -> bool:
+        """Whether to stop. Several processes stop after the same step: one that went on would wait for the others for ever."""
+        if self.fabric.world_size == 1:
+            return interrupted()
+        if not reading:
+            return False
+        asked = torch.tensor(float(interrupted()), device=self.fabric.device)
+        return bool(self.fabric.all_reduce(asked, reduce_op="sum") > 0)
 
     def _step(self, x: Tensor, y: Tensor, epoch: int, step: int) -> Tensor:
         settings, fabric = self.settings, self.fabric

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from saccade.files import Opened, open_model
 from saccade.files.opening import load_callable
+from saccade.files.tensors import in_one_line
 from saccade.graph.declared import TIME_AXES
 from saccade.layers import batch_norms
 from saccade.measure import Profile, profile
@@ -245,9 +246,11 @@ def _alphabet(text: str) -> tuple[tuple[float, ...] | None, bool]:
 
 def _read(file: Path, integers: bool) -> Tensor:
     try:
-        array = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{file}: not a readable .npy file ({error})") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the header, which NumPy parses as Python
+            array = np.load(file, allow_pickle=False)
+    except Exception as error:  # a tokenizer's errors among others
+        raise ValueError(f"{file}: not a readable .npy file ({in_one_line(error)})") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
         raise ValueError(f"{file}: expected one array of numbers")
     if integers and array.dtype.kind not in "iu":

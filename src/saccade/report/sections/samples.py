@@ -18,12 +18,7 @@ SHOWN_LAYERS = 6
 @section("samples.npz")
 def samples_section(run: RunFiles, summary: dict[str, Any]) -> Markup:
     """Test images, what the network says of them, and its spikes. Raises ValueError for a damaged file."""
-    path = run.path / "samples.npz"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: not readable ({error})") from None
+    arrays = run.read_arrays("samples.npz")
     layers = [key for key in arrays if key.startswith("raster/")]
     if len(layers) > SHOWN_LAYERS:
         layers = [layers[i] for i in np.linspace(0, len(layers) - 1, SHOWN_LAYERS).round().astype(int)]
