@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_models import distinct
 from test_channels import SPIKING, Foreign, Step, example
 from torch import Tensor, nn
 
 from saccade.layers import BatchNorm, BatchNorm2d, Conv2d, Linear
-from saccade.models import list_models
 from saccade.neurons import LIF
 from saccade.transforms import NormChain, norm_chains
 
 X = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", distinct())
 def test_our_models_have_a_layer_before_every_norm(name):
     """Rows too, whose norms 0.1 did not see."""
-    if f"{name}_small" in list_models():
-        pytest.skip("as its smaller kin")
     model, x = example(name)
     found = norm_chains(model, x)
     norms = [path for path, module in model.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
