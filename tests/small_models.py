@@ -13,6 +13,10 @@ T, SAMPLES = 4, 3
 # Families that are narrowed by other fields than widths or channels.
 FAMILIES = {
     "spikformer": {"width": 16, "heads": 2, "depth": 1},
+    "sdt_v1": {"width": 16, "heads": 2, "depth": 1},
+    "sdt_v": {"widths": (4, 6, 8, 10), "depths": (1, 1, 1, 1, 1), "heads": 2},
+    "qkformer": {"width": 16, "heads": 2},
+    "spiking_resformer": {"widths": (4, 8, 12), "heads": (1, 2, 3), "depths": (1, 1, 1), "group": 8},
 }
 CHANNELS = {"vgg16": (4,) * 13, "vggsnn": (4,) * 8, "vgg_small": (4,) * 6}
 WIDTHS = {"resnet19": (4, 6, 8)}  # three stages

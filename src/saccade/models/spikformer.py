@@ -17,7 +17,7 @@ from saccade.layers.attention.ssa_kv import SSAConfig
 from saccade.layers.stems import STEMS, StemConfig
 from saccade.models.base import SpikingModel, preset
 from saccade.models.registry import ModelCard, register
-from saccade.models.transformer import TransformerConfig, spike_blocks
+from saccade.models.transformer import TransformerConfig, check_columns, spike_blocks
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,7 @@ class SpikformerConfig(TransformerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.width, self.heads, self.depth) < 1 or self.width % self.heads:
-            raise ValueError(f"width {self.width} is to be a multiple of heads {self.heads}, and depth at least 1")
+        check_columns(self.width, self.heads, self.depth)
 
     def build(self) -> Spikformer:
         return Spikformer(self)
@@ -64,7 +63,7 @@ _EVENTS = replace(_IMAGENET, input="events", num_classes=10, T=16, attention=SSA
 def _register(name: str, size: int, config: SpikformerConfig) -> None:
     words = f"self-attention of spikes, {config.depth} pairs of blocks of width {config.width}"
     channels = 2 if config.input == "events" else 3
-    register(ModelCard(f"spikformer{name}", words, _SOURCE, (channels, size, size), config))
+    register(ModelCard(f"spikformer_{name}", words, _SOURCE, (channels, size, size), config))
 
 
 for _depth, _width in ((8, 384), (6, 512), (8, 512), (10, 512), (8, 768)):
@@ -73,4 +72,4 @@ _register("4_384_cifar", 32, replace(_CIFAR, width=384, depth=4, heads=12))
 _register("2_384_cifar", 32, replace(_CIFAR, width=384, depth=2, heads=12))
 _register("4_256_cifar", 32, replace(_CIFAR, width=256, depth=4))
 _register("2_256_dvs", 128, replace(_EVENTS, width=256, depth=2, heads=16))
-_register("_small", 32, replace(_CIFAR, width=64, depth=2, heads=4))
+_register("small", 32, replace(_CIFAR, width=64, depth=2, heads=4))

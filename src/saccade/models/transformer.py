@@ -65,10 +65,21 @@ def spike_blocks(attention: AttentionConfig, site: Site, ratio: float, bias: boo
 
 def membrane_blocks(attention: AttentionConfig, site: Site, ratio: float, bias: bool = True) -> list[nn.Module]:
     """``x + BN(W A(SN(x)))`` and ``x + BN(W2 SN(BN(W1 SN(x))))``: currents are added, and every W is fed by spikes."""
-    d, fire = site.channels, site.neuron.build
     mixer = attention.build(site)
-    hidden = round(d * ratio)
-    attend = nn.Sequential(fire(channels=d), mixer, pointwise(mixer.out_channels, d, bias))
-    first, second = pointwise(d, hidden, bias), pointwise(hidden, d, bias)
-    mlp = nn.Sequential(fire(channels=d), first, fire(channels=hidden), second)
-    return [MembraneBlock(branch, nn.Identity()) for branch in (attend, mlp)]
+    project = pointwise(mixer.out_channels, site.channels, bias)
+    attend = nn.Sequential(site.neuron.build(channels=site.channels), mixer, project)
+    return [MembraneBlock(attend, nn.Identity()), currents(site.neuron, site.channels, ratio, bias)]
+
+
+def currents(neuron: NeuronConfig, width: int, ratio: float, bias: bool = True) -> nn.Module:
+    """``x + BN(W2 SN(BN(W1 SN(x))))``."""
+    hidden = round(width * ratio)
+    first, second = pointwise(width, hidden, bias), pointwise(hidden, width, bias)
+    branch = nn.Sequential(neuron.build(channels=width), first, neuron.build(channels=hidden), second)
+    return MembraneBlock(branch, nn.Identity())
+
+
+def check_columns(width: int, heads: int, depth: int) -> None:
+    """Raises ValueError for a network of one width that cannot be."""
+    if min(width, heads, depth) < 1 or width % heads:
+        raise ValueError(f"width {width} is to be a multiple of heads {heads}, and depth at least 1, got {depth}")

@@ -6,7 +6,7 @@ order. Inside, ``to_heads`` makes ``[T, N, h, C/h, L]`` of them, a view.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -55,12 +55,20 @@ class Site:
 class AttentionConfig(Config):
     """Base of the settings of attentions: frozen, chosen by name in recipes, kept in model files.
 
-    causal_in_time: no step depends on a later one. causal_in_tokens: no token depends on a later one in raster order.
+    What lies behind the projections says of itself whether it is causal in time and in tokens, what it costs and what it keeps.
     """
 
     registry: ClassVar[Registry[AttentionConfig]] = ATTENTIONS
-    causal_in_time: ClassVar[bool] = True
-    causal_in_tokens: ClassVar[bool] = False
+
+    @property
+    def causal_in_time(self) -> bool:
+        """Whether no step depends on a later one."""
+        return True
+
+    @property
+    def causal_in_tokens(self) -> bool:
+        """Whether no token depends on a later one, in raster order."""
+        return False
 
     def build(self, site: Site) -> Attention:
         raise NotImplementedError
@@ -76,9 +84,9 @@ class AttentionConfig(Config):
         """Numbers that it holds at once besides q, k and v to work off one step of a sample, token by token where it can."""
         raise NotImplementedError
 
-    def output(self, levels: Sequence[float]) -> tuple[float, ...]:
-        """The values it can give, in a network whose neurons emit ``levels``."""
-        return tuple(levels)
+    def output(self, neuron: NeuronConfig) -> tuple[float, ...]:
+        """The values that it can give in a network of these neurons."""
+        return emitted(neuron.after_product())
 
 
 class Attention(nn.Module):
@@ -88,7 +96,7 @@ class Attention(nn.Module):
     fires on the result. ``out_channels``: C', which whoever projects the result has to know.
     """
 
-    parts: ClassVar[tuple[str, ...]] = ("q", "k", "v")
+    parts: tuple[str, ...] = ("q", "k", "v")
     neuron: nn.Module
 
     def __init__(self, config: AttentionConfig, site: Site) -> None:
@@ -119,6 +127,11 @@ def to_maps(x: Tensor, like: Tensor) -> Tensor:
     return x.flatten(2, 3).unflatten(-1, like.shape[-2:])
 
 
-def products(left: Sequence[float], right: Sequence[float]) -> tuple[float, ...]:
-    """The values of a product of two spikes, in order."""
-    return tuple(sorted({a * b for a in left for b in right}))
+def emitted(neuron: NeuronConfig) -> tuple[float, ...]:
+    """The values that these neurons emit."""
+    return neuron.build(channels=1).levels
+
+
+def masked(neuron: NeuronConfig) -> tuple[float, ...]:
+    """The values of a spike times one of a mask that fires on a product or sum of spikes, in order."""
+    return tuple(sorted({a * b for a in emitted(neuron) for b in emitted(neuron.after_product())}))

@@ -19,7 +19,7 @@ class QueryFirstSSAConfig(SSAConfig):
         return QueryFirstSSA(self, site)
 
     def ops(self, N: int, d: int, h: int) -> Counts:
-        return Counts(dense_macs=2 * N * N * d)
+        return Counts(dense_macs=N * N * d * (1 + self.value_ratio))
 
     def state(self, N: int, d: int, h: int) -> int:
         return h * N * N
