@@ -10,11 +10,15 @@ from torch import Tensor
 from saccade.models import SpikingModel, create_model, list_models, model_card
 
 T, SAMPLES = 4, 3
+PYRAMID = {"widths": (4, 6, 8, 10), "depths": (1, 1, 1, 1, 1), "heads": 2}
 # Families that are narrowed by other fields than widths or channels.
 FAMILIES = {
     "spikformer": {"width": 16, "heads": 2, "depth": 1},
     "sdt_v1": {"width": 16, "heads": 2, "depth": 1},
-    "sdt_v": {"widths": (4, 6, 8, 10), "depths": (1, 1, 1, 1, 1), "heads": 2},
+    # few channels and places make small products, so they are scaled up
+    "sdt_v2": {**PYRAMID, "attention": {"name": "sdsa3", "config": {"scale": 2.0}}},
+    "sdt_v3": {**PYRAMID, "attention": {"name": "ssa_qk", "config": {"scale": 16.0, "value_ratio": 4, "halve": False}}},
+    "qkformer_10": {"width": 16, "heads": 2, "depths": (1, 1, 1)},
     "qkformer": {"width": 16, "heads": 2},
     "spiking_resformer": {"widths": (4, 8, 12), "heads": (1, 2, 3), "depths": (1, 1, 1), "group": 8},
 }

@@ -56,11 +56,11 @@ class FiringRate(nn.Module):
     def __init__(self, heads: int, momentum: float, least: float) -> None:
         super().__init__()
         self.momentum, self.least = momentum, least
-        self.register_buffer("rate", torch.ones(heads))
-        self.register_buffer("batches", torch.zeros((), dtype=torch.long))
+        self.register_buffer("running_mean", torch.ones(heads))
+        self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.long))
 
     def forward(self, spikes: Tensor) -> Tensor:
-        rate, batches = self.get_buffer("rate"), self.get_buffer("batches")
+        rate, batches = self.get_buffer("running_mean"), self.get_buffer("num_batches_tracked")
         if self.training and not running_again():
             with torch.no_grad():
                 now = spikes.float().mean((0, 1, 3, 4)).to(rate.dtype)

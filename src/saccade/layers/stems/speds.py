@@ -36,7 +36,7 @@ def embedding(channels: Sequence[int], pools: Sequence[bool], neuron: NeuronConf
 
 @dataclass(frozen=True)
 class SPEDSConfig(StemConfig):
-    """Convolutions of the widths that ``shares`` says (of the whole) and pools where ``pools`` says; the last ones in a shortcut.
+    """Convolutions of the widths that ``shares`` says (of the whole) and pools where ``pools`` says, the last in a shortcut.
 
     before: how many of the convolutions come before the shortcut begins.
     Published: (0.5, 1, 1) and "110" on ImageNet, (0.5, 1) and "00" on CIFAR, (0.25, 0.5, 1) and "111", two before, on events.
