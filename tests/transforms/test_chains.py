@@ -9,6 +9,7 @@ from test_channels import SPIKING, Foreign, Step, example
 from torch import Tensor, nn
 
 from saccade.layers import BatchNorm, BatchNorm2d, Conv2d, Linear
+from saccade.layers.repconv import RepConv
 from saccade.neurons import LIF
 from saccade.transforms import NormChain, norm_chains
 
@@ -21,8 +22,9 @@ def test_our_models_have_a_layer_before_every_norm(name):
     model, x = example(name)
     found = norm_chains(model, x)
     norms = [path for path, module in model.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    assert sorted(chain.norm for chain in found.chains) == sorted(norms)
-    assert found.left == {}
+    assert sorted([*(chain.norm for chain in found.chains), *found.left]) == sorted(norms)
+    behind = [path for path, module in model.named_modules() if isinstance(module, RepConv)]  # a norm and then another
+    assert sorted(found.left) == sorted(f"{path[:-1]}1" for path in behind)
     if name == "rows_mlp":
         assert found.chains == tuple(
             NormChain(f"layers.{i}", f"layers.{i + 1}", f"layers.{i + 2}") for i in range(0, 12, 3)
