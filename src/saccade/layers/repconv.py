@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from saccade.layers.norms import BatchNorm2d, norm_of
 from saccade.layers.weighted import Conv2d
+
+
+class BorderPad(nn.Module):
+    """One place on each side of maps ``[T, N, C, H, W]``, holding the ``border`` of the convolution that asks."""
+
+    graph_layer = True  # one node of a graph: what it reads of the norm in front is no use of the norm's own numbers
+
+    def forward(self, y: Tensor, owner: RepConv) -> Tensor:
+        border = owner.border().to(y.dtype)[:, None, None]
+        padded = border.expand(*y.shape[:-2], y.shape[-2] + 2, y.shape[-1] + 2).clone()
+        padded[..., 1:-1, 1:-1] = y
+        return padded
 
 
 class RepConv(nn.Module):
@@ -23,14 +34,13 @@ class RepConv(nn.Module):
         super().__init__()
         self.first = Conv2d(inputs, inputs, 1, bias=False)
         self.first_norm = BatchNorm2d(inputs)
+        self.pad = BorderPad()
         self.depthwise = Conv2d(inputs, inputs, 3, groups=inputs, bias=False)
         self.second = Conv2d(inputs, outputs, 1, bias=False)
         self.second_norm = BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.first_norm(self.first(x))
-        border = self.border().to(y.dtype)[:, None, None]
-        y = F.pad(y - border, (1, 1, 1, 1)) + border
+        y = self.pad(self.first_norm(self.first(x)), self)
         y = self.second_norm(self.second(self.depthwise(y)))
         return y
 
