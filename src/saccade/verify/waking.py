@@ -194,7 +194,7 @@ def _run(
     """
     last: list[nn.Module] = []
     fronts: dict[str, nn.Module] = {}  # neurons that were judged, and the layer with a bias in front of each
-    since: list[str] = []  # those that fired since the last layer with weights
+    since: list[str] = []  # those that fired since the last layer with weights, gates left out
     calibrated: set[nn.Module] = set()
     judged = set(neurons.values())
     over: dict[
@@ -234,7 +234,8 @@ def _run(
                 feeding = since and all(other.startswith(within) for other in since)
                 factors = [layer for other, layer in fronts.items() if other.startswith(within)] if feeding else []
                 raise _OutsideError(path, rate, args[0], last, factors=factors)
-            if module in judged and last and isinstance(last[0].bias, nn.Parameter):
+            factor = module in judged and getattr(module, "role", "") != "gate"
+            if factor and last and isinstance(last[0].bias, nn.Parameter):
                 fronts[path] = last[0]
                 since.append(path)
 
