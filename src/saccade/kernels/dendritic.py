@@ -85,51 +85,25 @@ def by_fourier(x: Tensor, pairs: Tensor) -> Tensor:
 
 
 def _forward(x: Tensor, pairs: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-    if x.dtype != torch.float32 or x.device.type != "cpu" or forms.form_for("cpu") != "native" or not x.numel():
-        return loop(x, pairs, state)
-    x, pairs = x.contiguous(), pairs.contiguous()
-    state = None if state is None else state.contiguous()
-    B, L, D = x.shape
-    P = pairs.shape[1]
-    y, kept = torch.empty_like(x), x.new_empty(B, 2 * P, D)
-    places = x.data_ptr(), 0 if state is None else state.data_ptr(), y.data_ptr(), kept.data_ptr()
-    forms.native().dendritic_forward(pairs.data_ptr(), P, *places, B, L, D, torch.get_num_threads())
-    return y, kept
+    kernel = forms.fused("dendritic", x)
+    found: tuple[Tensor, Tensor] = (loop if kernel is None else kernel.forward)(x, pairs, state)
+    return found
 
 
 def _backward(
     grad_y: Tensor, grad_last: Tensor | None, x: Tensor, pairs: Tensor, state: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    if x.dtype != torch.float32 or x.device.type != "cpu" or forms.form_for("cpu") != "native" or not x.numel():
-        with torch.enable_grad():
-            given = [x.detach().requires_grad_(), pairs.detach().requires_grad_()]
-            given.append((_rest(x, pairs) if state is None else state).detach().requires_grad_())
-            y, kept = loop(*given)
-        grads = [grad_y, torch.zeros_like(kept) if grad_last is None else grad_last]
-        found = torch.autograd.grad([y, kept], given, grads)
-        return found[0], found[1], found[2]
-    x, pairs, grad_y = x.contiguous(), pairs.contiguous(), grad_y.contiguous()
-    held = [None if v is None else v.contiguous() for v in (state, grad_last)]
-    B, L, D = x.shape
-    P = pairs.shape[1]
-    grad_x, grad_pairs, grad_state = torch.empty_like(x), torch.empty_like(pairs), x.new_empty(B, 2 * P, D)
-    before, after = (0 if v is None else v.data_ptr() for v in held)
-    forms.native().dendritic_backward(
-        pairs.data_ptr(),
-        P,
-        x.data_ptr(),
-        before,
-        grad_y.data_ptr(),
-        after,
-        grad_x.data_ptr(),
-        grad_state.data_ptr(),
-        grad_pairs.data_ptr(),
-        B,
-        L,
-        D,
-        torch.get_num_threads(),
-    )
-    return grad_x, grad_pairs, grad_state
+    kernel = forms.fused("dendritic", x)
+    if kernel is not None:
+        found: tuple[Tensor, Tensor, Tensor] = kernel.backward(grad_y, grad_last, x, pairs, state)
+        return found
+    with torch.enable_grad():
+        start = _rest(x, pairs) if state is None else state
+        given = [tensor.detach().requires_grad_() for tensor in (x, pairs, start)]
+        y, kept = loop(*given)
+    grads = [grad_y, torch.zeros_like(kept) if grad_last is None else grad_last]
+    a, b, c = torch.autograd.grad([y, kept], given, grads)
+    return a, b, c
 
 
 def _rest(x: Tensor, pairs: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from saccade.kernels import forms
 from saccade.kernels.onlookers import somebody
-from saccade.kernels.operator import dense, like, step_like
+from saccade.kernels.operator import dense
 
 
 class Levels(NamedTuple):
@@ -46,8 +46,7 @@ def integer(
     dtype = x.dtype
     if dtype != torch.float64:
         x, v0 = x.float(), None if v0 is None else v0.float()
-    native = x.dtype == torch.float32 and x.device.type == "cpu" and x.numel() > 0 and not record
-    if native and not somebody(x) and forms.form_for("cpu") == "native":
+    if not record and not somebody(x) and forms.fused("integer", x) is not None:
         found: Any = _Integer.apply(x, v0, levels, last and levels.stateful)
         y, v = found if last and levels.stateful else (found, None)
         return y.to(dtype), v, None
@@ -85,14 +84,10 @@ class _Integer(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, v0: Tensor | None, levels: Levels, last: bool) -> Any:
         x, layout = dense(x, 0)
-        v0 = step_like(v0, layout)
         ctx.save_for_backward(x, v0)
-        ctx.call = levels, layout
+        ctx.kernel, ctx.call = forms.fused("integer", x), (layout, levels)
         ctx.set_materialize_grads(False)
-        y = torch.empty_strided(layout.shape, layout.stride)
-        v = torch.empty_strided(layout.shape[1:], layout.stride[1:]) if last else None
-        places = x.data_ptr(), _address(v0), y.data_ptr(), _address(v)
-        forms.native().integer_forward(*levels, *places, layout.T, layout.M, torch.get_num_threads())
+        y, v = ctx.kernel.forward(x, layout, v0, levels, last)
         return (y, v) if last else y
 
     @staticmethod
@@ -100,16 +95,6 @@ class _Integer(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise RuntimeError("the fused neurons have no second derivative; use saccade.kernels.use('reference')")
         x, v0 = ctx.saved_tensors
-        levels, layout = ctx.call
-        grad_y = x.new_zeros(()).expand(layout.shape) if grads[0] is None else grads[0]
-        grad_y = like(grad_y, layout)
-        grad_v = step_like(grads[1], layout) if len(grads) > 1 else None
-        grad_x = torch.empty_strided(layout.shape, layout.stride)
-        grad_v0 = torch.empty_strided(layout.shape[1:], layout.stride[1:]) if v0 is not None else None
-        places = x.data_ptr(), _address(v0), grad_y.data_ptr(), _address(grad_v), grad_x.data_ptr(), _address(grad_v0)
-        forms.native().integer_backward(*levels, *places, layout.T, layout.M, torch.get_num_threads())
-        return grad_x, grad_v0, None, None
-
-
-def _address(x: Tensor | None) -> int:
-    return 0 if x is None else x.data_ptr()
+        layout, levels = ctx.call
+        grad_y, grad_v = grads if len(grads) == 2 else (grads[0], None)
+        return (*ctx.kernel.backward(grad_y, grad_v, x, layout, v0, levels), None, None)
