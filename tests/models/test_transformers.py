@@ -10,12 +10,15 @@ from small_models import narrow
 from torch import Tensor, nn
 
 from saccade.compress import plan_by_ratio, score
+from saccade.files import load_packed, save_packed
+from saccade.layers import set_recompute
 from saccade.layers.attention import ATTENTIONS, Attention
 from saccade.layers.repconv import RepConv
 from saccade.layers.stems import STEMS
+from saccade.measure import model_size
 from saccade.models import MODELS, create_model
 from saccade.neurons import NEURONS
-from saccade.transforms import apply, channel_groups, fuse
+from saccade.transforms import QuantizeConfig, apply, channel_groups, fuse
 from saccade.verify import verify, wake
 
 SMALL = [
@@ -269,7 +272,7 @@ def leak(model: nn.Module, x: Tensor) -> float:
 
 def test_the_released_qkformer_leaks_and_ours_does_not():
     assert leak(*woken_qkformer(legacy=False)) == 0
-    assert leak(*woken_qkformer(legacy=True)) > 0.02
+    assert leak(*woken_qkformer(legacy=True)) > 0.1
 
 
 # Transforms
@@ -310,6 +313,51 @@ def test_one_network_of_integers_says_the_same_at_every_length():
     assert model.T == 4
     assert torch.equal(once, often)
     assert once.std() > 0
+
+
+@pytest.mark.parametrize("name", ["spiking_resformer_small", "qkformer_small"])
+def test_blocks_that_run_again_on_the_way_back_change_nothing(name):
+    """Gradients and running statistics, those of firing rates too."""
+    plain, x = narrow(name)
+    wake(plain, x)
+    plain.double().train()
+    again = copy.deepcopy(plain)
+    set_recompute(again, True)
+    for model in (plain, again):
+        model(x.double(), steps=True).square().sum().backward()
+    for one, other in zip(plain.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one.grad, other.grad)
+    for one, other in zip(plain.buffers(), again.buffers(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["sdt_v2_small", "qkformer_small"])
+def test_quantized_and_packed(name, tmp_path):
+    model, x = narrow(name)
+    wake(model, x)
+    model.eval()
+    before = model_size(model).bits
+    apply(model, QuantizeConfig(bits=4))
+    assert model_size(model).bits < before / 2
+    save_packed(model, tmp_path / "p.safetensors", x)
+    packed = load_packed(tmp_path / "p.safetensors").double()
+    assert (packed(x.double()) - model.double()(x.double())).abs().max() <= 1e-4
+
+
+@pytest.mark.slow
+def test_a_model_in_training_is_one_graph():
+    torch.compiler.reset()
+    model, x = narrow("sdt_v2_small")
+    wake(model, x)
+    compiled = torch.compile(model.train(), fullgraph=True, backend="aot_eager")
+    compiled(x, steps=True).square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
+
+
+def test_channels_that_cannot_go_are_refused_by_name():
+    model, _ = narrow("spiking_resformer_small")
+    with pytest.raises(ValueError, match="SpikingResformer has no channels that can be removed"):
+        channel_groups(model.eval())
 
 
 def test_neurons_by_name_reach_every_place():
