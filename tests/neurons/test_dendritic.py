@@ -5,6 +5,7 @@ import torch
 
 from saccade import kernels
 from saccade.kernels.dendritic import by_fourier, impulse, loop
+from saccade.kernels.integer import Levels
 from saccade.neurons import DendriticConfig, DendriticScan
 
 
@@ -143,3 +144,33 @@ def test_settings_are_checked(k):
         DendriticScan(form="loop")
     with pytest.raises(ValueError, match=r"a state \[1, 2, 1\] does not fit"):
         kernels.dendritic(torch.zeros(1, 2, 3), torch.zeros(4, 1), torch.zeros(1, 2, 1))
+
+
+def test_every_instruction_set_and_number_of_threads_gives_the_same():
+    """Vectors of 4, 8 or 16 channels; integers to the bit, sums of the scan to rounding."""
+    native = kernels.forms.native()
+    pairs = scan(8, dtype=torch.float32).pairs().detach()
+    before, threads = native.instruction_set(), torch.get_num_threads()
+    found = []
+    try:
+        for name in native.instruction_sets():
+            native.use_instruction_set(name)
+            for count in (1, 2):
+                torch.set_num_threads(count)
+                x, numbers = tokens(7, 196, 37, dtype=torch.float32).requires_grad_(), pairs.clone().requires_grad_()
+                y, _ = kernels.dendritic(x, numbers)
+                y.square().sum().backward()
+                current = x.detach().requires_grad_()
+                level, _, _ = kernels.integer(current, None, Levels(0.5, 4.0, 4.0, 4.0, True))
+                level.sum().backward()
+                found.append((name, y.detach(), x.grad, numbers.grad, level.detach(), current.grad))
+    finally:
+        native.use_instruction_set(before)
+        torch.set_num_threads(threads)
+    assert len({name for name, *_ in found}) == len(native.instruction_sets())
+    for name, y, grad_x, grad_pairs, level, grad in found[1:]:
+        same_set = name == found[0][0]
+        for mine, first in ((y, found[0][1]), (grad_x, found[0][2]), (grad_pairs, found[0][3])):
+            assert torch.equal(mine, first) if same_set else torch.allclose(mine, first, rtol=1e-4, atol=1e-3)
+        assert torch.equal(level, found[0][4])
+        assert torch.equal(grad, found[0][5])
