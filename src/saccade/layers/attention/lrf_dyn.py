@@ -86,17 +86,22 @@ class LRFDyn(Attention):
         self.neuron = site.neuron.after_product().build(channels=d)
 
     def mix(self, *parts: Tensor) -> Tensor:
-        c = self.config
         named = dict(zip(self.parts, parts, strict=True))
-        v = named["v"]
-        token = named["k"] * v if c.token == "kv" else v
+        y = self.scanned(named)
+        if self.config.gate:
+            y = named["q"] * y
+        return y if self.local is None else y + self.local(named["v"])
+
+    def scanned(self, parts: dict[str, Tensor]) -> Tensor:
+        """What the scans read out at every place, maps ``[T, N, C, H, W]``."""
+        v = parts["v"]
+        token = parts["k"] * v if self.config.token == "kv" else v
         along = token.flatten(0, 1).flatten(2).transpose(1, 2)  # [T * N, L, C]
         y = self.scans[0](along)
-        if c.direction == "both":
+        if self.config.direction == "both":
             y = y + self.scans[1](along.flip(1)).flip(1)
-        y = y.transpose(1, 2).unflatten(2, v.shape[-2:]).unflatten(0, v.shape[:2])
-        y = named["q"] * y if c.gate else y
-        return y if self.local is None else y + self.local(v)
+        maps: Tensor = y.transpose(1, 2).unflatten(2, v.shape[-2:]).unflatten(0, v.shape[:2])
+        return maps
 
 
 ATTENTIONS.register("lrf_dyn", LRFDynConfig())

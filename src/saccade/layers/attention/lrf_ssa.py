@@ -30,11 +30,12 @@ class LRFBranch(nn.Module):
         self.norm = BatchNorm2d(channels)
 
     def forward(self, v: Tensor) -> Tensor:
-        first, *others = (convolution(v) for convolution in self.convolutions)
-        for other in others:
-            first = first + other
-        y: Tensor = self.norm(first)
-        return y
+        y: Tensor = self.convolutions[0](v)
+        for convolution in self.convolutions[
+            1:
+        ]:  # one at a time: maps of all of them at once would be the peak of memory
+            y = y + convolution(v)
+        return self.norm(y)
 
 
 @dataclass(frozen=True)
