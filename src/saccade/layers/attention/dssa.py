@@ -21,7 +21,8 @@ class DSSAConfig(AttentionConfig):
 
     M: the number of coarse places. f_s, f_A: firing rates of s and A by head, running means as a batch norm has them. They
     begin with the first batch and are kept above ``least``: released code divides by zero where a head is silent.
-    reduction: p; None is that of the place in the network (``ops`` and ``state`` then speak of 1). Every product has one operand of spikes and one of currents.
+    reduction: p; None is that of the place in the network (``ops`` and ``state`` then speak of 1).
+    Every product has one operand of spikes and one of currents.
     Source: Shi et al. (2024), SpikingResformer, arXiv 2403.14302, eq. 9-14.
     """
 
