@@ -73,6 +73,31 @@ struct Pool {
   bool back, stream;
 };
 
+// Integer neurons: T steps of M neurons. v0, v_last: what the last level left of a potential, [M].
+struct Integer {
+  float decay = 0, gain = 1, limit = 1, divisor = 1;
+  bool stateful = false;
+  int64_t T = 0, M = 0;
+  const float *x = nullptr, *v0 = nullptr;
+  float *y = nullptr, *v_last = nullptr;
+  const float *grad_y = nullptr, *grad_v_last = nullptr;
+  float *grad_x = nullptr, *grad_v0 = nullptr;
+};
+
+// Pairs of dendritic compartments over B sequences of L tokens of D channels, [B, L, D]; states are [B, 2 * pairs, D].
+struct Dendritic {
+  const float* parameters = nullptr;  // [4, pairs]: real and imaginary part of the turn, weights of both in the read-out
+  int pairs = 0;
+  int64_t B = 0, L = 0, D = 0;
+  const float *x = nullptr, *state = nullptr;
+  float *y = nullptr, *last = nullptr;
+  const float *grad_y = nullptr, *grad_last = nullptr;
+  float *grad_x = nullptr, *grad_state = nullptr;
+  float* grad_pairs = nullptr;  // [units, 4, pairs]; a unit is a vector of channels of one sequence
+  const float* pairs_of(int which) const { return parameters + which * pairs; }
+};
+constexpr int64_t DENDRITIC_SEGMENT = 32;  // tokens whose states are held at once on the way back
+
 struct DehazeKernels;  // dehaze.h
 
 struct Kernels {
@@ -85,6 +110,11 @@ struct Kernels {
   void (*unpack)(const uint8_t* bits, int64_t plane_bytes, Grid, void* x, Type, int64_t begin, int64_t end);
   void (*pool)(const Pool&, int64_t first_row, int64_t last_row);
   const DehazeKernels* dehaze;
+  void (*integer_forward)(const Integer&, int64_t begin, int64_t end, float* scratch);   // scratch: a chunk
+  void (*integer_backward)(const Integer&, int64_t begin, int64_t end, float* scratch);  // 2 chunks, and T if stateful
+  void (*dendritic_forward)(const Dendritic&, int64_t first_unit, int64_t last_unit);
+  void (*dendritic_backward)(const Dendritic&, int64_t first_unit, int64_t last_unit, float* scratch);
+  int width;  // floats in a vector
 };
 
 const Kernels& chosen_kernels();  // of the instruction set in use

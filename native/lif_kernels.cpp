@@ -367,12 +367,18 @@ void backward(const Backward& b, int64_t begin, int64_t end, float* scratch) {
 bool pack(const void*, Type, Grid, uint8_t*, int64_t, int64_t, int64_t);
 void unpack(const uint8_t*, int64_t, Grid, void*, Type, int64_t, int64_t);
 void pool(const Pool&, int64_t, int64_t);
+void integer_forward(const Integer&, int64_t, int64_t, float*);
+void integer_backward(const Integer&, int64_t, int64_t, float*);
+void dendritic_forward(const Dendritic&, int64_t, int64_t);
+void dendritic_backward(const Dendritic&, int64_t, int64_t, float*);
 
 extern const DehazeKernels dehaze;
 extern const Kernels kernels;
 #define NAME(x) NAME_(x)
 #define NAME_(x) #x
-const Kernels kernels = {NAME(SACCADE_ISA), forward, backward, pack, unpack, pool, &dehaze};
+const Kernels kernels = {NAME(SACCADE_ISA), forward,          backward,          pack,              unpack,
+                         pool,              &dehaze,          integer_forward,   integer_backward,  dendritic_forward,
+                         dendritic_backward, W};
 
 }  // namespace SACCADE_ISA
 }  // namespace saccade

@@ -59,6 +59,57 @@ def unpack(
     bits: int, plane_bytes: int, unit: float, low: int, planes: int, x: int, type: int, n: int, threads: int, /
 ) -> None: ...
 def pool(source: int, target: int, rows: int, W: int, C: int, k: int, back: bool, threads: int, /) -> None: ...
+def integer_forward(
+    decay: float,
+    gain: float,
+    limit: float,
+    divisor: float,
+    stateful: bool,
+    x: int,
+    v0: int,
+    y: int,
+    v_last: int,
+    T: int,
+    M: int,
+    threads: int,
+    /,
+) -> None: ...
+def integer_backward(
+    decay: float,
+    gain: float,
+    limit: float,
+    divisor: float,
+    stateful: bool,
+    x: int,
+    v0: int,
+    grad_y: int,
+    grad_v_last: int,
+    grad_x: int,
+    grad_v0: int,
+    T: int,
+    M: int,
+    threads: int,
+    /,
+) -> None: ...
+def dendritic_forward(
+    parameters: int, pairs: int, x: int, state: int, y: int, last: int, B: int, L: int, D: int, threads: int, /
+) -> None: ...
+def dendritic_backward(
+    parameters: int,
+    pairs: int,
+    x: int,
+    state: int,
+    grad_y: int,
+    grad_last: int,
+    grad_x: int,
+    grad_state: int,
+    grad_parameters: int,
+    B: int,
+    L: int,
+    D: int,
+    threads: int,
+    /,
+) -> None: ...
 
 class Dehazing:
     def __init__(self, H: int, W: int, threads: int, /) -> None: ...

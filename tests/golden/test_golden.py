@@ -82,7 +82,12 @@ def test_models_compute_what_they_did(name):
     check(f"base/{name}", run(*subjects.woken(name)))
 
 
-CASES = [(change, name) for change, (_, models) in subjects.changes().items() for name in models]
+CASES = [
+    (change, name)
+    for change, (_, models) in subjects.changes().items()
+    for name in models
+    if WRITING or f"base/{name}" in GOLDEN
+]
 
 
 @pytest.mark.parametrize(("change", "name"), CASES)

@@ -8,7 +8,17 @@ import pytest
 
 from saccade.plugins import load_files_of
 
-PACKAGES = ["data", "experiment.stages", "models", "neurons", "report.sections", "train.tasks", "transforms"]
+PACKAGES = [
+    "data",
+    "experiment.stages",
+    "layers.attention",
+    "layers.stems",
+    "models",
+    "neurons",
+    "report.sections",
+    "train.tasks",
+    "transforms",
+]
 
 
 @pytest.mark.parametrize("name", PACKAGES)

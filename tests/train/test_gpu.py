@@ -12,12 +12,14 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("name", [name for name in NEURONS if name != "masked_mixing"])
+@pytest.mark.parametrize("name", [name for name, config in NEURONS.items() if getattr(config, "T", 0) is not None])
 def test_neurons_spike_as_on_the_cpu(name):
     x = torch.randn(8, 4, 6, 5, 5) * 1.5
-    spikes = NEURONS[name].build()(x)
+    layer = NEURONS[name].build(channels=6)
+    spikes = layer(x)
     assert spikes.mean() > 0.02
-    assert torch.equal(NEURONS[name].build().cuda()(x.cuda()).cpu(), spikes)
+    apart = layer.cuda()(x.cuda()).cpu() != spikes
+    assert apart.double().mean() <= (1e-3 if hasattr(layer, "scan") else 0)  # a scan adds in another order there
 
 
 @pytest.mark.parametrize("precision", ["32-true", "16-mixed", "bf16-mixed"])

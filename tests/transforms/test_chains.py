@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_models import distinct
 from test_channels import SPIKING, Foreign, Step, example
 from torch import Tensor, nn
 
 from saccade.layers import BatchNorm, BatchNorm2d, Conv2d, Linear
-from saccade.models import list_models
+from saccade.layers.repconv import RepConv
 from saccade.neurons import LIF
 from saccade.transforms import NormChain, norm_chains
 
 X = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", distinct())
 def test_our_models_have_a_layer_before_every_norm(name):
     """Rows too, whose norms 0.1 did not see."""
-    if f"{name}_small" in list_models():
-        pytest.skip("as its smaller kin")
     model, x = example(name)
     found = norm_chains(model, x)
     norms = [path for path, module in model.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    assert sorted(chain.norm for chain in found.chains) == sorted(norms)
-    assert found.left == {}
+    assert sorted([*(chain.norm for chain in found.chains), *found.left]) == sorted(norms)
+    behind = [path for path, module in model.named_modules() if isinstance(module, RepConv)]  # a norm and then another
+    assert sorted(found.left) == sorted(f"{path[:-1]}1" for path in behind)
     if name == "rows_mlp":
         assert found.chains == tuple(
             NormChain(f"layers.{i}", f"layers.{i + 1}", f"layers.{i + 2}") for i in range(0, 12, 3)

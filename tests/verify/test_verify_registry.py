@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from small_models import narrow
+from small_models import distinct, narrow
 from torch import nn
 
-from saccade.models import list_models
 from saccade.neurons import LIF
 from saccade.verify import firing_rates, verify, wake
 from saccade.verify.subject import Subject, find_axes
@@ -13,7 +12,7 @@ from saccade.verify.suite import own_views
 from saccade.verify.waking import neurons_of
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", distinct())
 def test_registered_models_keep_their_promises(name):
     model, x = narrow(name)
     rates = wake(model, x)

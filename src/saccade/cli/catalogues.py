@@ -95,7 +95,7 @@ def models(
     """List the models with their parameters and source."""
     from rich.table import Table
 
-    from saccade.models import create_model, list_models, model_card
+    from saccade.models import list_models, model_card, outline
 
     names = list_models(pattern)
     if not names:
@@ -103,7 +103,7 @@ def models(
     rows = []
     for name in names:
         card = model_card(name)
-        model = create_model(name)
+        model = outline(name)
         parameters = sum(p.numel() for p in model.parameters())
         rows.append(
             {

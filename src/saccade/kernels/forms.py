@@ -22,7 +22,12 @@ except ImportError as error:  # a platform without a wheel, or a source tree tha
 
 FORMS = ("auto", "reference", "native", "triton")
 # Where each kernel has a form beside the reference: what is not here runs in plain torch.
-IMPLEMENTATIONS = {("lif", "native"): "saccade.kernels.native_lif", ("lif", "triton"): "saccade.kernels.triton_lif"}
+IMPLEMENTATIONS = {
+    ("lif", "native"): "saccade.kernels.native_lif",
+    ("lif", "triton"): "saccade.kernels.triton_lif",
+    ("integer", "native"): "saccade.kernels.native_integer",
+    ("dendritic", "native"): "saccade.kernels.native_dendritic",
+}
 _default = os.environ.get("SACCADE_KERNEL") or "auto"
 _chosen: contextvars.ContextVar[str] = contextvars.ContextVar("saccade_kernel_form", default=_default)
 _latest = _default  # what a compiler reads, which follows no context variables
@@ -48,6 +53,14 @@ def has_triton() -> bool:
 def implementation(kernel: str, form: str) -> Any:
     """The module of a kernel in a form, imported when first used: Triton is optional."""
     return importlib.import_module(IMPLEMENTATIONS[kernel, form])
+
+
+def fused(kernel: str, x: torch.Tensor) -> Any:
+    """The module of a kernel's form for a tensor of float32 that is not empty; None where the reference is to run."""
+    if x.dtype != torch.float32 or not x.numel():
+        return None
+    form = form_for(x.device.type)
+    return implementation(kernel, form) if (kernel, form) in IMPLEMENTATIONS else None
 
 
 @contextlib.contextmanager

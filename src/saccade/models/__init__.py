@@ -4,7 +4,7 @@ import importlib
 from typing import Any
 
 from saccade.models.base import ClassifierConfig, ModelConfig, Normalise, SpikingModel
-from saccade.models.budget import create_bounded
+from saccade.models.budget import create_bounded, outline
 from saccade.models.registry import MODELS, ModelCard, create_model, list_models, model_card, register
 from saccade.plugins import load_files_of
 
@@ -19,6 +19,7 @@ __all__ = [
     "create_model",
     "list_models",
     "model_card",
+    "outline",
     "register",
 ]
 

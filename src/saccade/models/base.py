@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saccade.config import Config
+from saccade.config import Config, Registry
 from saccade.neurons import NEURONS
 
 READOUTS = ("mean", "last")
@@ -17,9 +17,9 @@ CIFAR = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  # means and deviatio
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def preset(name: str) -> Any:
-    """A field of a config that starts as the neuron of a name."""
-    return field(default_factory=lambda: NEURONS[name])
+def preset(name: str, registry: Registry[Any] = NEURONS, **changes: Any) -> Any:
+    """A field of a config that starts as the neuron (or whatever the registry holds) of a name, with some settings changed."""
+    return field(default_factory=lambda: registry[name].changed(name, changes))
 
 
 class Normalise(nn.Module):

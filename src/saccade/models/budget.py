@@ -36,6 +36,15 @@ def create_bounded(name: str, config: dict[str, Any]) -> SpikingModel:
     return create_model(name, **config)
 
 
+def outline(name: str) -> SpikingModel:
+    """A registered model to look at: without memory for its numbers, unless it cannot be built so."""
+    try:
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            return create_model(name)
+    except (RuntimeError, NotImplementedError):
+        return create_model(name)
+
+
 @contextlib.contextmanager
 def _counting(most: int) -> Iterator[None]:
     numbers = tensors = 0

@@ -1,5 +1,7 @@
 """Spiking neurons, their surrogates, and streaming."""
 
+from saccade.neurons.dendritic import Dendritic, DendriticConfig, DendriticScan
+from saccade.neurons.integer import Integer, IntegerConfig, expanded_product, integrate_and_fire, unroll
 from saccade.neurons.lif import LIF, LIFConfig
 from saccade.neurons.mixing import (
     LeakMixing,
@@ -13,6 +15,7 @@ from saccade.neurons.mixing import (
 )
 from saccade.neurons.presets import strict
 from saccade.neurons.quantized_membrane import QuantizedMembraneConfig, QuantizedMembraneLIF, quantize_potential
+from saccade.neurons.saccadic import Saccadic, SaccadicConfig
 from saccade.neurons.spiking import NEURONS, NeuronConfig, Spiking, recording
 from saccade.neurons.stream import Stream
 from saccade.neurons.surrogate import (
@@ -33,7 +36,12 @@ __all__ = [
     "NEURONS",
     "SURROGATES",
     "ATan",
+    "Dendritic",
+    "DendriticConfig",
+    "DendriticScan",
     "Gaussian",
+    "Integer",
+    "IntegerConfig",
     "LIFConfig",
     "LeakMixing",
     "LeakMixingConfig",
@@ -45,6 +53,8 @@ __all__ = [
     "QuantizedMembraneConfig",
     "QuantizedMembraneLIF",
     "Rectangle",
+    "Saccadic",
+    "SaccadicConfig",
     "Sigmoid",
     "SlidingMixing",
     "SlidingMixingConfig",
@@ -56,10 +66,13 @@ __all__ = [
     "Surrogate",
     "Temporal",
     "Triangle",
+    "expanded_product",
+    "integrate_and_fire",
     "quantize_potential",
     "recording",
     "state_bits",
     "strict",
+    "unroll",
 ]
 
 load_files_of(__name__)

@@ -50,6 +50,11 @@ class LIFConfig(NeuronConfig):
     def build(self, *, channels: int | None = None, channel_axis: int = 2, role: str = "") -> LIF:
         return LIF(self, channels=channels, channel_axis=channel_axis, role=role)
 
+    def after_product(self) -> LIFConfig:
+        """At half the threshold, as in every released transformer of spikes since Zhou et al. (2023), Spikformer."""
+        halved = self.v_th / 2 if isinstance(self.v_th, float) else tuple(value / 2 for value in self.v_th)
+        return replace(self, v_th=halved)
+
 
 class LIF(Spiking):
     """Leaky integrate-and-fire neurons, ``[T, N, ...] -> [T, N, ...]`` of zeros and ones.

@@ -10,7 +10,7 @@ from saccade.neurons.lif import LIFConfig
 from saccade.neurons.mixing import LeakMixingConfig, MaskedMixingConfig, SlidingMixingConfig
 from saccade.neurons.quantized_membrane import QuantizedMembraneConfig
 from saccade.neurons.spiking import NEURONS, NeuronConfig
-from saccade.neurons.surrogate import ATan, Rectangle, Triangle
+from saccade.neurons.surrogate import ATan, Rectangle, Sigmoid, Triangle
 
 
 def strict(v_th: float) -> float:
@@ -21,6 +21,8 @@ def strict(v_th: float) -> float:
 _NAMED: dict[str, NeuronConfig] = {
     # Shan et al. (2023), SynA-ResNet, and (2024), SMA: every neuron of their code; SpikingJelly's LIFNode of those years.
     "lif": LIFConfig(tau=2.0, decay_input=True, surrogate=ATan(2.0)),
+    # Zhou et al. (2023), Spikformer; Yao et al. (2023), Spike-driven Transformer; Zhou et al. (2024), QKFormer.
+    "spikformer": LIFConfig(tau=2.0, decay_input=True, surrogate=Sigmoid(4.0)),
     # Fang et al. (2021), PLIF: the same with a learnable time constant, tau starting at 2.
     "plif": LIFConfig(tau=2.0, decay_input=True, learn_tau=True, surrogate=ATan(2.0)),
     # Fang et al. (2021), SEW-ResNet on ImageNet: integrate-and-fire, no leak.

@@ -29,6 +29,10 @@ class NeuronConfig(Config):
         """
         raise NotImplementedError
 
+    def after_product(self) -> NeuronConfig:
+        """The neuron that fires on a product of spikes in an attention: this one, unless it overrides."""
+        return self
+
 
 class Spiking(Temporal):
     """Base of the neurons, ``[T, N, ...] -> [T, N, ...]`` of the values in ``levels``.

@@ -18,19 +18,30 @@ from saccade.verify.subject import say
 BAND = (0.05, 0.5)  # what waking accepts; the 2 to 60 % of the promise leave room for other dtypes and inputs
 AIM = (0.15, 0.35)  # what it steers for once a layer lies outside
 ATTEMPTS, PATIENCE = 60, 12  # tries a layer, and after how many of them the gates in front of it are made to help
+NUDGE = 0.15  # deviations of a norm's output by which the factors of a product are shifted together
 JOINT = 1e-9  # least rate of an AND of two layers, which may be silent although neither is
 
 
 class _OutsideError(Exception):
     """Ends a forward pass at the first layer that fires too little or too much."""
 
-    def __init__(self, path: str, rate: float, x: Tensor, before: list[nn.Module], partial: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        rate: float,
+        x: Tensor,
+        before: list[nn.Module],
+        partial: bool = False,
+        factors: Sequence[nn.Module] = (),
+    ) -> None:
         """``before``: the last layer with a bias, and the layers without one that ran after it (those of gates).
 
-        partial: ``x`` is the input of one of its calls only.
+        partial: ``x`` is the input of one of its calls only. factors: the layers with a bias in front of the neurons of the
+        same module, where what it is given is a product of their spikes (an attention).
         """
         super().__init__(path)
         self.path, self.rate, self.x, self.before, self.partial = path, rate, x, before, partial
+        self.factors = factors
 
 
 def neurons_of(model: nn.Module) -> dict[str, nn.Module]:
@@ -81,6 +92,8 @@ def wake(
       (without any bias: the last weights in front of it are scaled);
       if that does not do, the weights of the gates in between are made positive; for a neuron with the role "gate" the
       weights of its module are made positive and scaled;
+    * where it fires on a product of spikes of its own module (an attention), the biases in front of all its factors are
+      shifted together, a little at a time;
     * where the AND of a backbone and a shortcut is silent although neither of them is, the latter is raised.
 
     ``x`` is an input of the model (a tuple of several), best a sequence of several different samples. The mode, the momenta and
@@ -110,6 +123,10 @@ def wake(
                 tries[outside.path] = _Search(PATIENCE)
                 continue
             neuron = neurons.get(outside.path)
+            if outside.factors:
+                for layer in outside.factors:
+                    layer.bias.add_(NUDGE if outside.rate < BAND[0] else -NUDGE)  # type: ignore[operator]
+                continue
             if isinstance(neuron, SpikingNeuron) and neuron.role == "gate":
                 _scale_gate(model, outside)
                 continue
@@ -176,7 +193,10 @@ def _run(
     Layers that are called more than once are judged over all their calls, once the pass has ended.
     """
     last: list[nn.Module] = []
+    fronts: dict[str, nn.Module] = {}  # neurons that were judged, and the layer with a bias in front of each
+    since: list[str] = []  # those that fired since the last layer with weights, gates left out
     calibrated: set[nn.Module] = set()
+    judged = set(neurons.values())
     over: dict[
         str, tuple[list[int], list[Tensor], list[nn.Module]]
     ] = {}  # of those called often: counts, inputs, before
@@ -196,6 +216,7 @@ def _run(
         if isinstance(module.bias, nn.Parameter):
             last.clear()
         last.append(module)
+        since.clear()
 
     def judge(path: str, least: float, most: float) -> Callable[..., None]:
         def look(module: nn.Module, args: tuple[Tensor, ...], result: object) -> None:
@@ -209,7 +230,14 @@ def _run(
                 return
             rate = fired / max(total, 1)
             if not least <= rate <= most:
-                raise _OutsideError(path, rate, args[0], last)
+                within = f"{path.rpartition('.')[0]}."
+                feeding = since and all(other.startswith(within) for other in since)
+                factors = [layer for other, layer in fronts.items() if other.startswith(within)] if feeding else []
+                raise _OutsideError(path, rate, args[0], last, factors=factors)
+            factor = module in judged and getattr(module, "role", "") != "gate"
+            if factor and last and isinstance(last[0].bias, nn.Parameter):
+                fronts[path] = last[0]
+                since.append(path)
 
         return look
 

@@ -1,0 +1,149 @@
+"""Meta-SpikeFormer (Spike-driven Transformer v2) and E-SpikeFormer (v3): pyramids of convolutions, then of attentions.
+
+Source: Yao et al. (2024), arXiv 2404.03663, and (2025), arXiv 2411.16061, and their released code. v2 has re-parametrised
+convolutions (``layers.repconv``) for projections. v3 has integer neurons, four times as many channels of values and a separable
+convolution in each of its blocks; it has no time axis, so its T is 1. Its head reads whole levels 0 to 4 where ours reads
+levels of [0, 1]: a factor of the head's weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+
+from saccade.layers import BatchNorm2d, Blocks, Conv2d, Linear, MembraneBlock
+from saccade.layers.attention import ATTENTIONS, AttentionConfig, Site, pointwise
+from saccade.layers.attention.ssa_qk import QueryFirstSSAConfig
+from saccade.layers.repconv import RepConv
+from saccade.layers.stems import STEMS, StemConfig
+from saccade.models.base import SpikingModel, preset
+from saccade.models.registry import ModelCard, register
+from saccade.models.transformer import TransformerConfig, currents
+from saccade.neurons import NEURONS, NeuronConfig
+
+
+@dataclass(frozen=True)
+class MetaSpikeformerConfig(TransformerConfig):
+    """Five stages: a stem of width c1/2, convolutions of c1/2, c1 and c2, attentions of c3 and c4 (``widths``).
+
+    depths: blocks of each stage. v3: the blocks of Spike-driven Transformer v3 instead of v2's.
+    """
+
+    num_classes: int = 1000
+    attention: AttentionConfig = preset("sdsa3", ATTENTIONS)
+    stem: StemConfig = preset("conv7", STEMS, pool=False, bias=True)
+    widths: tuple[int, ...] = (64, 128, 256, 360)
+    depths: tuple[int, ...] = (1, 1, 2, 6, 2)
+    heads: int = 8
+    v3: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.widths) != 4 or len(self.depths) != 5 or min(*self.widths, *self.depths, self.heads) < 1:
+            raise ValueError(f"widths are four and depths five whole numbers, got {self.widths} and {self.depths}")
+        if self.widths[0] % 2 or any(width % self.heads for width in self.widths[2:]):
+            raise ValueError(f"widths {self.widths} are an even one, and two that divide into {self.heads} heads last")
+
+    def build(self) -> MetaSpikeformer:
+        return MetaSpikeformer(self)
+
+
+class MetaSpikeformer(SpikingModel):
+    """See ``MetaSpikeformerConfig``."""
+
+    def __init__(self, config: MetaSpikeformerConfig) -> None:
+        c = config
+        super().__init__(c, c.normalise(), c.example_size())
+        c1, c2, c3, c4 = c.widths
+        self.stem = c.stem.build(self.in_channels, c1 // 2, c.neuron)
+        layers: list[nn.Module] = []
+        before = c1 // 2
+        for stage, (width, depth) in enumerate(zip((c1 // 2, c1, c2, c3, c4), c.depths, strict=True)):
+            if stage:
+                layers.append(down(c.neuron, before, width, 1 if stage == 4 else 2))
+            for _ in range(depth):
+                layers += attention_blocks(c, width) if stage > 2 else convolution_blocks(c, width)
+            before = width
+        self.blocks = Blocks(*layers)
+        self.last = c.neuron.build(channels=c4)
+        self.head = Linear(c4, c.num_classes)
+
+    def step_outputs(self, x: Tensor, T: int) -> Tensor:
+        x = self.stem.rest(self.in_time(self.stem.first(x), T))
+        return self.head(self.last(self.blocks(x).mean((-2, -1))))
+
+
+def down(neuron: NeuronConfig, inputs: int, outputs: int, stride: int) -> nn.Module:
+    """SN - conv3x3 of that stride - BN: currents to currents."""
+    conv = Conv2d(inputs, outputs, 3, stride, 1)
+    return nn.Sequential(neuron.build(channels=inputs), conv, BatchNorm2d(outputs))
+
+
+def separable(neuron: NeuronConfig, width: int, kernel: int, fires_between: bool) -> nn.Module:
+    """``x + BN(1x1(depthwise(SN(BN(1x1(SN(x)))))))`` with twice as many channels inside.
+
+    fires_between: BN and SN behind the depthwise convolution (v3); without, the last 1x1 reads real numbers (v2).
+    """
+    inside = 2 * width
+    wide = neuron.build(channels=inside)
+    depthwise = Conv2d(inside, inside, kernel, padding=kernel // 2, groups=inside, bias=False)
+    between = [BatchNorm2d(inside), neuron.build(channels=inside)] if fires_between else []
+    branch = (neuron.build(channels=width), pointwise(width, inside), wide, depthwise, *between)
+    return MembraneBlock(nn.Sequential(*branch, pointwise(inside, width)), nn.Identity())
+
+
+def convolution_blocks(c: MetaSpikeformerConfig, width: int) -> list[nn.Module]:
+    """A separable 7x7, then ``x + BN(3x3(SN(BN(3x3(SN(x))))))`` with four times as many channels inside."""
+    inside = round(width * c.mlp_ratio)
+    branch: list[nn.Module] = []
+    for a, b in ((width, inside), (inside, width)):
+        branch += [c.neuron.build(channels=a), Conv2d(a, b, 3, padding=1, bias=False), BatchNorm2d(b)]
+    return [separable(c.neuron, width, 7, c.v3), MembraneBlock(nn.Sequential(*branch), nn.Identity())]
+
+
+def re_parametrised(inputs: int, outputs: int) -> nn.Module:
+    """The projection of v2: a ``RepConv`` and another norm."""
+    return nn.Sequential(RepConv(inputs, outputs), BatchNorm2d(outputs))
+
+
+def attention_blocks(c: MetaSpikeformerConfig, width: int) -> list[nn.Module]:
+    """[a separable 3x3 (v3)], ``x + project(A(SN(x)))`` and two layers."""
+    project = pointwise if c.v3 else re_parametrised
+    site = Site(width, c.heads, c.neuron, c.T, projection=project)
+    mixer = c.attention.build(site)
+    branch = nn.Sequential(c.neuron.build(channels=width), mixer, project(mixer.out_channels, width))
+    blocks: list[nn.Module] = [separable(c.neuron, width, 3, True)] if c.v3 else []
+    return [*blocks, MembraneBlock(branch, nn.Identity()), currents(c.neuron, width, c.mlp_ratio)]
+
+
+_V2, _V3 = "Yao et al. (2024), arXiv 2404.03663", "Yao et al. (2025), arXiv 2411.16061"
+_WORDS = {_V2: "pyramid of convolutions and spike-driven attention", _V3: "pyramid with integer neurons, T = 1"}
+_THREE = MetaSpikeformerConfig(
+    T=1, v3=True, neuron=NEURONS["i_lif"], attention=QueryFirstSSAConfig(scale=None, value_ratio=4, halve=False)
+)
+_SMALL = {"widths": (16, 32, 64, 64), "depths": (1, 1, 1, 1, 1), "heads": 4, "input": "cifar", "num_classes": 10}
+
+
+def _register(name: str, source: str, config: MetaSpikeformerConfig) -> None:
+    size = 224 if config.input == "imagenet" else 32
+    words = f"{_WORDS[source]}, widths {', '.join(map(str, config.widths))}"
+    register(ModelCard(name, words, source, (3, size, size), config))
+
+
+for _name, _widths in (
+    ("15m", (64, 128, 256, 360)),
+    ("31m", (96, 192, 384, 480)),
+    ("55m", (128, 256, 512, 640)),
+    ("124m", (192, 384, 768, 960)),
+):
+    _register(f"sdt_v2_{_name}", _V2, MetaSpikeformerConfig(widths=_widths))
+_register("sdt_v2_small", _V2, replace(MetaSpikeformerConfig(), **_SMALL))  # type: ignore[arg-type]
+for _name, _widths in (
+    ("t", (24, 48, 96, 128)),
+    ("s", (32, 64, 128, 192)),
+    ("m", (48, 96, 192, 240)),
+    ("l", (64, 128, 256, 360)),
+):
+    _register(f"sdt_v3_{_name}", _V3, replace(_THREE, widths=_widths))
+_register("sdt_v3_small", _V3, replace(_THREE, **_SMALL))  # type: ignore[arg-type]
