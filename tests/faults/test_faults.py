@@ -49,8 +49,10 @@ def the_recipe(make_recipe, tmp_path, kind):
 
 def forked(work, log):
     """Do ``work`` in a child that has everything imported; its pid. Exit codes as the command line's, 1 for a traceback."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # until the child can answer
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         return pid
     code = 1
     try:
@@ -67,6 +69,7 @@ def forked(work, log):
 
 
 def outcome(work):
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     try:
         work()
         return 0
@@ -144,10 +147,11 @@ class Runs:
 
     def __init__(self, recipe, folder):
         self.recipe, self.folder, self.log = recipe, folder, folder / "log"
-        started = time.monotonic()
-        train(recipe, folder / "whole", quiet=True, report=False)
-        self.seconds = time.monotonic() - started
         self.count = 0
+        train(recipe, folder / "whole", quiet=True, report=False)
+        started = time.monotonic()
+        assert ended(self.attempt(self.fresh())) == 0
+        self.seconds = time.monotonic() - started
 
     def attempt(self, directory, before=lambda: None):
         """Start or resume in a child."""

@@ -16,16 +16,22 @@ def until_done(run: Callable[[], int]) -> NoReturn:
     """Exit with what ``run`` gives, or with 130 after Ctrl-C; never with a traceback of KeyboardInterrupt."""
     signal.signal(signal.SIGINT, _first)
     try:
-        code = run()
+        code = _outcome(run)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # all that is left is to end
+    except KeyboardInterrupt:  # while another was being answered; _first raises it once, so that it cannot come again
+        code = 130
+    sys.exit(code)
+
+
+def _outcome(run: Callable[[], int]) -> int:
+    try:
+        return run()
     except KeyboardInterrupt:
-        code = _interrupted()
+        return _interrupted()
     except Exception:  # an import that was cut off may raise anything
         if not _asked:
             raise
-        code = _interrupted()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.exit(code)
+        return _interrupted()
 
 
 def _interrupted() -> int:
