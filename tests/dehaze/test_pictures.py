@@ -246,8 +246,8 @@ def test_eval_and_bench(tmp_path, hazy, capsys):
 def test_missing_extra_is_one_line(monkeypatch):
     import sys
 
-    from saccade.dehaze.optional import need
+    from saccade.optional import need
 
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'saccade-snn\[dehaze\]'"):
-        need("cv2")
+        need("cv2", "dehaze")

@@ -15,7 +15,7 @@ from saccade.models.base import SpikingModel
 from saccade.models.registry import create_model
 
 MOST_PARAMETERS = 1 << 31  # numbers, 8 GiB in float32; the environment's SACCADE_MAX_PARAMETERS says otherwise
-MOST_TENSORS = 100_000
+MOST_TENSORS = 20_000
 
 
 class _TooLargeError(Exception):
