@@ -65,7 +65,10 @@ def quantize_potential(v: Tensor, config: QuantizedMembraneConfig) -> Tensor:
     else:
         alpha = torch.as_tensor(config.alpha, dtype=v.dtype, device=v.device)
     alpha = alpha.clamp(min=torch.finfo(v.dtype).tiny)  # all of them zero
-    unit = (v / alpha).clamp(-1, 1)
+    unit = v / alpha
+    unit = torch.where(
+        unit.abs() > 1, unit.sign(), unit
+    )  # as clamp; at the edge, where the largest is, gradients pass in any torch
     fixed, levels = unit.detach(), 2 ** (config.bits - 1) - 1
     if config.mode == "pow2":
         exponent = torch.round(torch.log2(fixed.abs()))  # of zero: -inf, which is below the smallest too
