@@ -267,3 +267,17 @@ def test_pictures_keep_their_levels_or_are_refused(tmp_path):
 def test_a_picture_that_is_too_large_is_not_decoded(tmp_path, monkeypatch):
     Image.new("1", (12_000, 9_000)).save(tmp_path / "large.png")
     assert "at most 100 million" in one_line(read_image, tmp_path / "large.png", 64)
+
+
+def test_weights_that_are_not_finite_are_not_loaded(files, tmp_path):
+    """A potential that is NaN never fires: such a network would answer as if nothing were wrong."""
+    from safetensors import safe_open
+
+    with safe_open(files / "model.safetensors", "pt") as opened:
+        metadata = opened.metadata()
+        tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118  (no mapping)
+    key = next(key for key, value in tensors.items() if value.is_floating_point() and value.dim() == 4)
+    tensors[key].view(-1)[0] = float("nan")
+    save_file(tensors, tmp_path / "nan.safetensors", metadata)
+    words = one_line(load_model, tmp_path / "nan.safetensors")
+    assert f"nan.safetensors: {key} holds values that are not finite" in words

@@ -142,10 +142,14 @@ def predict(
 
     opened, recipe = common.trained(model)
     network = common.ours(opened)
-    assert opened.input_shape is not None
+    if not opened.input_said or opened.input_shape is None:
+        raise ValueError(f"{model}: does not say what input it was trained on")
     channels, size, _ = opened.input_shape
     maps = pixel_maps(recipe.data) if recipe else []
-    task = (recipe.task if recipe else Classification()).build(network, opened.classes)
+    try:
+        task = (recipe.task if recipe else Classification()).build(network, opened.classes)
+    except ValueError as error:
+        raise ValueError(f"{model}: {error}") from None
     results: list[dict[str, Any]] = []
     for path in images:
         try:

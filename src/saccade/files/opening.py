@@ -24,8 +24,8 @@ class Opened:
     """A model, in eval mode if it is ours, and what its name says of it.
 
     name: as it was given. file: the model or packed file that it came from, None for a fresh one. input_shape: ``(C, H, W)`` of
-    what it was trained on or published for, None if nothing says so. classes: what a classifier tells apart, where its file
-    says so.
+    what it was trained on or published for, None if nothing says so; input_said: whether its file says it. classes: what a
+    classifier tells apart, where its file says so.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Opened:
     file: Path | None = None
     packed: bool = False
     input_shape: tuple[int, ...] | None = None
+    input_said: bool = False
     classes: tuple[str, ...] = ()
 
     def beside(self, word: str) -> Path:
@@ -61,8 +62,9 @@ def open_model(target: str | Path, T: int | None = None) -> Opened:
         packed = is_packed(file)
         info = packed_info(file) if packed else model_info(file)
         loaded = load_packed(file) if packed else load_model(file)
-        shape = tuple(info.get("input") or (loaded.in_channels, *loaded.input_size))
-        return Opened(name, loaded, file, packed, shape, tuple(info.get("classes") or ()))
+        said = info.get("input")
+        shape = tuple(said or (loaded.in_channels, *loaded.input_size))
+        return Opened(name, loaded, file, packed, shape, bool(said), tuple(info.get("classes") or ()))
     if ":" not in name:
         raise ValueError(_nothing_called(name))
     with working_directory():

@@ -84,7 +84,8 @@ def read_tensors(path: str | os.PathLike[str], kind: str) -> dict[str, Tensor]:
 
 
 def fit_weights(model: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
-    """``load_state_dict`` whose error is one line: ValueError naming ``source`` and the first tensor that misfits."""
+    """``load_state_dict`` whose error is one line: ValueError naming ``source`` and the first tensor that misfits or is not
+    finite (a potential that is NaN never fires, so the answers of such a network would look sound)."""
     own = model.state_dict()
     for key in sorted(own.keys() ^ tensors.keys()):
         side = "lacks the" if key in own else "has an unexpected"
@@ -95,6 +96,10 @@ def fit_weights(model: nn.Module, tensors: dict[str, Tensor], source: str) -> No
             raise ValueError(f"{source}: belongs to another model: {key!r} is {shapes}")
         if value.is_floating_point() != tensors[key].is_floating_point():
             raise ValueError(f"{source}: {key!r} is of the type {tensors[key].dtype} where the model has {value.dtype}")
+    try:
+        refuse_not_finite(tensors, "it is not loaded")
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
     model.load_state_dict(tensors)
 
 
