@@ -79,6 +79,32 @@ def jelly_spiking_vgg11() -> nn.Module:
     return _jelly("spiking_vgg:spiking_vgg11_bn", pretrained=False, num_classes=10)
 
 
+def _zoo(make: str, **options: Any) -> nn.Module:
+    """A model of SpikingJelly's zoo that takes still images and shows them for T = 4 steps itself, fresh."""
+    module, _, name = make.partition(":")
+    return getattr(importlib.import_module(f"spikingjelly.activation_based.model.{module}"), name)(**options)
+
+
+def jelly_spikformer() -> nn.Module:
+    return _zoo("spikformer:spikformer_cifar10", T=4)
+
+
+def jelly_sdt() -> nn.Module:
+    return _zoo("spike_driven_transformer:sdt_8_384", T=4, num_classes=10)
+
+
+def jelly_qkformer() -> nn.Module:
+    return _zoo("qkformer:qkformer_10_384", T=4, num_classes=10)
+
+
+def jelly_maxformer() -> nn.Module:
+    return _zoo("maxformer:maxformer_cifar", T=4)
+
+
+def jelly_ms_resnet18() -> nn.Module:
+    return _zoo("ms_resnet:ms_resnet18", T=4, num_classes=10)
+
+
 RESET = "spikingjelly.activation_based.functional:reset_net"
 BUILT_IN = [
     Entry(
@@ -94,6 +120,16 @@ BUILT_IN = [
         ("SEW-ResNet-18, ADD", "jelly_sew_resnet18"),
         ("Spiking ResNet-18", "jelly_spiking_resnet18"),
         ("Spiking VGG-11", "jelly_spiking_vgg11"),
+    )
+]
+BUILT_IN += [
+    Entry(name, f"public_models:{factory}", (3, size, size), reset=RESET, source="spikingjelly.activation_based.model")
+    for name, factory, size in (
+        ("Spikformer 4-384 (CIFAR-10)", "jelly_spikformer", 32),
+        ("Spike-driven Transformer 8-384", "jelly_sdt", 64),
+        ("QKFormer 10-384", "jelly_qkformer", 64),
+        ("Max-Former (CIFAR)", "jelly_maxformer", 32),
+        ("MS-ResNet-18", "jelly_ms_resnet18", 64),
     )
 ]
 

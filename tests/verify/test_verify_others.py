@@ -443,9 +443,17 @@ def test_peers_are_known_by_where_their_classes_come_from():
         made("sinabs.layers.lif", "LIF")(),
         made("spikingjelly.activation_based.neuron", "NonSpikingLIFNode")(),
         made("somebody.neuron", "LIFNode")(),
+        made("spikingjelly.activation_based.neuron.lif", "LIFNode")(),  # where 2.0 keeps them
+        made("spikingjelly.activation_based.neuron.ternary", "TernaryIFNode", base)(),
+        made("spikingjelly.activation_based.neuron.ilif", "ILIFNode", base)(),
+        made("spikingjelly.activation_based.neuron.lif_variants", "LIAFNode", base)(),  # gives real numbers
+        made("spikingjelly.activation_based.neuron.psn", "SlidingPSN")(),
+        made("spikingjelly.activation_based.neuron.few_spike", "FewSpikeTable")(),
     )
     levels = peer_levels(model)
-    assert list(levels) == ["0", "1", "2", "4"]
+    assert list(levels) == ["0", "1", "2", "4", "7", "8", "9", "11"]
+    assert levels["8"] == (-1.0, 0.0, 1.0)
+    assert max(levels["9"]) > 1
     assert levels["0"] == (0.0, 1.0)
     assert max(levels["4"]) > 1
 

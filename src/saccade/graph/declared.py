@@ -45,12 +45,20 @@ def peer_levels(model: nn.Module) -> dict[str, tuple[float, ...]]:
     return {path: values for path, values in found.items() if values}
 
 
+_JELLY_REAL = ("NonSpiking", "LIAF", "FewSpike", "OutlierAware", "HGNode")  # of SpikingJelly, what gives real numbers
+
+
 def _peer_values(module: nn.Module) -> tuple[float, ...]:
     for base in type(module).__mro__:
         package, _, where = base.__module__.partition(".")
         name = base.__name__
-        if package == "spikingjelly" and where.endswith("neuron") and "NonSpiking" not in name:
-            return BINARY
+        if package == "spikingjelly" and "neuron" in where.split("."):  # a module in earlier versions, a package since 2.0
+            if any(word in name for word in _JELLY_REAL):
+                return ()
+            if name.startswith(("Ternary", "STBIF")):
+                return (-1.0, 0.0, 1.0)
+            if name.endswith(("Node", "PSN", "FlexSN")):
+                return MANY if name == "ILIFNode" else BINARY
         if package == "snntorch" and name == "SpikingNeuron":
             return BINARY
         if package == "norse" and where.startswith("torch.module"):
