@@ -622,3 +622,26 @@ def test_models_that_say_float32_are_run_in_float64(leaky):
     assert failed(found) == (["alone = in a batch"] if leaky else []), found.table()
     assert torch.get_default_dtype() == torch.float32
     assert net(torch.rand(4, 3, 6)).dtype == torch.float32
+
+
+class Masked(nn.Module):
+    """A mask over the sum of 32 channels' spikes, open whenever one of them fires: below 5 % of spikes it is half open still."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.norm = nn.Linear(6, 64), nn.BatchNorm1d(64)
+        self.q, self.mask = LIF(), LIF(v_th=0.5)
+        self.head = nn.Linear(64, 3)
+
+    def forward(self, x):
+        q = self.q(self.norm(self.embed(x.flatten(0, 2))).unflatten(0, x.shape[:3]))  # [T, N, L, 64]
+        opened = self.mask(q.unflatten(-1, (2, 32)).sum(-1, keepdim=True))
+        return self.head((opened * q.unflatten(-1, (2, 32))).flatten(-2).mean(2))
+
+
+def test_a_mask_over_sums_of_spikes_is_woken_with_what_it_sums():
+    torch.manual_seed(0)
+    net = nn.Sequential(Masked()).double().eval()
+    rates = wake(net, torch.rand(4, 3, 5, 6, dtype=torch.float64))
+    assert 0.05 <= rates["0.q"] <= 0.5
+    assert 0.5 < rates["0.mask"] <= 0.95

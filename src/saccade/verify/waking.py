@@ -19,6 +19,7 @@ BAND = (0.05, 0.5)  # what waking accepts; the 2 to 60 % of the promise leave ro
 AIM = (0.15, 0.35)  # what it steers for once a layer lies outside
 ATTEMPTS, PATIENCE = 60, 12  # tries a layer, and after how many of them the gates in front of it are made to help
 NUDGE = 0.15  # deviations of a norm's output by which the factors of a product are shifted together
+MASKED = 0.95  # most of the time that a mask over sums of spikes may be open, where less silences the spikes that it sums
 JOINT = 1e-9  # least rate of an AND of two layers, which may be silent although neither is
 
 
@@ -93,7 +94,7 @@ def wake(
       if that does not do, the weights of the gates in between are made positive; for a neuron with the role "gate" the
       weights of its module are made positive and scaled;
     * where it fires on a product of spikes of its own module (an attention), the biases in front of all its factors are
-      shifted together, a little at a time;
+      shifted together, a little at a time; where that silences them, a mask may be open up to 95 % of the time;
     * where the AND of a backbone and a shortcut is silent although neither of them is, the latter is raised.
 
     ``x`` is an input of the model (a tuple of several), best a sequence of several different samples. The mode, the momenta and
@@ -109,10 +110,11 @@ def wake(
     neurons = _neurons(model, spiking)
     norms = list(batch_norms(model).values())
     tries: dict[str, _Search] = {}
+    masks: set[str] = set()
     with torch.no_grad():
         _open_branches(norms)
         often = _called_often(model, xs, list(neurons.values()), reset)
-        while (outside := _run(model, xs, neurons, norms, often, reset)) is not None:
+        while (outside := _run(model, xs, neurons, norms, often, reset, masks)) is not None:
             search = tries.setdefault(outside.path, _Search())
             search.count += 1
             if search.count > ATTEMPTS:
@@ -123,6 +125,9 @@ def wake(
                 tries[outside.path] = _Search(PATIENCE)
                 continue
             neuron = neurons.get(outside.path)
+            if outside.factors and search.count > 2 * PATIENCE and BAND[1] < outside.rate <= MASKED:
+                masks.add(outside.path)
+                continue
             if outside.factors:
                 for layer in outside.factors:
                     layer.bias.add_(NUDGE if outside.rate < BAND[0] else -NUDGE)  # type: ignore[operator]
@@ -187,10 +192,12 @@ def _run(
     norms: list[_BatchNorm],
     often: set[nn.Module],
     reset: Reset | None,
+    masks: set[str],
 ) -> _OutsideError | None:
     """Calibrate the norms up to the first layer outside the band, and say which that is.
 
-    Layers that are called more than once are judged over all their calls, once the pass has ended.
+    Layers that are called more than once are judged over all their calls, once the pass has ended. ``masks``: paths of those
+    that may fire up to ``MASKED`` of the time.
     """
     last: list[nn.Module] = []
     fronts: dict[str, nn.Module] = {}  # neurons that were judged, and the layer with a bias in front of each
@@ -229,7 +236,7 @@ def _run(
                 inputs.append(args[0])
                 return
             rate = fired / max(total, 1)
-            if not least <= rate <= most:
+            if not least <= rate <= (MASKED if path in masks else most):
                 within = f"{path.rpartition('.')[0]}."
                 feeding = since and all(other.startswith(within) for other in since)
                 factors = [layer for other, layer in fronts.items() if other.startswith(within)] if feeding else []
