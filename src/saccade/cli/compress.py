@@ -39,6 +39,7 @@ def quantize(
     bits: Annotated[int, typer.Option(help="Of each weight, 1 to 8.")] = 4,
     scale: Annotated[str, typer.Option(help="gamma of rescaw: mean, mean_x2, max, percentile or one.")] = "mean",
     granularity: Annotated[str, typer.Option(help="One gamma a channel or a layer.")] = "channel",
+    steps: Annotated[str, typer.Option(help="One learned step of lsq a layer or a channel.")] = "layer",
     skip: Skip = None,
     calibrate: Calibrate = 1280,
     out: Out = None,
@@ -48,7 +49,7 @@ def quantize(
     """Give the weights of a trained model a few bits. They go on learning: see finetune."""
     from saccade.transforms import QuantizeConfig
 
-    config = QuantizeConfig(method, bits, scale, granularity, skip=tuple(skip) if skip else None)
+    config = QuantizeConfig(method, bits, scale, granularity, steps=steps, skip=tuple(skip) if skip else None)
     _convert(model, "quantized", config, calibrate, out, data, json)
 
 
