@@ -135,11 +135,11 @@ def attention_blocks(c: MetaSpikeformerConfig, width: int) -> list[nn.Module]:
     site = Site(width, c.heads, c.neuron, c.T, projection=project)
     mixer = c.attention.build(site)
     attend = nn.Sequential(c.neuron.build(channels=width), mixer, project(mixer.out_channels, width))
+    blocks: list[nn.Module] = [separable(c.neuron, width, 3, True)] if c.v3 else []
     branches = attend, two_layers(c.neuron, width, c.mlp_ratio)
     if c.layer_scale is not None:
         for branch in branches:
             branch.append(LayerScale(width, c.layer_scale))
-    blocks: list[nn.Module] = [separable(c.neuron, width, 3, True)] if c.v3 else []
     return [*blocks, *(MembraneBlock(branch, nn.Identity()) for branch in branches)]
 
 
