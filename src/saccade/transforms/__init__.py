@@ -10,6 +10,7 @@ from saccade.transforms.prune_channels import PruneChannelsConfig, ThawScalesCon
 from saccade.transforms.quantize import QUANTIZERS, QuantizeConfig, quantize_, utilization
 from saccade.transforms.remove_shortcuts import RemoveShortcutsConfig, spiking_shortcuts
 from saccade.transforms.subbit import SubBitConfig
+from saccade.transforms.unrolling import UnrollConfig, UnrolledModel, unroll
 
 __all__ = [
     "QUANTIZERS",
@@ -29,6 +30,8 @@ __all__ = [
     "SubBitConfig",
     "ThawScalesConfig",
     "Transform",
+    "UnrollConfig",
+    "UnrolledModel",
     "apply",
     "channel_groups",
     "channels_of",
@@ -37,6 +40,7 @@ __all__ = [
     "quantize_",
     "spiking_shortcuts",
     "undo",
+    "unroll",
     "utilization",
 ]
 
