@@ -286,7 +286,7 @@ def finetune(
         list[str] | None, typer.Option("--set", help="Change a key: train.epochs=5, train.lr=1e-3. Repeatable.")
     ] = None,
     teacher: Annotated[Path | None, typer.Option(help="A model file to learn from as well.")] = None,
-    method: Annotated[str, typer.Option(help="What to learn from the teacher: mpfd, rates or logits.")] = "mpfd",
+    method: Annotated[str, typer.Option(help="What to learn from the teacher: mpfd, rates, logits or fgd.")] = "mpfd",
     data: DataRoot = None,
     json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
