@@ -7,7 +7,8 @@ import torch
 from small_models import narrow
 
 from saccade.compress import distill
-from saccade.compress.fine_grained import attention_parts, mse_distance, similarity_distance
+from saccade.compress.fine_grained import mse_distance, similarity_distance
+from saccade.layers.attention.base import attention_parts
 from saccade.models import create_model
 from saccade.transforms import QuantizeConfig, apply
 from saccade.verify import wake

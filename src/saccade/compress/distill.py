@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from saccade.compress.fine_grained import attention_parts, check_pair, fine_grained_distance
+from saccade.compress.fine_grained import check_pair, fine_grained_distance
 from saccade.files import load_model
 from saccade.graph import outputs
 from saccade.layers import recomputes
+from saccade.layers.attention.base import attention_parts
 from saccade.models import SpikingModel
 from saccade.neurons import recording
 from saccade.train.losses import Autocast, ExtraLoss, read_out

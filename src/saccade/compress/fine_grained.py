@@ -10,8 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from saccade.layers.attention import Attention
-from saccade.layers.attention.base import to_heads
+from saccade.layers.attention.base import attention_parts, to_heads
 
 FORMS = ("similarity", "mse")
 
@@ -39,16 +38,6 @@ def mse_distance(teacher: Tensor, student: Tensor, heads: int) -> Tensor:
 
 DISTANCES = {"similarity": similarity_distance, "mse": mse_distance}
 _LEAST = 1e-12
-
-
-def attention_parts(model: nn.Module) -> dict[str, int]:
-    """Paths of the queries, keys and values (or what else they mix) of a model's attentions, in order, with their heads."""
-    return {
-        f"{path}.{part}": module.heads
-        for path, module in model.named_modules()
-        if isinstance(module, Attention)
-        for part in module.parts
-    }
 
 
 def check_pair(teacher: nn.Module, student: nn.Module, form: str) -> None:
