@@ -326,7 +326,9 @@ def size(
             metavar="MODEL", help="A model file, packed file, run directory, or registered name (untrained)."
         ),
     ],
-    preset: Annotated[str, typer.Option(help="paper_qp, paper_s2nn, or exact (the file alone).")] = "paper_qp",
+    preset: Annotated[
+        str, typer.Option(help="paper_qp, paper_s2nn, paper_qsd, or exact (the file alone).")
+    ] = "paper_qp",
     export: Annotated[Path | None, typer.Option(help="Write the packed file here.")] = None,
     json: AsJson = False,
 ) -> None:
@@ -353,6 +355,7 @@ def size(
         if preset != "exact":
             counted = model_size(network, preset)
             record["counted"] = {"preset": preset, "bits": counted.bits, "by_kind": counted.by_kind()}
+            record["counted"]["fp32_equivalents"] = counted.fp32_equivalents
         record["parameters"] = sum(p.numel() for p in network.parameters())
     if json:
         common.print_json(record)
@@ -362,6 +365,8 @@ def size(
             print(f"{kind:<9} {bits / 8:>14,.1f} bytes")
         total = record["counted"]["bits"]
         print(f"{preset:<9} {total / 8:>14,.1f} bytes ({total / 8e3:,.1f} kB, {total / 1e6:.2f} Mbit)")
+        alike = record["counted"]["fp32_equivalents"]
+        print(f"{'':<9} as much as {alike:,.0f} numbers of 32 bits; parameters: {record['parameters']:,}")
     exact = record["exact"]
     print(f"packed    {exact['total']:>14,} bytes: {exact['payload']:,} of numbers, {exact['header']:,} of header")
     if record["file"]:
