@@ -21,7 +21,10 @@ CONFIGS = {  # of those that are told what to change; the others change what the
     "remove_shortcuts": lambda model, x: {"remove": ["blocks.*"]},
 }
 AFTER = {"thaw_scales": "quantize"}  # those that change what another one made
-SUBJECTS = {"unroll": ("qsd_small", "ie_lif")}  # those that change what this one does not have
+SUBJECTS = {
+    "unroll": ("qsd_small", "ie_lif"),
+    "merge_projections": ("sdt_v2_small", "spikformer"),
+}  # those that change what this one does not have
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
