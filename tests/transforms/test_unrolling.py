@@ -11,7 +11,7 @@ from saccade.measure import profile
 from saccade.models import create_model
 from saccade.neurons import IntegerConfig, Spiking, Stream, Unrolled
 from saccade.transforms import QuantizeConfig, apply, quantize_, unroll
-from saccade.verify import wake
+from saccade.verify import verify, wake
 
 
 def woken(name="qsd_small", **changes):
@@ -109,12 +109,26 @@ def test_what_cannot_be_unrolled_is_named():
         unroll(model, x)
 
 
-def test_it_is_for_inference_and_does_not_stream():
+def test_its_gradients_are_those_of_the_levels():
     model, x = woken()
     found = unroll(model, x).model
+    gradients = []
+    for one in (model, found):
+        given = x.clone().requires_grad_()
+        one(given).square().sum().backward()
+        gradients.append([given.grad, *(p.grad for p in one.parameters())])
+    assert gradients[0][0].abs().max() > 0
+    for mine, other in zip(*gradients, strict=True):
+        assert torch.allclose(mine, other, atol=1e-9 * max(1, float(mine.abs().max())))
+
+
+def test_it_passes_verify_and_does_not_stream():
+    model, x = woken()
+    found = unroll(model, x).model
+    checked = {check.name: check.status for check in verify(found, x).checks}
+    assert "FAIL" not in checked.values()
+    assert [checked[name] for name in ("alone = in a batch", "alphabet", "gradients in eval")] == ["PASS"] * 3
     with pytest.raises(ValueError, match=r"\(Unrolled\) looks at later steps"):
         Stream(found)
-    with pytest.raises(ValueError, match="for inference"):
-        found.train()(x)
     with pytest.raises(ValueError, match="6 steps are no windows of 4 virtual steps"):
-        Unrolled(IntegerConfig()).eval()(torch.zeros(6, 1, 2))
+        Unrolled(IntegerConfig())(torch.zeros(6, 1, 2))

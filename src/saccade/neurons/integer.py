@@ -164,7 +164,9 @@ class Unrolled(Integer):
     D virtual steps a step. Everything between neurons that is affine (weights, norms, sums of branches, means over places) is
     applied to each virtual step by itself. The neuron takes the mean over a window, rounds it to a level of 0 to D, and fires
     in as many virtual steps of its next window, the first ones. So it reads a whole window before it fires: it does not stream.
-    Raises ValueError in training, where norms would see virtual steps for themselves, and for dynamic levels.
+    Its gradient is that of the level, in every virtual step. In training mode norms take the statistics of virtual steps, which
+    are others than those of their means: this is for inference.
+    Raises ValueError for dynamic levels, and for steps that are no whole windows.
     """
 
     def __init__(self, config: IntegerConfig, **place: Any) -> None:
@@ -175,11 +177,9 @@ class Unrolled(Integer):
         self.levels = (0.0, config.D / self.constants.divisor)
 
     def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
-        if self.training:
-            raise ValueError("binary spikes of an integer neuron are for inference: call model.eval()")
-        D = self.config.D
-        y, state = super().step(in_windows(x, D).mean(0), state)
-        return in_a_row(unroll(y, self.config)) * self.levels[1], state
+        y, state = super().step(in_windows(x, self.config.D).mean(0), state)
+        spikes = unroll(y.detach(), self.config) * self.levels[1]
+        return in_a_row(spikes + (y - y.detach())), state  # their mean is y, and so is the mean of their gradients
 
 
 def integrate_and_fire(u: Tensor, D: int) -> Tensor:

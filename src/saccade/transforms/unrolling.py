@@ -50,7 +50,6 @@ class UnrollConfig(Transform):
         for path, attention in attentions.items():
             replace_module(model, path, UnrolledSSA(attention, D))  # type: ignore[arg-type]
         model._virtual_steps = D
-        model.eval()
         return Change(self, (*neurons, *attentions))
 
     def undo(self, model: nn.Module) -> None:
@@ -83,9 +82,9 @@ def unroll(model: SpikingModel, x: Tensor) -> UnrolledModel:
     Raises ValueError as ``UnrollConfig.apply``, and for a copy that is another function: something between neurons is not
     affine (a maximum of currents, an OR of spikes, a product).
     """
-    unrolled = copy.deepcopy(model)
-    apply(unrolled, "unroll")
     whole = copy.deepcopy(model).eval()
+    unrolled = copy.deepcopy(whole)
+    apply(unrolled, "unroll")
     D = unrolled._virtual_steps
     flips_in_use, levels, _ = _compare(whole, unrolled, x)
     flips, _, gap = _compare(copy.deepcopy(whole).double(), copy.deepcopy(unrolled).double(), x.double())
