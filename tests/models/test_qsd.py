@@ -4,7 +4,9 @@ import pytest
 import torch
 from small_models import narrow
 
+from saccade.graph import outputs
 from saccade.layers import weighted_layers
+from saccade.layers.attention import Attention
 from saccade.layers.layer_scale import LayerScale
 from saccade.layers.repconv import RepConv
 from saccade.measure import model_size
@@ -116,3 +118,16 @@ def test_the_published_label_is_neither_parameters_nor_bytes():
     apply(other, QuantizeConfig("lsq", 8, skip=tuple(p for p in weighted_layers(other) if p != "head")))
     with pytest.raises(ValueError, match="weights have 4, 8 bits"):
         model_size(other, "paper_qsd")
+
+
+def test_strides_leave_more_tokens_of_small_pictures():
+    x = torch.rand(1, 3, 32, 32)
+    for strides, side in (((2, 2, 2, 1), 2), ((1, 2, 2, 1), 4)):
+        model = create_model("qsd_small", strides=strides).eval()
+        attention = next(module for module in model.modules() if isinstance(module, Attention))
+        with outputs(model, lambda path, module, a=attention: module is a) as seen:
+            model(x)
+        (maps,) = next(iter(seen.values()))
+        assert maps.shape[-2:] == (side, side)
+    with pytest.raises(ValueError, match=r"strides are four, each 1 or 2, got \(1, 2, 3, 1\)"):
+        create_model("qsd_small", strides=(1, 2, 3, 1))

@@ -33,7 +33,8 @@ from saccade.neurons import NEURONS, NeuronConfig
 class MetaSpikeformerConfig(TransformerConfig):
     """Five stages: a stem of width c1/2, convolutions of c1/2, c1 and c2, attentions of c3 and c4 (``widths``).
 
-    depths: blocks of each stage. v3: the blocks of Spike-driven Transformer v3 instead of v2's.
+    depths: blocks of each stage. strides: of the convolutions between stages; pictures of 32 pixels, which the published ones
+    shrink to 2 x 2 places, want fewer. v3: the blocks of Spike-driven Transformer v3 instead of v2's.
     layer_scale: where the factors of the branches of attention blocks start (see ``LayerScale``); None: there are none.
     projection: of v2, "factored" (three convolutions, see ``RepConv``) or "merged" (the one dense 3x3 that they stand for, with
     4.5 times the weights). Factors that are quantized each for itself do not merge into one quantized convolution, so who
@@ -46,6 +47,7 @@ class MetaSpikeformerConfig(TransformerConfig):
     widths: tuple[int, ...] = (64, 128, 256, 360)
     depths: tuple[int, ...] = (1, 1, 2, 6, 2)
     heads: int = 8
+    strides: tuple[int, ...] = (2, 2, 2, 1)
     v3: bool = False
     layer_scale: float | None = None
     projection: str = "factored"
@@ -54,6 +56,8 @@ class MetaSpikeformerConfig(TransformerConfig):
         super().__post_init__()
         if len(self.widths) != 4 or len(self.depths) != 5 or min(*self.widths, *self.depths, self.heads) < 1:
             raise ValueError(f"widths are four and depths five whole numbers, got {self.widths} and {self.depths}")
+        if len(self.strides) != 4 or not all(stride in (1, 2) for stride in self.strides):
+            raise ValueError(f"strides are four, each 1 or 2, got {self.strides}")
         if self.widths[0] % 2 or any(width % self.heads for width in self.widths[2:]):
             raise ValueError(f"widths {self.widths} are an even one, and two that divide into {self.heads} heads last")
         if self.projection not in PROJECTIONS:
@@ -75,7 +79,7 @@ class MetaSpikeformer(SpikingModel):
         before = c1 // 2
         for stage, (width, depth) in enumerate(zip((c1 // 2, c1, c2, c3, c4), c.depths, strict=True)):
             if stage:
-                layers.append(down(c.neuron, before, width, 1 if stage == 4 else 2))
+                layers.append(down(c.neuron, before, width, c.strides[stage - 1]))
             for _ in range(depth):
                 layers += attention_blocks(c, width) if stage > 2 else convolution_blocks(c, width)
             before = width
