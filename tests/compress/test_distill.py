@@ -139,7 +139,7 @@ def test_bad_pairs():
     set_recompute(blocks, True)
     with pytest.raises(ValueError, match="watches inside blocks"):
         distill(blocks, create_model("resnet19", widths=(4, 4, 4), T=2))
-    with pytest.raises(ValueError, match="unknown distillation 'hints'; known: mpfd, rates, logits"):
+    with pytest.raises(ValueError, match="unknown distillation 'hints'; known: mpfd, rates, logits, fgd"):
         distill(student, teacher, "hints")
     with pytest.raises(ValueError, match="norm must be one of frobenius, rows, spectral, got 'max'"):
         distill(student, teacher, norm="max")

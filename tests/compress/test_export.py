@@ -23,6 +23,7 @@ FORMS = {
     "rescaw-4-head": lambda m: apply(m, QuantizeConfig("rescaw", 4, skip=("stem.0",))),
     "vanilla-8": lambda m: apply(m, QuantizeConfig("vanilla", 8)),
     "lsq-3": lambda m: apply(m, QuantizeConfig("lsq", 3)),
+    "lsq-4-channel": lambda m: apply(m, QuantizeConfig("lsq", 4, steps="channel")),
     "dorefa-4": lambda m: apply(m, QuantizeConfig("dorefa", 4)),
     "dorefa-1": lambda m: apply(m, QuantizeConfig("dorefa", 1)),
     "binary": lambda m: apply(m, QuantizeConfig("binary", 1)),
@@ -103,7 +104,7 @@ def test_sizes_are_those_on_disk(form, tmp_path):
     norms = 8 * sum(m.num_features for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d))
     assert found.payload == streams + scales + whole + rest + norms
     counted = model_size(model).bits / 8
-    steps = 4 * len(formed) if form.startswith("lsq") else 0
+    steps = 4 * sum(m.form.step.numel() for m in formed) if form.startswith("lsq") else 0
     assert abs(found.payload - scales - counted + steps) <= len(formed) * 2
 
 

@@ -78,6 +78,7 @@ FORMS = {
     "rescaw": lambda m: apply(m, QuantizeConfig("rescaw", 2)),
     "dorefa": lambda m: apply(m, QuantizeConfig("dorefa", 4)),
     "lsq": lambda m: apply(m, QuantizeConfig("lsq", 3)),
+    "lsq, channel": lambda m: apply(m, QuantizeConfig("lsq", 3, steps="channel")),
     "binary": lambda m: apply(m, QuantizeConfig("binary", 1)),
     "balanced_binary": lambda m: apply(m, QuantizeConfig("balanced_binary", 1)),
     "subbit": lambda m: apply(m, SubBitConfig(5)),

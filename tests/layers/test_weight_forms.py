@@ -1,5 +1,6 @@
 """Quantizers and binary weights: their levels, their gradients, their use in layers."""
 
+import copy
 import math
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saccade.layers import Conv2d, Linear
-from saccade.layers.weight_forms import LSQ, BalancedBinary, Binary, DoReFa, Uniform, bit_utilization
+from saccade.layers.weight_forms import LSQ, SMALLEST_STEP, BalancedBinary, Binary, DoReFa, Uniform, bit_utilization
 
 
 def weights(*shape, seed=0, scale=0.05):
@@ -111,6 +112,55 @@ def test_lsq_learns_its_step():
     assert form.step.grad.item() == pytest.approx(by_hand.item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_lsq_with_a_step_for_each_channel(bits):
+    """A channel is what a layer of it alone would be, but for the scale of its gradient; and no channel leaves the grid."""
+    w = weights(5, 30) * torch.tensor([0.01, 0.1, 1.0, 10.0, 0.0])[:, None]
+    w.requires_grad_()
+    form = LSQ(bits, w, "channel")
+    low, top = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    assert form.step.shape == (5,)
+    assert torch.allclose(form.step[:4], (2 * w.abs().mean(1) / math.sqrt(top))[:4].detach())
+    used = form(w)
+    weight_of = torch.arange(1.0, 151).view(5, 30)
+    (used * weight_of).sum().backward()
+    step, ratio = form.step.detach()[:, None], (w / form.step[:, None]).detach()
+    for channel in range(4):
+        alone = LSQ(bits, w[channel : channel + 1].detach())
+        assert torch.allclose(used[channel], alone(w[channel : channel + 1])[0])
+        codes = used[channel].detach() / step[channel]
+        assert torch.allclose(codes, codes.round(), atol=1e-4)
+        assert low <= codes.round().min() < codes.round().max() <= top
+        assert len(codes.round().unique()) <= 2**bits
+    assert not used[4].any()
+    inside = (ratio >= low) & (ratio <= top)
+    assert torch.allclose(w.grad, inside * weight_of)
+    # Esser et al. (2020) eq. 3, scaled by the weights of the whole layer
+    part = torch.where(inside, ratio.round() - ratio, ratio.clamp(low, top))
+    by_hand = (part * weight_of).sum(1) / math.sqrt(150 * top)
+    assert torch.allclose(form.step.grad, by_hand, rtol=1e-3, atol=1e-3)
+
+
+def test_a_step_that_fell_below_nothing_is_used_positive_and_rises_again():
+    w = weights(3, 40)
+    form = LSQ(4, w, "channel")
+    with torch.no_grad():
+        form.step[1] = -0.5
+    used = form(w)
+    assert used.isfinite().all()
+    assert used[1].abs().max() <= 8 * SMALLEST_STEP * (1 + 1e-6)
+    (used - w).square().sum().backward()
+    assert form.step.grad.isfinite().all()
+    assert form.step.grad[1] < 0  # a step down the gradient is a larger step
+    whole, scale = form.integers(w)
+    assert (scale > 0).all()
+    assert torch.allclose(whole * scale[:, None], used.detach())
+    copied = copy.deepcopy(form)
+    assert torch.equal(copied(w), used)
+    form.keep_outputs(torch.tensor([0, 2]))
+    assert torch.equal(form(w[[0, 2]]), used[[0, 2]].detach())
+
+
 def test_binary_weights():
     w = torch.tensor([[0.5, -1.5, 0.0], [2.0, -2.0, 2.0]]).requires_grad_()
     used = Binary()(w)
@@ -169,5 +219,7 @@ def test_bad_settings():
         Uniform(9)
     with pytest.raises(ValueError, match="bits must be 2 to 8, got 1"):
         LSQ(1, torch.ones(3))
+    with pytest.raises(ValueError, match="steps must be one of channel, layer, got 'kernel'"):
+        LSQ(4, torch.ones(3), "kernel")
     with pytest.raises(ValueError, match="scale must be one of one, mean, mean_x2, max, percentile, got 'median'"):
         Uniform(4, "median")

@@ -168,7 +168,8 @@ def test_published_rows_of_the_parent():
 
 def test_presets_are_named():
     with pytest.raises(
-        ValueError, match="unknown preset 'mine'; known: paper_qp, paper_s2nn; exact sizes are of packed files"
+        ValueError,
+        match="unknown preset 'mine'; known: paper_qp, paper_s2nn, paper_qsd; exact sizes are of packed files",
     ):
         model_size(built("vggsnn"), "mine")
 

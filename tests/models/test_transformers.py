@@ -26,6 +26,7 @@ SMALL = [
     "sdt_v1_small",
     "sdt_v2_small",
     "sdt_v3_small",
+    "qsd_small",
     "qkformer_small",
     "spiking_resformer_small",
 ]
@@ -56,6 +57,12 @@ COUNTS = {
     "sdt_v3_s": (5_105_608, 5.11),
     "sdt_v3_m": (10_023_112, 10.02),
     "sdt_v3_l": (18_987_504, 18.99),
+    "qsd_8m": (8_336_504, None),  # what others print counts more, see test_qsd.py
+    "qsd_15m": (15_116_720, None),
+    "qsd_31m": (31_340_392, None),
+    "qsd_55m": (55_358_952, None),
+    "qsd_75m": (74_663_016, None),
+    "qsd_124m": (123_754_216, None),
     "qkformer_10_384": (16_473_688, 16.47),
     "qkformer_10_512": (29_079_336, 29.08),
     "qkformer_10_768": (64_962_760, 64.96),
@@ -88,7 +95,9 @@ def test_counts(name):
 
 
 def test_every_size_is_counted():
-    named = [name for name in MODELS if name.startswith(("spikformer", "sdt_", "qkformer", "spiking_resformer"))]
+    named = [
+        name for name in MODELS if name.startswith(("spikformer", "sdt_", "qsd_", "qkformer", "spiking_resformer"))
+    ]
     assert set(named) - set(SMALL) == set(COUNTS)
 
 

@@ -21,12 +21,17 @@ CONFIGS = {  # of those that are told what to change; the others change what the
     "remove_shortcuts": lambda model, x: {"remove": ["blocks.*"]},
 }
 AFTER = {"thaw_scales": "quantize"}  # those that change what another one made
+SUBJECTS = {
+    "unroll": ("qsd_small", "ie_lif"),
+    "merge_projections": ("sdt_v2_small", "spikformer"),
+}  # those that change what this one does not have
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_transform(name, tmp_path):
     """It changes the model, says so, is replayed by the file, survives a copy, and is undone or one-way by name."""
-    model, x = narrow("or_resnet18", neuron="tet")
+    subject, neuron = SUBJECTS.get(name, ("or_resnet18", "tet"))
+    model, x = narrow(subject, neuron=neuron)
     wake(model.eval(), x)
     if name in AFTER:
         apply(model, AFTER[name])

@@ -9,6 +9,7 @@ from test_channels import SPIKING, Foreign, Step, example
 from torch import Tensor, nn
 
 from saccade.layers import BatchNorm, BatchNorm2d, Conv2d, Linear
+from saccade.layers.layer_scale import LayerScale
 from saccade.layers.repconv import RepConv
 from saccade.neurons import LIF
 from saccade.transforms import NormChain, norm_chains
@@ -21,10 +22,12 @@ def test_our_models_have_a_layer_before_every_norm(name):
     """Rows too, whose norms 0.1 did not see."""
     model, x = example(name)
     found = norm_chains(model, x)
-    norms = [path for path, module in model.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    kinds = nn.modules.batchnorm._BatchNorm, LayerScale
+    norms = [path for path, module in model.named_modules() if isinstance(module, kinds)]
     assert sorted([*(chain.norm for chain in found.chains), *found.left]) == sorted(norms)
     behind = [path for path, module in model.named_modules() if isinstance(module, RepConv)]  # a norm and then another
-    assert sorted(found.left) == sorted(f"{path[:-1]}1" for path in behind)
+    scales = [path for path, module in model.named_modules() if isinstance(module, LayerScale)]
+    assert sorted(found.left) == sorted([*(f"{path[:-1]}1" for path in behind), *scales])
     if name == "rows_mlp":
         assert found.chains == tuple(
             NormChain(f"layers.{i}", f"layers.{i + 1}", f"layers.{i + 2}") for i in range(0, 12, 3)

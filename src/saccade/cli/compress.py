@@ -39,6 +39,7 @@ def quantize(
     bits: Annotated[int, typer.Option(help="Of each weight, 1 to 8.")] = 4,
     scale: Annotated[str, typer.Option(help="gamma of rescaw: mean, mean_x2, max, percentile or one.")] = "mean",
     granularity: Annotated[str, typer.Option(help="One gamma a channel or a layer.")] = "channel",
+    steps: Annotated[str, typer.Option(help="One learned step of lsq a layer or a channel.")] = "layer",
     skip: Skip = None,
     calibrate: Calibrate = 1280,
     out: Out = None,
@@ -48,7 +49,7 @@ def quantize(
     """Give the weights of a trained model a few bits. They go on learning: see finetune."""
     from saccade.transforms import QuantizeConfig
 
-    config = QuantizeConfig(method, bits, scale, granularity, skip=tuple(skip) if skip else None)
+    config = QuantizeConfig(method, bits, scale, granularity, steps=steps, skip=tuple(skip) if skip else None)
     _convert(model, "quantized", config, calibrate, out, data, json)
 
 
@@ -285,7 +286,7 @@ def finetune(
         list[str] | None, typer.Option("--set", help="Change a key: train.epochs=5, train.lr=1e-3. Repeatable.")
     ] = None,
     teacher: Annotated[Path | None, typer.Option(help="A model file to learn from as well.")] = None,
-    method: Annotated[str, typer.Option(help="What to learn from the teacher: mpfd, rates or logits.")] = "mpfd",
+    method: Annotated[str, typer.Option(help="What to learn from the teacher: mpfd, rates, logits or fgd.")] = "mpfd",
     data: DataRoot = None,
     json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -325,7 +326,9 @@ def size(
             metavar="MODEL", help="A model file, packed file, run directory, or registered name (untrained)."
         ),
     ],
-    preset: Annotated[str, typer.Option(help="paper_qp, paper_s2nn, or exact (the file alone).")] = "paper_qp",
+    preset: Annotated[
+        str, typer.Option(help="paper_qp, paper_s2nn, paper_qsd, or exact (the file alone).")
+    ] = "paper_qp",
     export: Annotated[Path | None, typer.Option(help="Write the packed file here.")] = None,
     json: AsJson = False,
 ) -> None:
@@ -352,6 +355,7 @@ def size(
         if preset != "exact":
             counted = model_size(network, preset)
             record["counted"] = {"preset": preset, "bits": counted.bits, "by_kind": counted.by_kind()}
+            record["counted"]["fp32_equivalents"] = counted.fp32_equivalents
         record["parameters"] = sum(p.numel() for p in network.parameters())
     if json:
         common.print_json(record)
@@ -361,6 +365,8 @@ def size(
             print(f"{kind:<9} {bits / 8:>14,.1f} bytes")
         total = record["counted"]["bits"]
         print(f"{preset:<9} {total / 8:>14,.1f} bytes ({total / 8e3:,.1f} kB, {total / 1e6:.2f} Mbit)")
+        alike = record["counted"]["fp32_equivalents"]
+        print(f"{'':<9} as much as {alike:,.0f} numbers of 32 bits; parameters: {record['parameters']:,}")
     exact = record["exact"]
     print(f"packed    {exact['total']:>14,} bytes: {exact['payload']:,} of numbers, {exact['header']:,} of header")
     if record["file"]:

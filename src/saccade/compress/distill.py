@@ -1,6 +1,8 @@
-"""Learning from a trained network as well as from labels: its membrane potentials, its firing rates, or its logits.
+"""Learning from a trained network as well as from labels: its membrane potentials, its firing rates, its logits, or what its
+attentions mix.
 
-Sources: Wei et al. (2025), S2NN, arXiv 2509.24266 (MPFD, and the two that it compares with: LGKD on logits, FRFD on rates).
+Sources: Wei et al. (2025), S2NN, arXiv 2509.24266 (MPFD, and the two that it compares with: LGKD on logits, FRFD on rates);
+Qiu et al. (2025), QSD-Transformer, arXiv 2501.13492 (FGD, see ``compress.fine_grained``).
 """
 
 from __future__ import annotations
@@ -15,14 +17,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from saccade.compress.fine_grained import check_pair, fine_grained_distance
 from saccade.files import load_model
 from saccade.graph import outputs
 from saccade.layers import recomputes
+from saccade.layers.attention.base import attention_parts
 from saccade.models import SpikingModel
 from saccade.neurons import recording
 from saccade.train.losses import Autocast, ExtraLoss, read_out
 
-METHODS = ("mpfd", "rates", "logits")
+METHODS = ("mpfd", "rates", "logits", "fgd")
 NORMS = ("frobenius", "rows", "spectral")
 
 
@@ -74,12 +78,14 @@ def distill(
     gram: bool = True,
     norm: str = "frobenius",
     temperature: float = 1.0,
+    form: str = "similarity",
 ) -> ExtraLoss:
     """What to add to a loss so that ``student`` also learns from ``teacher``, frozen and in eval mode.
 
     "mpfd": potentials before reset of all neuron layers, paired in order. No surrogate lies on the way back from a potential,
     so silent neurons learn too. "rates": mean spikes over time instead. "logits": Kullback-Leibler divergence of the
-    read-outs, softened by ``temperature`` (times its square).
+    read-outs, softened by ``temperature`` (times its square). "fgd": queries, keys and values of all attentions, paired in
+    order; form: "similarity" (of the tokens of a head) or "mse" (of normalised features).
 
     >>> extra = distill(student, teacher)
     >>> with extra(images, contextlib.nullcontext) as more:
@@ -95,10 +101,12 @@ def distill(
         raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
     if teacher.num_classes != student.num_classes:
         raise ValueError(f"the teacher knows {teacher.num_classes} classes, the student {student.num_classes}")
+    if method == "fgd":
+        check_pair(teacher, student, form)
     if method != "logits" and teacher.T != student.T:
         raise ValueError(f"the teacher has {teacher.T} steps, the student {student.T}; {method} compares step by step")
     with recording(teacher) as theirs, recording(student) as ours:
-        if method != "logits" and len(theirs) != len(ours):
+        if method in ("mpfd", "rates") and len(theirs) != len(ours):
             raise ValueError(
                 f"{method} pairs neuron layers in order: the teacher has {len(theirs)}, the student {len(ours)}"
             )
@@ -107,7 +115,8 @@ def distill(
             f"{method} watches inside blocks, which run without gradients first when recomputed: switch that off"
         )
     teacher.eval().requires_grad_(False)
-    watch = {"mpfd": recording, "rates": _spikes, "logits": _nothing}[method]
+    watch = {"mpfd": recording, "rates": _spikes, "logits": _nothing, "fgd": _parts}[method]
+    heads = list(attention_parts(student).values())
 
     @contextlib.contextmanager
     def extra(x: Tensor, autocast: Autocast) -> Iterator[Callable[[Tensor], Tensor]]:
@@ -122,6 +131,8 @@ def distill(
                         read_out(lesson, teacher.readout), read_out(logits, student.readout), temperature
                     )
                 pairs = [[*chain.from_iterable(kept.values())] for kept in (theirs, ours)]
+                if method == "fgd":
+                    return weight * fine_grained_distance(pairs[0], pairs[1], heads, form)
                 if method == "rates":
                     pairs = [[one.mean(0, keepdim=True) for one in side] for side in pairs]
                 return weight * feature_distance(pairs[0], pairs[1], gram, norm)
@@ -150,6 +161,13 @@ def _spikes(model: SpikingModel) -> Iterator[Mapping[str, list[Tensor]]]:
         paths = list(layers)
     with outputs(model, paths) as spikes:
         yield spikes
+
+
+@contextlib.contextmanager
+def _parts(model: SpikingModel) -> Iterator[Mapping[str, list[Tensor]]]:
+    """As ``recording``, of what the attentions mix."""
+    with outputs(model, list(attention_parts(model))) as parts:
+        yield parts
 
 
 @contextlib.contextmanager

@@ -16,7 +16,8 @@ from saccade.deploy.program import ALWAYS, NEVER, IntegerLayer, Program
 from saccade.graph import Graph, Node, trace
 from saccade.graph.graph import NEURON, keeps_values
 from saccade.layers import Norm, Weighted
-from saccade.neurons import Mixing
+from saccade.layers.attention import Attention
+from saccade.neurons import Integer, Mixing
 
 MOST_STEPS = 32
 
@@ -36,6 +37,12 @@ def lower(model: nn.Module, x: Tensor) -> Program:
         raise ValueError(
             "a network is lowered as it runs: call model.eval() first (batch statistics cannot be lowered)"
         )
+    for path, module in model.named_modules():
+        if isinstance(module, Attention):
+            raise ValueError(
+                f"{path} ({module.config.kind()}) multiplies spikes by spikes, and a program has layers with weights alone, "
+                "one after another: attentions cannot be lowered"
+            )
     own = copy.deepcopy(model).double().eval()
     steps = getattr(type(own), "gives_steps", False)
     graph = trace(
@@ -84,6 +91,10 @@ def _chain(graph: Graph) -> list[Node]:
 
 
 def _memory_free(node: Node) -> None:
+    if isinstance(node.module, Integer):
+        raise ValueError(
+            f"{node.path} has {node.module.config.D} levels, and a program has binary spikes: it cannot be lowered"
+        )
     if not isinstance(node.module, Mixing):
         name = type(node.module).__name__
         raise ValueError(f"{node.path} is a {name}; apply(model, 'memory_free') makes it memory-free")

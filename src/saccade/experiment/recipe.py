@@ -56,11 +56,12 @@ class TeacherSettings(_Section):
     """A trained network to learn from as well: ``model``, its file; ``method`` and its options: see ``compress.distill``."""
 
     model: str
-    method: Literal["mpfd", "rates", "logits"] = "mpfd"
+    method: Literal["mpfd", "rates", "logits", "fgd"] = "mpfd"
     weight: float = Field(default=1.0, gt=0)
     gram: bool = True
     norm: Literal["frobenius", "rows", "spectral"] = "frobenius"
     temperature: float = Field(default=1.0, gt=0)
+    form: Literal["similarity", "mse"] = "similarity"
 
 
 class DataSettings(_Section):

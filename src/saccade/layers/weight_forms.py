@@ -18,6 +18,7 @@ from saccade.config import Registry
 GAMMAS = ("one", "mean", "mean_x2", "max", "percentile")
 GRANULARITIES = ("channel", "layer")
 ESTIMATORS = ("identity", "clip", "paper_code")
+SMALLEST_STEP = 1e-8  # of learned steps
 
 
 class Stored(NamedTuple):
@@ -282,42 +283,62 @@ class DoReFa(OddLevels):
 class LSQ(WeightForm):
     """Learned step size: ``step * round(clamp(W / step, -2^(b-1), 2^(b-1) - 1))``. Source: Esser et al. (2020), LSQ.
 
-    The step starts at ``2 mean|W| / sqrt(2^(b-1) - 1)`` of the weight it is made for.
+    steps: one for the "layer", or one for each output "channel" (Qiu et al. 2025, QSD-Transformer). A step starts at
+    ``2 mean|W| / sqrt(2^(b-1) - 1)`` of the weights that it is for, when the form is made: before any training, and so in every
+    copy. Its gradient is scaled by ``1 / sqrt(n (2^(b-1) - 1))``, n the weights of the whole layer. It is at least 1e-8 where
+    it is used, with the gradient of one that is free, so that a step that fell below can rise again.
+    The code released with QSD-Transformer starts every channel at the mean of the layer, at the first step of training, and
+    bounds nothing.
     """
 
     values = "signed"
 
-    def __init__(self, bits: int, weight: Tensor) -> None:
+    def __init__(self, bits: int, weight: Tensor, steps: str = "layer") -> None:
         super().__init__()
         self.bits: int = check_bits(bits, least=2)
-        top = 2 ** (bits - 1) - 1
-        self.step = nn.Parameter((2 * weight.detach().abs().mean() / math.sqrt(top)).clamp(min=1e-8))
+        if steps not in GRANULARITIES:
+            raise ValueError(f"steps must be one of {', '.join(GRANULARITIES)}, got {steps!r}")
+        size = weight.detach().abs()
+        mean = size.mean() if steps == "layer" else size.flatten(1).mean(1)
+        self.step = nn.Parameter((2 * mean / math.sqrt(self.range[1])).clamp(min=SMALLEST_STEP))
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """The lowest and the highest whole number of a weight."""
+        return -(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1
 
     def extra_repr(self) -> str:
-        return f"bits={self.bits}"
+        return f"bits={self.bits}" + (", steps='channel'" if self.step.dim() else "")
 
     def forward(self, weight: Tensor) -> Tensor:
-        low, top = -(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1
-        slope = 1 / math.sqrt(weight.numel() * max(top, 1))
-        step = (self.step * slope) + (self.step - self.step * slope).detach()
+        low, top = self.range
+        slope = 1 / math.sqrt(weight.numel() * top)
+        used = self.step.detach().clamp(min=SMALLEST_STEP)
+        step = (self.step * slope) + (used - self.step * slope).detach()
+        step = per_channel(step, weight) if step.dim() else step
         inside = (weight / step).clamp(low, top)
         return step * (inside + (torch.round(inside) - inside).detach())
 
+    def keep_outputs(self, keep: Tensor) -> None:
+        super().keep_outputs(keep)
+        if self.step.dim():
+            learns = self.step.requires_grad
+            self.step = nn.Parameter(self.step.detach()[keep.to(self.step.device)].clone(), requires_grad=learns)
+
     def encode(self, weight: Tensor) -> Codes:
         whole, scale = self.integers(weight)
-        return Codes({"codes": (whole + 2 ** (self.bits - 1), self.bits)}, scale)
+        return Codes({"codes": (whole - self.range[0], self.bits)}, scale)
 
     @classmethod
     def decode(cls, streams: Mapping[str, Tensor], bits: Mapping[str, int], shape: Sequence[int]) -> Tensor:
         return streams["codes"].view(*shape).float() - 2 ** (bits["codes"] - 1)
 
     def integers(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        low, top = -(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1
-        step = self.step.detach()
-        return torch.round((weight / step).clamp(low, top)).long(), step.expand(len(weight))
+        step = self.step.detach().clamp(min=SMALLEST_STEP).expand(len(weight))
+        return torch.round((weight / per_channel(step, weight)).clamp(*self.range)).long(), step
 
     def storage(self, weight: Tensor) -> list[Stored]:
-        return [*super().storage(weight), Stored("scale", 1, 32)]
+        return [*super().storage(weight), Stored("scale", self.step.numel(), 32)]
 
 
 def sign(x: Tensor) -> Tensor:

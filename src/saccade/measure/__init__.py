@@ -4,6 +4,7 @@ from saccade.graph.alphabet import Alphabet
 from saccade.graph.records import Counts, NeuronRecord, OpRecord
 from saccade.measure.bit_operations import BitOperations, bit_operations, shared_operations
 from saccade.measure.energy import CONVENTIONS, ORRC, STANDARD, Bill, Convention, Energy
+from saccade.measure.entropy import LevelEntropy, level_entropy
 from saccade.measure.latency import Latency, latency
 from saccade.measure.memory import TrainingMemory, inference_peak, training_memory
 from saccade.measure.orrc import DEFECTS, OrrcGate, OrrcNetwork, OrrcTotals, orrc_energy
@@ -24,6 +25,7 @@ __all__ = [
     "FileSize",
     "Latency",
     "LayerRow",
+    "LevelEntropy",
     "ModelSize",
     "NeuronRecord",
     "OpRecord",
@@ -36,6 +38,7 @@ __all__ = [
     "exact_size",
     "inference_peak",
     "latency",
+    "level_entropy",
     "model_size",
     "orrc_energy",
     "profile",

@@ -9,6 +9,12 @@ DVS-CIFAR10 follow.
 beside them charged alike, codebooks left out. By the paper's own formula, eta a kernel and the codebook, sizes are larger or
 smaller by up to 3 %; that is "paper_qp", and the file.
 
+"paper_qsd": as QSD-Transformer's labels are (Qiu et al. 2025): every learnt number at the bits of the weights, those of norms
+too, which no file does. Its "1.8 M", "3.9 M" and "6.8 M" are this count in numbers of 32 bits (``fp32_equivalents``, in
+millions) of networks of 15, 31 and 55 million parameters.
+
+Parameters, bits, bytes and fp32-equivalents are four things: "parameters" is a count of numbers, whatever their bits.
+
 "exact" sizes are of files that ``saccade.compress.save_packed`` wrote: ``exact_size``.
 """
 
@@ -23,7 +29,7 @@ from torch import nn
 
 from saccade.layers import Norm, Stored, Weighted, WeightForm, weight_forms
 
-PRESETS = ("paper_qp", "paper_s2nn")
+PRESETS = ("paper_qp", "paper_s2nn", "paper_qsd")
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,11 @@ class ModelSize:
     def megabytes(self) -> float:
         """In 10^6 bytes."""
         return self.bits / 8e6
+
+    @property
+    def fp32_equivalents(self) -> float:
+        """How many numbers of 32 bits would take as much. Papers print it as if it were parameters."""
+        return self.bits / 32
 
     def by_kind(self) -> dict[str, float]:
         """Bits by kind: weight, index, codebook, scale, bias, norm, other."""
@@ -79,7 +90,10 @@ def exact_size(path: str | os.PathLike[str]) -> FileSize:
 
 
 def model_size(model: nn.Module, preset: str = "paper_qp") -> ModelSize:
-    """Count a model; its weights need not be there (``torch.device("meta")`` will do). Raises ValueError for another preset."""
+    """Count a model; its weights need not be there (``torch.device("meta")`` will do).
+
+    Raises ValueError for another preset, or for "paper_qsd" of weights of several numbers of bits.
+    """
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}; exact sizes are of packed files")
     charged = _rounded_bits(model) if preset == "paper_s2nn" else None
@@ -96,7 +110,20 @@ def model_size(model: nn.Module, preset: str = "paper_qp") -> ModelSize:
             stored = [Stored("other", parameter.numel(), 32) for parameter in module.parameters(recurse=False)]
         if stored:
             layers[path or "(model)"] = tuple(stored)
+    if preset == "paper_qsd":
+        bits = _one_number_of_bits(model)
+        layers = {path: tuple(part._replace(bits=bits) for part in stored) for path, stored in layers.items()}
     return ModelSize(layers)
+
+
+def _one_number_of_bits(model: nn.Module) -> float:
+    """The bits of all weights. Raises ValueError where they are of several numbers."""
+    found = {form.bits for form in weight_forms(model)} or {32}
+    if len(found) > 1:
+        raise ValueError(
+            f"paper_qsd charges all numbers alike, and weights have {', '.join(map(str, sorted(found)))} bits"
+        )
+    return found.pop()
 
 
 def _rounded_bits(model: nn.Module) -> float | None:

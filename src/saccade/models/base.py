@@ -91,6 +91,9 @@ class SpikingModel(nn.Module):
     """
 
     gives_steps = True  # it takes steps=True
+    _virtual_steps = (
+        1  # in each step, where integer neurons are unrolled into binary spikes (saccade.transforms.unroll)
+    )
 
     def __init__(self, config: ModelConfig, normalise: Normalise, input_size: tuple[int, int] = (32, 32)) -> None:
         super().__init__()
@@ -124,8 +127,10 @@ class SpikingModel(nn.Module):
         raise NotImplementedError
 
     def in_time(self, x: Tensor, T: int) -> Tensor:
-        """``[1, N, ...]`` shown for T steps (a view); a sequence as it is."""
-        return x if len(x) == T else x.expand(T, *x.shape[1:])
+        """``[1, N, ...]`` shown for T steps (a view); a sequence as it is, or each step for its virtual steps."""
+        if len(x) == T:
+            return x
+        return x.expand(T, *x.shape[1:]) if len(x) == 1 else x.repeat_interleave(T // len(x), 0)
 
     def example_input(self, samples: int = 2) -> Tensor:
         """Random images ``[N, C, H, W]`` of a size that the model takes, always the same."""
@@ -142,7 +147,9 @@ class SpikingModel(nn.Module):
         if not x.is_floating_point():
             raise ValueError(f"expected images in [0, 1] as floats, got {x.dtype}; divide bytes by 255 first")
         x, T = (x.unsqueeze(0), self.T) if x.dim() == 4 else (x, len(x))
-        y = self.step_outputs(self.normalise(x), T)
+        y = self.step_outputs(self.normalise(x), T * self._virtual_steps)
+        if self._virtual_steps > 1:
+            y = y.unflatten(0, (T, self._virtual_steps)).mean(1)
         if steps:
             return y
         return y.mean(0) if self.readout == "mean" else y[-1]

@@ -73,10 +73,14 @@ def membrane_blocks(attention: AttentionConfig, site: Site, ratio: float, bias: 
 
 def currents(neuron: NeuronConfig, width: int, ratio: float, bias: bool = True) -> nn.Module:
     """``x + BN(W2 SN(BN(W1 SN(x))))``."""
+    return MembraneBlock(two_layers(neuron, width, ratio, bias), nn.Identity())
+
+
+def two_layers(neuron: NeuronConfig, width: int, ratio: float, bias: bool = True) -> nn.Sequential:
+    """``BN(W2 SN(BN(W1 SN(x))))``."""
     hidden = round(width * ratio)
     first, second = pointwise(width, hidden, bias), pointwise(hidden, width, bias)
-    branch = nn.Sequential(neuron.build(channels=width), first, neuron.build(channels=hidden), second)
-    return MembraneBlock(branch, nn.Identity())
+    return nn.Sequential(neuron.build(channels=width), first, neuron.build(channels=hidden), second)
 
 
 def check_columns(width: int, heads: int, depth: int) -> None:

@@ -1,7 +1,7 @@
 """Spiking neurons, their surrogates, and streaming."""
 
 from saccade.neurons.dendritic import Dendritic, DendriticConfig, DendriticScan
-from saccade.neurons.integer import Integer, IntegerConfig, expanded_product, integrate_and_fire, unroll
+from saccade.neurons.integer import Integer, IntegerConfig, Unrolled, expanded_product, integrate_and_fire, unroll
 from saccade.neurons.lif import LIF, LIFConfig
 from saccade.neurons.mixing import (
     LeakMixing,
@@ -66,6 +66,7 @@ __all__ = [
     "Surrogate",
     "Temporal",
     "Triangle",
+    "Unrolled",
     "expanded_product",
     "integrate_and_fire",
     "quantize_potential",

@@ -11,6 +11,7 @@ with a state is our reading of the QSD paper's equation, whose body was not publ
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -140,6 +141,45 @@ def unroll(y: Tensor, config: IntegerConfig) -> Tensor:
     counts = torch.round(y * config.constants().divisor)
     steps = torch.arange(config.D, dtype=y.dtype, device=y.device).view(-1, *[1] * y.dim())
     return (counts.unsqueeze(0) > steps).to(y.dtype)
+
+
+def in_windows(x: Tensor, D: int) -> Tensor:
+    """Steps ``[T * D, ...]``, D virtual ones of each step in a row, as ``[D, T, ...]``.
+
+    Raises ValueError for another number of steps.
+    """
+    if len(x) % D:
+        raise ValueError(f"{len(x)} steps are no windows of {D} virtual steps")
+    return x.unflatten(0, (len(x) // D, D)).transpose(0, 1)
+
+
+def in_a_row(x: Tensor) -> Tensor:
+    """``[D, T, ...]`` as ``[T * D, ...]``: see ``in_windows``."""
+    return x.transpose(0, 1).flatten(0, 1)
+
+
+class Unrolled(Integer):
+    """Integer neurons at inference, in binary spikes: ``[T * D, N, ...] -> [T * D, N, ...]`` of 0 and ``D / divisor``.
+
+    D virtual steps a step. Everything between neurons that is affine (weights, norms, sums of branches, means over places) is
+    applied to each virtual step by itself. The neuron takes the mean over a window, rounds it to a level of 0 to D, and fires
+    in as many virtual steps of its next window, the first ones. So it reads a whole window before it fires: it does not stream.
+    Its gradient is that of the level, in every virtual step. In training mode norms take the statistics of virtual steps, which
+    are others than those of their means: this is for inference.
+    Raises ValueError for dynamic levels, and for steps that are no whole windows.
+    """
+
+    def __init__(self, config: IntegerConfig, **place: Any) -> None:
+        if config.dynamic:
+            raise ValueError("levels that each sample chooses have no fixed number of virtual steps")
+        super().__init__(config, **place)
+        self.causal = False
+        self.levels = (0.0, config.D / self.constants.divisor)
+
+    def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
+        y, state = super().step(in_windows(x, self.config.D).mean(0), state)
+        spikes = unroll(y.detach(), self.config) * self.levels[1]
+        return in_a_row(spikes + (y - y.detach())), state  # their mean is y, and so is the mean of their gradients
 
 
 def integrate_and_fire(u: Tensor, D: int) -> Tensor:

@@ -6,10 +6,12 @@ from saccade.transforms.chains import NormChain, NormChains, norm_chains
 from saccade.transforms.channels import ChannelGroup, Channels, channel_groups, channels_of
 from saccade.transforms.fold_norms import FoldNormsConfig, Fused, fuse
 from saccade.transforms.membranes import MemoryFreeConfig, QuantizeMembranesConfig
+from saccade.transforms.merge_projections import MergeProjectionsConfig
 from saccade.transforms.prune_channels import PruneChannelsConfig, ThawScalesConfig
 from saccade.transforms.quantize import QUANTIZERS, QuantizeConfig, quantize_, utilization
 from saccade.transforms.remove_shortcuts import RemoveShortcutsConfig, spiking_shortcuts
 from saccade.transforms.subbit import SubBitConfig
+from saccade.transforms.unrolling import UnrollConfig, UnrolledModel, unroll
 
 __all__ = [
     "QUANTIZERS",
@@ -20,6 +22,7 @@ __all__ = [
     "FoldNormsConfig",
     "Fused",
     "MemoryFreeConfig",
+    "MergeProjectionsConfig",
     "NormChain",
     "NormChains",
     "PruneChannelsConfig",
@@ -29,6 +32,8 @@ __all__ = [
     "SubBitConfig",
     "ThawScalesConfig",
     "Transform",
+    "UnrollConfig",
+    "UnrolledModel",
     "apply",
     "channel_groups",
     "channels_of",
@@ -37,6 +42,7 @@ __all__ = [
     "quantize_",
     "spiking_shortcuts",
     "undo",
+    "unroll",
     "utilization",
 ]
 

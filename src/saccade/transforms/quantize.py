@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from saccade.config import Registry
 from saccade.layers import Weighted, WeightForm, weighted_layers
-from saccade.layers.weight_forms import LSQ, BalancedBinary, Binary, DoReFa, Uniform, bit_utilization
+from saccade.layers.weight_forms import GRANULARITIES, LSQ, BalancedBinary, Binary, DoReFa, Uniform, bit_utilization
 from saccade.transforms.base import TRANSFORMS, Change, Transform, apply, matching
 from saccade.transforms.fold_norms import refuse_folded
 
@@ -18,7 +18,7 @@ from saccade.transforms.fold_norms import refuse_folded
 QUANTIZERS: Registry[Callable[[QuantizeConfig, Tensor], WeightForm]] = Registry("quantizer")
 QUANTIZERS.register("rescaw", lambda c, weight: Uniform(c.bits, c.scale, c.granularity, c.ste))
 QUANTIZERS.register("vanilla", lambda c, weight: Uniform(c.bits, "one", "layer", c.ste))
-QUANTIZERS.register("lsq", lambda c, weight: LSQ(c.bits, weight))
+QUANTIZERS.register("lsq", lambda c, weight: LSQ(c.bits, weight, c.steps))
 QUANTIZERS.register("dorefa", lambda c, weight: DoReFa(c.bits))
 QUANTIZERS.register("binary", lambda c, weight: Binary())
 QUANTIZERS.register("balanced_binary", lambda c, weight: BalancedBinary())
@@ -68,7 +68,8 @@ class WeightTransform(Transform):
 class QuantizeConfig(WeightTransform):
     """method: "rescaw" (QP-SNN), "vanilla", "lsq", "dorefa", "binary" (XNOR), "balanced_binary" (IR-Net, Q-SNN).
 
-    bits: 1 to 8; the binary methods have one. scale, granularity, ste: of "rescaw", see ``Uniform``.
+    bits: 1 to 8; the binary methods have one. scale, granularity, ste: of "rescaw", see ``Uniform``. steps: of "lsq", one for
+    the "layer" or for each output "channel", as in QSD-Transformer, which quantizes the first and the last layer too (skip=()).
     """
 
     method: str = "rescaw"
@@ -76,10 +77,13 @@ class QuantizeConfig(WeightTransform):
     scale: str = "mean"
     granularity: str = "channel"
     ste: str = "identity"
+    steps: str = "layer"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         QUANTIZERS[self.method]  # raises for an unknown one
+        if self.steps not in GRANULARITIES:
+            raise ValueError(f"steps must be one of {', '.join(GRANULARITIES)}, got {self.steps!r}")
         if self.method in ("binary", "balanced_binary") and self.bits != 1:
             raise ValueError(f"{self.method} has 1 bit, not {self.bits}")
 

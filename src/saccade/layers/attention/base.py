@@ -117,6 +117,16 @@ class Attention(nn.Module):
         return y
 
 
+def attention_parts(model: nn.Module) -> dict[str, int]:
+    """Paths of what the attentions of a model mix (queries, keys, values), in order, with their heads."""
+    return {
+        f"{path}.{part}": module.heads
+        for path, module in model.named_modules()
+        if isinstance(module, Attention)
+        for part in module.parts
+    }
+
+
 def to_heads(x: Tensor, heads: int) -> Tensor:
     """Maps ``[T, N, C, H, W]`` as ``[T, N, heads, C/heads, H*W]``."""
     return x.flatten(3).unflatten(2, (heads, -1))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from saccade.graph.records import Counts
 from saccade.layers.attention.base import ATTENTIONS, Attention, AttentionConfig, Site, emitted, to_heads, to_maps
-from saccade.neurons import NeuronConfig
+from saccade.neurons import NeuronConfig, expanded_product
+from saccade.neurons.integer import in_a_row, in_windows
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,26 @@ class SSA(Attention):
     def product(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """``[T, N, h, C/h, L]`` each; the sum over tokens of ``(q_n . k_m) v_m``, for each token n."""
         return (v @ k.transpose(-1, -2)) @ q
+
+
+class UnrolledSSA(SSA):
+    """An SSA (of either order) at inference, with binary spikes of D virtual steps a step (see ``neurons.Unrolled``).
+
+    Its product is none of the products of single virtual steps, summed: values are counted first, then for each virtual step of
+    the keys ``k_d^T v``, and with the sum of these, for each virtual step of the queries, ``q_d`` of it. D times as many
+    products, additions alone. Takes the parts of the attention that it replaces.
+    """
+
+    def __init__(self, attention: SSA, D: int) -> None:
+        nn.Module.__init__(self)
+        self.config, self.heads, self.out_channels = attention.config, attention.heads, attention.out_channels
+        self.q, self.k, self.v, self.neuron = attention.q, attention.k, attention.v, attention.neuron
+        self.scale, self.D = attention.scale, D
+
+    def mix(self, *parts: Tensor) -> Tensor:
+        q, k, v = (in_windows(to_heads(part, self.heads), self.D).transpose(-1, -2) for part in parts)
+        y = expanded_product(q, k, v.sum(0)).transpose(-1, -2) * (self.scale / self.D**3)
+        return to_maps(in_a_row(y.expand(self.D, *y.shape)), parts[0])
 
 
 ATTENTIONS.register("ssa_kv", SSAConfig())
