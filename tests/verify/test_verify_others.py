@@ -625,7 +625,7 @@ def test_models_that_say_float32_are_run_in_float64(leaky):
 
 
 class Masked(nn.Module):
-    """A mask over the sum of 32 channels' spikes, open whenever one of them fires: below 5 % of spikes it is half open still."""
+    """A mask over the sum of 32 channels' spikes, open when one of them fires: half open below 5 % of spikes."""
 
     def __init__(self):
         super().__init__()

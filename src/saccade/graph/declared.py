@@ -52,7 +52,9 @@ def _peer_values(module: nn.Module) -> tuple[float, ...]:
     for base in type(module).__mro__:
         package, _, where = base.__module__.partition(".")
         name = base.__name__
-        if package == "spikingjelly" and "neuron" in where.split("."):  # a module in earlier versions, a package since 2.0
+        if package == "spikingjelly" and "neuron" in where.split(
+            "."
+        ):  # a module in earlier versions, a package since 2.0
             if any(word in name for word in _JELLY_REAL):
                 return ()
             if name.startswith(("Ternary", "STBIF")):

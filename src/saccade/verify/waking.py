@@ -19,7 +19,9 @@ BAND = (0.05, 0.5)  # what waking accepts; the 2 to 60 % of the promise leave ro
 AIM = (0.15, 0.35)  # what it steers for once a layer lies outside
 ATTEMPTS, PATIENCE = 60, 12  # tries a layer, and after how many of them the gates in front of it are made to help
 NUDGE = 0.15  # deviations of a norm's output by which the factors of a product are shifted together
-MASKED = 0.95  # most of the time that a mask over sums of spikes may be open, where less silences the spikes that it sums
+MASKED = (
+    0.95  # most of the time that a mask over sums of spikes may be open, where less silences the spikes that it sums
+)
 JOINT = 1e-9  # least rate of an AND of two layers, which may be silent although neither is
 
 
