@@ -48,6 +48,7 @@ BEFORE = {  # what a page takes as given
     "measuring.md": NET + "batches = [(torch.rand(2, 3, 32, 32), torch.zeros(2))]" + THEIRS,
     "memory-free.md": "",
     "models.md": "",
+    "snn-vit.md": "",
     "transformers.md": "",
     "neurons.md": NET + "x, camera = torch.rand(4, 2, 8), [torch.rand(2, 1, 3, 32, 32)]",
 }

@@ -8,6 +8,7 @@ from saccade.measure.latency import Latency, latency
 from saccade.measure.memory import TrainingMemory, inference_peak, training_memory
 from saccade.measure.orrc import DEFECTS, OrrcGate, OrrcNetwork, OrrcTotals, orrc_energy
 from saccade.measure.profiler import LayerRow, Profile, profile
+from saccade.measure.relevance import relevance
 from saccade.measure.size import FileSize, ModelSize, exact_size, model_size
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "model_size",
     "orrc_energy",
     "profile",
+    "relevance",
     "shared_operations",
     "training_memory",
 ]
