@@ -20,13 +20,14 @@ CONFIGS = {  # of those that are told what to change; the others change what the
     "fold_norms": lambda model, x: {"chains": [(chain.layer, chain.norm) for chain in norm_chains(model, x).chains]},
     "remove_shortcuts": lambda model, x: {"remove": ["blocks.*"]},
 }
+OF = {"attach_lrf": "spikformer_small"}  # those that an OR network has nothing for
 AFTER = {"thaw_scales": "quantize"}  # those that change what another one made
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_transform(name, tmp_path):
     """It changes the model, says so, is replayed by the file, survives a copy, and is undone or one-way by name."""
-    model, x = narrow("or_resnet18", neuron="tet")
+    model, x = narrow(OF.get(name, "or_resnet18"), neuron="tet")
     wake(model.eval(), x)
     if name in AFTER:
         apply(model, AFTER[name])

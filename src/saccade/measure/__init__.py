@@ -2,6 +2,13 @@
 
 from saccade.graph.alphabet import Alphabet
 from saccade.graph.records import Counts, NeuronRecord, OpRecord
+from saccade.measure.attention_stats import (
+    AttentionMap,
+    AttentionStats,
+    attention_maps,
+    attention_stats,
+    receptive_field,
+)
 from saccade.measure.bit_operations import BitOperations, bit_operations, shared_operations
 from saccade.measure.energy import CONVENTIONS, ORRC, STANDARD, Bill, Convention, Energy
 from saccade.measure.latency import Latency, latency
@@ -17,6 +24,8 @@ __all__ = [
     "ORRC",
     "STANDARD",
     "Alphabet",
+    "AttentionMap",
+    "AttentionStats",
     "Bill",
     "BitOperations",
     "Convention",
@@ -33,6 +42,8 @@ __all__ = [
     "OrrcTotals",
     "Profile",
     "TrainingMemory",
+    "attention_maps",
+    "attention_stats",
     "bit_operations",
     "exact_size",
     "inference_peak",
@@ -40,6 +51,7 @@ __all__ = [
     "model_size",
     "orrc_energy",
     "profile",
+    "receptive_field",
     "relevance",
     "shared_operations",
     "training_memory",
