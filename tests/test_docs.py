@@ -45,6 +45,7 @@ BEFORE = {  # what a page takes as given
     "data.md": "",
     "kernels.md": NET + "images = torch.rand(2, 3, 32, 32)",
     "layers.md": "",
+    "lrf-dyn.md": "",
     "measuring.md": NET + "batches = [(torch.rand(2, 3, 32, 32), torch.zeros(2))]" + THEIRS,
     "memory-free.md": "",
     "models.md": "",
