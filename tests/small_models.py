@@ -19,6 +19,8 @@ FAMILIES = {
     # few channels and places make small products, so they are scaled up
     "sdt_v2": {**PYRAMID, "attention": {"name": "sdsa3", "config": {"scale": 2.0}}},
     "sdt_v3": {**PYRAMID, "attention": {"name": "ssa_qk", "config": {"scale": 16.0, "value_ratio": 4, "halve": False}}},
+    "segmenter": {**PYRAMID, "fpn_width": 8, "attention": {"name": "sdsa3", "config": {"scale": 2.0}}},
+    "detector": {**PYRAMID, "fpn_width": 8, "attention": {"name": "sdsa3", "config": {"scale": 2.0}}},
     "qkformer_10": {"width": 16, "heads": 2, "depths": (1, 1, 1)},
     "qkformer": {"width": 16, "heads": 2},
     "spiking_resformer": {"widths": (4, 8, 12), "heads": (1, 2, 3), "depths": (1, 1, 1), "group": 8},
