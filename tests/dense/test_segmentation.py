@@ -156,6 +156,7 @@ def test_recipe_to_report(name, tmp_path):
     settings = ["data.config.textures=noise", "data.config.images=20", "data.config.test_images=6", "data.validation=4"]
     settings += ["train.epochs=1", "train.warmup_epochs=0", "train.batch_size=8"]
     settings += ["model.config.widths=[8,8,8,8]", "model.config.heads=2", "model.config.fpn_width=8"]
+    settings += ["stages=[pictures, attention]"]
     recipe = load_recipe(f"dense/shapes-{name}", settings)
     summary = run(recipe, tmp_path / "run", quiet=True)
     score = "test_mean_iou" if name == "segmentation" else "test_map"
@@ -163,3 +164,5 @@ def test_recipe_to_report(name, tmp_path):
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Pictures" in page
     assert page.count('class="panel drawn"') == 1
+    assert page.count('class="panel looks"') == 1
+    assert "sdsa3" in page
