@@ -23,7 +23,7 @@ class ADE20K(DataSource):
     """images/{training,validation}/NAME.jpg and annotations/{training,validation}/NAME.png, in the data folder or ``ade20k``.
 
     Level 0 of an annotation is "nothing of these": it becomes 255, and level k class k - 1, uint8 ``[M, size, size]``. The test
-    set is validation. size: the shorter side is brought to it and the middle cut out, of both alike; classes by the nearest pixel.
+    set is validation. size: the shorter side is brought to it and the middle cut out, of both; classes by the nearest pixel.
     Source: Zhou et al. (2017), ADE20K; other sets in this layout are read too.
     """
 
