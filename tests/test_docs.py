@@ -43,6 +43,7 @@ def reset_net(net):
 BEFORE = {  # what a page takes as given
     "compression.md": "",
     "data.md": "",
+    "dense.md": "",
     "kernels.md": NET + "images = torch.rand(2, 3, 32, 32)",
     "layers.md": "",
     "lrf-dyn.md": "",
