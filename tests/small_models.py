@@ -15,10 +15,13 @@ PYRAMID = {"widths": (4, 6, 8, 10), "depths": (1, 1, 1, 1, 1), "heads": 2}
 FAMILIES = {
     "spikformer": {"width": 16, "heads": 2, "depth": 1},
     "sdt_v1": {"width": 16, "heads": 2, "depth": 1},
+    "snn_vit": {"width": 16, "heads": 2, "depth": 1},
     # few channels and places make small products, so they are scaled up
     "sdt_v2": {**PYRAMID, "attention": {"name": "sdsa3", "config": {"scale": 2.0}}},
     "sdt_v3": {**PYRAMID, "attention": {"name": "ssa_qk", "config": {"scale": 16.0, "value_ratio": 4, "halve": False}}},
     "qsd": {**PYRAMID, "attention": {"name": "qsdsa", "config": {"scale": 2.0}}},
+    "segmenter": {**PYRAMID, "fpn_width": 8, "attention": {"name": "sdsa3", "config": {"scale": 2.0}}},
+    "detector": {**PYRAMID, "fpn_width": 8, "attention": {"name": "sdsa3", "config": {"scale": 2.0}}},
     "qkformer_10": {"width": 16, "heads": 2, "depths": (1, 1, 1)},
     "qkformer": {"width": 16, "heads": 2},
     "spiking_resformer": {"widths": (4, 8, 12), "heads": (1, 2, 3), "depths": (1, 1, 1), "group": 8},

@@ -43,11 +43,14 @@ def reset_net(net):
 BEFORE = {  # what a page takes as given
     "compression.md": "",
     "data.md": "",
+    "dense.md": "",
     "kernels.md": NET + "images = torch.rand(2, 3, 32, 32)",
     "layers.md": "",
+    "lrf-dyn.md": "",
     "measuring.md": NET + "batches = [(torch.rand(2, 3, 32, 32), torch.zeros(2))]" + THEIRS,
     "memory-free.md": "",
     "models.md": "",
+    "snn-vit.md": "",
     "transformers.md": "",
     "neurons.md": NET + "x, camera = torch.rand(4, 2, 8), [torch.rand(2, 1, 3, 32, 32)]",
 }

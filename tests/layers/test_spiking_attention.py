@@ -8,6 +8,7 @@ from torch import nn
 
 from saccade.layers.attention import ATTENTIONS, Site
 from saccade.layers.attention.lrf_ssa import LRFBranch
+from saccade.measure.memory import _most_alive
 from saccade.neurons import NEURONS, DendriticScan
 
 T, SAMPLES, C, HEADS, SIDE = 4, 3, 16, 4, 6
@@ -175,6 +176,62 @@ def test_dendritic_attention_by_hand():
     assert state.shape == (T * SAMPLES, 8, C)
     fourier = build("lrf_dyn", dilations=(), form="fft")
     assert torch.allclose(fourier.mix(q, k, v), attention.mix(q, k, v), atol=1e-10)
+
+
+@pytest.mark.parametrize("changes", [{}, {"value_ratio": 3}, {"dilations": ()}, {"token": "v", "gate": False}])
+def test_row_by_row_is_the_same_function(changes):
+    """Of k numbers a channel and some rows; with gradients, in training or for a tracer it takes all tokens at once."""
+    whole, by_row = build("lrf_dyn", **changes), build("lrf_dyn", by_row=True, **changes)
+    by_row.load_state_dict(whole.state_dict())
+    ratio = changes.get("value_ratio", 1)
+    given = {"q": spikes(), "k": spikes(seed=1), "v": spikes(seed=2, channels=C * ratio)}
+    mixed = [given[part] for part in whole.parts]
+    with torch.no_grad():
+        found = by_row.mix(*mixed)
+        assert torch.allclose(found, whole.mix(*mixed), rtol=0, atol=1e-12)
+        assert torch.equal(by_row(spikes()), whole(spikes()))
+        wide = spikes(side=9)[..., :7, :]
+        assert torch.equal(by_row(wide), whole(wide))
+    assert found.std() > 0
+    assert torch.equal(by_row.mix(*mixed), whole.mix(*mixed))
+    assert by_row.mix(*mixed).requires_grad
+
+
+def test_row_by_row_holds_little():
+    """Made in the call: the output, and less than another map of 196 tokens."""
+    site = Site(256, HEADS, QUICK, 1)
+    parts = [spikes(side=14, channels=256, T=1)[:, :1].float() for _ in range(3)]
+    one = parts[0].numel() * 4
+    peaks = {}
+    for name, changes in (("ssa_qk", {}), ("lrf_dyn", {"by_row": True})):
+        attention = ATTENTIONS[name].changed(name, changes).build(site).eval()
+        with torch.no_grad():
+            attention.mix(*parts)
+            peaks[name] = _most_alive(lambda attention=attention: attention.mix(*parts))
+    assert one < peaks["lrf_dyn"] < 2 * one
+    assert peaks["lrf_dyn"] < 0.55 * peaks["ssa_qk"]
+
+
+def test_values_may_have_more_channels_than_queries():
+    """Each channel of k and q meets ``value_ratio`` channels of v, of its own head."""
+    attention = build("lrf_dyn", value_ratio=2, dilations=(), halve=False)
+    with torch.no_grad():
+        attention.scans[0].log_rate.fill_(10.0)  # forgets at once, reads the present
+        attention.scans[0].read_out[0].fill_(0.25)
+    q, k = parts(2)
+    v = spikes(seed=7, channels=2 * C)
+    expected = (q * k).repeat_interleave(2, dim=2) * v
+    assert torch.allclose(attention.mix(q, k, v), expected, atol=1e-12)
+    assert attention.out_channels == 2 * C
+    assert attention.config.state(196, C, HEADS) == 8 * 2 * C
+
+
+def test_settings_of_row_by_row():
+    for changes in ({"form": "fft"}, {"direction": "both"}):
+        with pytest.raises(ValueError, match="by_row is for a causal scan"):
+            build("lrf_dyn", by_row=True, **changes)
+    with pytest.raises(ValueError, match="value_ratio must be at least 1"):
+        build("lrf_dyn", value_ratio=0)
 
 
 def test_both_directions_see_everything():

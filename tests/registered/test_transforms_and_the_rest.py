@@ -24,6 +24,7 @@ AFTER = {"thaw_scales": "quantize"}  # those that change what another one made
 SUBJECTS = {
     "unroll": ("qsd_small", "ie_lif"),
     "merge_projections": ("sdt_v2_small", "spikformer"),
+    "attach_lrf": ("spikformer_small", "tet"),
 }  # those that change what this one does not have
 
 

@@ -12,7 +12,19 @@ import typer
 
 import saccade
 from saccade import plugins
-from saccade.cli import analysing, catalogues, common, compress, dehazing, demo, info, machine, training, transformers
+from saccade.cli import (
+    analysing,
+    attention,
+    catalogues,
+    common,
+    compress,
+    dehazing,
+    demo,
+    info,
+    machine,
+    training,
+    transformers,
+)
 from saccade.cli.interrupts import until_done
 
 app = typer.Typer(
@@ -38,6 +50,7 @@ app.command("profile")(analysing.profile)
 app.command("prune")(analysing.prune)
 app.command("fuse")(analysing.fuse)
 app.add_typer(compress.compress_app, name="compress")
+app.command("attention")(attention.attention)
 app.command("unroll")(transformers.unroll)
 app.command("info")(info.info)
 app.command("verify")(analysing.verify)

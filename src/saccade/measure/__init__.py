@@ -2,6 +2,13 @@
 
 from saccade.graph.alphabet import Alphabet
 from saccade.graph.records import Counts, NeuronRecord, OpRecord
+from saccade.measure.attention_stats import (
+    AttentionMap,
+    AttentionStats,
+    attention_maps,
+    attention_stats,
+    receptive_field,
+)
 from saccade.measure.bit_operations import BitOperations, bit_operations, shared_operations
 from saccade.measure.energy import CONVENTIONS, ORRC, STANDARD, Bill, Convention, Energy
 from saccade.measure.entropy import LevelEntropy, level_entropy
@@ -9,6 +16,7 @@ from saccade.measure.latency import Latency, latency
 from saccade.measure.memory import TrainingMemory, inference_peak, training_memory
 from saccade.measure.orrc import DEFECTS, OrrcGate, OrrcNetwork, OrrcTotals, orrc_energy
 from saccade.measure.profiler import LayerRow, Profile, profile
+from saccade.measure.relevance import relevance
 from saccade.measure.size import FileSize, ModelSize, exact_size, model_size
 
 __all__ = [
@@ -17,6 +25,8 @@ __all__ = [
     "ORRC",
     "STANDARD",
     "Alphabet",
+    "AttentionMap",
+    "AttentionStats",
     "Bill",
     "BitOperations",
     "Convention",
@@ -34,6 +44,8 @@ __all__ = [
     "OrrcTotals",
     "Profile",
     "TrainingMemory",
+    "attention_maps",
+    "attention_stats",
     "bit_operations",
     "exact_size",
     "inference_peak",
@@ -42,6 +54,8 @@ __all__ = [
     "model_size",
     "orrc_energy",
     "profile",
+    "receptive_field",
+    "relevance",
     "shared_operations",
     "training_memory",
 ]

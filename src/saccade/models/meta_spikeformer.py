@@ -77,12 +77,14 @@ class MetaSpikeformer(SpikingModel):
         self.stem = c.stem.build(self.in_channels, c1 // 2, c.neuron)
         layers: list[nn.Module] = []
         before = c1 // 2
+        self.ends: list[int] = []  # of the five stages in ``blocks``
         for stage, (width, depth) in enumerate(zip((c1 // 2, c1, c2, c3, c4), c.depths, strict=True)):
             if stage:
                 layers.append(down(c.neuron, before, width, c.strides[stage - 1]))
             for _ in range(depth):
                 layers += attention_blocks(c, width) if stage > 2 else convolution_blocks(c, width)
             before = width
+            self.ends.append(len(layers))
         self.blocks = Blocks(*layers)
         self.last = c.neuron.build(channels=c4)
         self.head = Linear(c4, c.num_classes)
@@ -90,6 +92,27 @@ class MetaSpikeformer(SpikingModel):
     def step_outputs(self, x: Tensor, T: int) -> Tensor:
         x = self.stem.rest(self.in_time(self.stem.first(x), T))
         return self.head(self.last(self.blocks(x).mean((-2, -1))))
+
+    def forward_features(self, x: Tensor, stages: tuple[int, ...] = (1, 2, 3, 4)) -> list[Tensor]:
+        """The currents behind some of the five stages, maps ``[T, N, C, H, W]``, of what ``model(x)`` takes.
+
+        They are a half, a quarter, an eighth, a sixteenth and a sixteenth of the input's height. The released detector reads
+        (1, 2, 3, 4), the released segmenter (0, 1, 2, 4). Raises ValueError for another stage.
+        """
+        if not set(stages) <= set(range(5)):
+            raise ValueError(f"stages are numbers from 0 to 4, got {stages}")
+        x, T = (x.unsqueeze(0), self.T) if x.dim() == 4 else (x, len(x))
+        found = self.pyramid(self.normalise(x), T)
+        return [found[stage] for stage in stages]
+
+    def pyramid(self, x: Tensor, T: int) -> list[Tensor]:
+        """The currents behind all stages, of normalised input as ``step_outputs`` takes."""
+        x = self.stem.rest(self.in_time(self.stem.first(x), T))
+        found = []
+        for at, block in enumerate(self.blocks, 1):
+            x = block(x)
+            found += [x] * (at in self.ends)
+        return found
 
 
 def down(neuron: NeuronConfig, inputs: int, outputs: int, stride: int) -> nn.Module:

@@ -1,6 +1,7 @@
 """Changes of a model that its file replays: one file each, applied and undone by one mechanism."""
 
 from saccade.plugins import load_files_of
+from saccade.transforms.attach_lrf import AttachLRFConfig
 from saccade.transforms.base import TRANSFORMS, Change, Transform, apply, undo
 from saccade.transforms.chains import NormChain, NormChains, norm_chains
 from saccade.transforms.channels import ChannelGroup, Channels, channel_groups, channels_of
@@ -16,6 +17,7 @@ from saccade.transforms.unrolling import UnrollConfig, UnrolledModel, unroll
 __all__ = [
     "QUANTIZERS",
     "TRANSFORMS",
+    "AttachLRFConfig",
     "Change",
     "ChannelGroup",
     "Channels",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from saccade.graph.records import Counts
 from saccade.layers.attention.base import ATTENTIONS, Site
@@ -33,9 +36,24 @@ class LRFBranch(nn.Module):
         y: Tensor = self.convolutions[0](v)
         for convolution in self.convolutions[
             1:
-        ]:  # one at a time: maps of all of them at once would be the peak of memory
+        ]:  # one at a time: all of their maps at once would be the peak of memory
             y = y + convolution(v)
         return self.norm(y)
+
+    def row(self, v: Tensor, at: int) -> Tensor:
+        """Row ``at`` of ``forward(v)``, ``[T, N, C, 1, W]``, from the rows that it reads. Not for gradients."""
+        height, width = v.shape[-2:]
+        y = torch.zeros_like(v[..., at, :])
+        convolution: Any
+        for convolution in self.convolutions:
+            d, weight = convolution.dilation[0], convolution.used_weight().squeeze(1)
+            for i in range(3):
+                source = at + (i - 1) * d
+                if 0 <= source < height:
+                    read = F.pad(v[..., source, :], (d, d))
+                    for j in range(3):
+                        y.addcmul_(weight[:, i, j, None], read[..., j * d : j * d + width])
+        return self.norm(y.unsqueeze(-2))
 
 
 @dataclass(frozen=True)

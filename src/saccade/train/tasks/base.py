@@ -107,6 +107,13 @@ class Task:
         """A prediction in words."""
         return ", ".join(f"{key} {value}" for key, value in prediction.items())
 
+    def drawn(self, images: Tensor, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Images ``[N, 3, H, W]`` in [0, 1] with the truth, and with what the network says, drawn into them.
+
+        Raises ValueError for a task whose targets cannot be drawn.
+        """
+        raise ValueError(f"{type(self).__name__} has nothing to draw into a picture")
+
 
 def _as_it_is(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return x, y
