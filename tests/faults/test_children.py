@@ -2,8 +2,10 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from faults_runs import alive, epochs, kill, processes, same, start, wait_for, weights
@@ -71,3 +73,33 @@ def test_a_signal_to_the_first_process_alone(tmp_path, make_recipe):
     out, err = kill(process, signal.SIGINT)
     assert process.returncode == 130, err
     assert "everything is saved" in out
+
+
+def test_a_child_whose_threads_are_gone_ends_too(tmp_path):
+    """As one that hangs while its interpreter shuts down: nothing of ours runs in it any more."""
+    code = """
+import os, signal, subprocess, sys, time
+child = \"\"\"
+import os, threading, time
+import saccade.data.children as children
+threading.Thread.start = lambda self: None
+children.end_with_parent(os.getppid())
+print(os.getpid(), flush=True)
+time.sleep(60)
+\"\"\"
+made = subprocess.Popen([sys.executable, "-c", child], stdout=subprocess.PIPE, text=True)
+print(made.stdout.readline().strip(), flush=True)
+time.sleep(60)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    pid = int(parent.stdout.readline())
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    for _ in range(50):
+        if not Path(f"/proc/{pid}").exists() or ") Z" in Path(f"/proc/{pid}/stat").read_text():
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(pid, signal.SIGKILL)
+        pytest.fail("it outlived its parent")
