@@ -303,7 +303,7 @@ def test_every_packaged_recipe_is_valid_and_its_model_builds():
         (["report", "nowhere"], "nowhere: holds no finished run"),
         (["prune", "nowhere"], "nowhere: neither a model file"),
         (["models", "alexnet*"], "no model matches 'alexnet*'"),
-        (["data", "prepare", "imagenet"], "imagenet"),
+        (["data", "prepare", "imagnet"], "did you mean imagenet?"),
         (["wrong"], "No such command 'wrong'"),
         (["evaluate"], "Missing argument"),
         (["demo", "--out", "."], "exists and is no earlier run of syna_resnet/digits-demo"),
