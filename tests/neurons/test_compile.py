@@ -26,7 +26,10 @@ def test_a_model_is_one_graph(name):
     assert torch.equal(compiled(x, steps=True), model(x, steps=True))
 
 
-@pytest.mark.parametrize("name", ["syna_resnet18", "sew_resnet18", "ms_resnet18", "resnet20_wide"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("syna_resnet18", "sew_resnet18", "resnet20_wide")]
+
+
+@pytest.mark.parametrize("name", ["ms_resnet18", *SLOW])
 def test_a_model_in_training_is_one_graph_forward_and_backward(name):
     """Traced through autograd as well; three batch sizes, so that the third has symbols for shapes."""
     torch.compiler.reset()
