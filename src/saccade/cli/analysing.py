@@ -196,21 +196,10 @@ def fuse(
 
     A registered name is fused untrained, and compared on noise.
     """
-    from saccade.data import image_batches
-    from saccade.files import open_model, save_model
-    from saccade.models import MODELS
+    from saccade.files import save_model
     from saccade.transforms import fuse as fold
 
-    if model in MODELS:
-        opened, recipe = open_model(model), None
-    else:
-        opened, recipe = common.trained(Path(model), packed=False)
-    target = common.destination(out, opened, "fused")
-    if opened.file is None:
-        sample, classes, shape = common.noise(opened, min(images, 8)), None, opened.input_shape
-    else:
-        test = common.data_for(opened, recipe, set_name, data)[0].test
-        sample, classes, shape = next(iter(image_batches(test, images, limit=images))), test.classes, test.shape
+    opened, target, sample, classes, shape = common.to_copy(model, out, "fused", images, set_name, data)
     fused = fold(common.ours(opened), sample, into)
     if not fused.folded and not fused.left:
         raise ValueError(f"{model}: has no norms to fold (is it fused already?); nothing was written")

@@ -68,6 +68,26 @@ def trained(target: Path, packed: bool = True) -> tuple[Opened, Recipe | None]:
     return opened, recipe_beside(file)
 
 
+def to_copy(
+    model: str, out: Path | None, word: str, images: int, set_name: str | None, data: Path | None
+) -> tuple[Opened, Path, Tensor, tuple[str, ...] | None, tuple[int, ...] | None]:
+    """A model of which a changed copy is made, where that goes, images to compare the two on, and the file's classes and shape.
+
+    The images are test images of its run or set; noise for a registered name, which is untrained.
+    """
+    from saccade.data import image_batches
+    from saccade.files import open_model
+    from saccade.models import MODELS
+
+    if model in MODELS:
+        opened = open_model(model)
+        return opened, destination(out, opened, word), noise(opened, min(images, 8)), None, opened.input_shape
+    opened, recipe = trained(Path(model), packed=False)
+    target = destination(out, opened, word)  # before any image is read
+    test = data_for(opened, recipe, set_name, data)[0].test
+    return opened, target, next(iter(image_batches(test, images, limit=images))), test.classes, test.shape
+
+
 def destination(out: Path | None, opened: Opened, word: str) -> Path:
     """Where a changed copy is written. Raises ValueError if that is the model itself."""
     target = out or opened.beside(word)

@@ -26,21 +26,10 @@ def unroll(
     In float64 every level has to agree, or nothing is written; in float32 levels that flip are counted. A registered name is
     unrolled untrained, and compared on noise.
     """
-    from saccade.data import image_batches
-    from saccade.files import open_model, save_model
-    from saccade.models import MODELS
+    from saccade.files import save_model
     from saccade.transforms import unroll as unrolled
 
-    if model in MODELS:
-        opened, recipe = open_model(model), None
-    else:
-        opened, recipe = common.trained(Path(model), packed=False)
-    target = common.destination(out, opened, "unrolled")
-    if opened.file is None:
-        sample, classes, shape = common.noise(opened, min(images, 8)), None, opened.input_shape
-    else:
-        test = common.data_for(opened, recipe, set_name, data)[0].test
-        sample, classes, shape = next(iter(image_batches(test, images, limit=images))), test.classes, test.shape
+    opened, target, sample, classes, shape = common.to_copy(model, out, "unrolled", images, set_name, data)
     found = unrolled(common.ours(opened), sample)
     save_model(found.model, target, classes, shape)
     if json:

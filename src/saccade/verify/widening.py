@@ -13,23 +13,16 @@ CASTS = (Tensor.float, Tensor.half, Tensor.bfloat16)
 
 
 class Widened(TorchFunctionMode):
-    """Inside, whatever asks torch for a float narrower than float64 gets float64. ``used``: whether anything did."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.used = False
+    """Inside, whatever asks torch for a float narrower than float64 gets float64."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         if func in CASTS:
-            self.used = True
             return args[0].double()
         wide = [torch.float64 if _narrow(value) else value for value in args]
         options = {key: torch.float64 if _narrow(value) else value for key, value in kwargs.items()}
-        self.used |= any(map(_narrow, args)) or any(map(_narrow, kwargs.values()))
         result = func(*wide, **options)
         if isinstance(result, Tensor) and result.dtype in NARROW:
-            self.used = True
             return result.double()
         return result
 
