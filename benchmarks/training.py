@@ -235,6 +235,7 @@ def spikingjelly_neuron(config: Any) -> nn.Module:
 
     parameter = config.surrogate.parameter
     gradients = {"atan": lambda: surrogate.ATan(parameter), "rectangle": lambda: surrogate.Rect(0.5 / parameter)}
+    gradients["sigmoid"] = lambda: surrogate.Sigmoid(parameter)
     settings = {"v_threshold": config.v_th, "v_reset": config.v_reset, "detach_reset": config.detach_reset}
     settings |= {"surrogate_function": gradients[config.surrogate.formula](), "step_mode": "m"}
     if config.tau == float("inf"):
