@@ -1,10 +1,10 @@
-"""Spikformer-4-384 on CIFAR shapes, T = 4: a training step and its peak memory, against the same network with SpikingJelly's neurons.
+"""A training step of Spikformer-4-384, and its peak memory, against the same network with SpikingJelly's neurons.
 
     python benchmarks/spikformer_step.py --allocator keep
     python benchmarks/spikformer_step.py --allocator default
 
-Only the neurons differ: the layers, the attention, the weights and the batch are the same. 9,320,122 parameters, batch of 16, SGD with
-momentum, cross-entropy of the mean over time.
+Only the neurons differ: the layers, the attention, the weights and the batch are the same. CIFAR shapes, T = 4, 9,320,122
+parameters, batch of 16, SGD with momentum, cross-entropy of the mean over time.
 """
 
 from __future__ import annotations
