@@ -67,6 +67,29 @@ def test_crop_shifts_by_whole_pixels_with_black_around():
     assert all(any(torch.equal(image, cut) for cut in places.values()) for image in out)
 
 
+def test_resized_crop_is_a_part_of_the_image_at_its_size():
+    height, width = 30, 40
+    rows = ((torch.arange(height) + 0.5) / height).view(1, height, 1).expand(1, -1, width)
+    columns = ((torch.arange(width) + 0.5) / width).view(1, 1, width).expand(1, height, -1)
+    x = torch.cat([rows, columns]).expand(500, -1, -1, -1)  # what a place holds says where it lay
+    torch.manual_seed(0)
+    out, _ = build(["resized_crop"], shape=(2, height, width))(x, torch.zeros(500))
+    inner = out[:, :, 2:-2, 2:-2]
+    high = (inner[:, 0, 10, 0] - inner[:, 0, 0, 0]) * height / 10
+    wide = (inner[:, 1, 0, 10] - inner[:, 1, 0, 0]) * width / 10
+    steps = inner[:, 0].diff(dim=1) * height
+    assert torch.allclose(steps, high[:, None, None].expand_as(steps), atol=2e-3)  # a ramp stays one
+    assert inner[:, 0].diff(dim=2).abs().max() < 1e-5  # neither turned nor sheared
+    area, ratio = high * wide, wide * width / (high * height)
+    assert 0.07 < area.min() < 0.2
+    assert 0.85 < area.max() < 1.001
+    assert 3 / 4 - 0.01 < ratio[area < 0.5].min() < 0.8
+    assert 1.25 < ratio[area < 0.5].max() < 4 / 3 + 0.01
+    first = inner[:, 1, 0, 0] - 2.5 / width * wide  # where the part begins: all over the picture
+    assert -0.01 < first.min() < 0.05
+    assert (first + wide).max() < 1.01
+
+
 def test_flip_mirrors_half_of_the_images():
     x = torch.rand(400, 1, 3, 5)
     torch.manual_seed(0)
@@ -165,7 +188,7 @@ def test_order_of_names_does_not_matter():
 
 
 def test_wrong_settings_are_refused():
-    with pytest.raises(ValueError, match="unknown augmentation jitter; known: crop, flip, autoaugment"):
+    with pytest.raises(ValueError, match="unknown augmentation jitter; known: crop, resized_crop, flip"):
         build(["crop", "jitter"])
     for wrong in ({"crop_padding": -1}, {"cutout_size": 0}, {"mix_alpha": 0.0}):
         with pytest.raises(ValueError, match="must be 0 or more"):

@@ -4,6 +4,7 @@ Every transformation takes images float [n, C, H, W] in [0, 1] and draws from to
 that `torch.manual_seed` fixes the outcome on any device.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,16 @@ from torch.nn import functional
 
 from saccade.data.policies import auto_augment, rand_augment
 
-NAMES = ("crop", "flip", "autoaugment", "randaugment", "cutout", "mixup", "cutmix")  # the order of application
+NAMES = (
+    "crop",
+    "resized_crop",
+    "flip",
+    "autoaugment",
+    "randaugment",
+    "cutout",
+    "mixup",
+    "cutmix",
+)  # the order of application
 
 
 class Augmentation(Protocol):
@@ -76,6 +86,7 @@ def build_augmentation(
         )
     makers: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {
         "crop": lambda: partial(random_crop, padding=crop_padding),
+        "resized_crop": lambda: resized_crop,
         "flip": lambda: random_flip,
         "autoaugment": auto_augment,
         "randaugment": rand_augment,
@@ -100,6 +111,24 @@ def random_crop(x: Tensor, padding: int) -> Tensor:
     columns = offsets[:, 1] + torch.arange(width, device=x.device)
     pixels = (rows[:, :, None] * wide + columns[:, None, :]).view(count, 1, -1).expand(-1, channels, -1)
     return functional.pad(x, (padding,) * 4).reshape(count, channels, -1).gather(2, pixels).view(x.shape)
+
+
+def resized_crop(x: Tensor) -> Tensor:
+    """A random part of each image brought back to its size: 8 to 100 % of the area, sides in ratios of 3:4 to 4:3.
+
+    As Szegedy et al. (2015), of the picture as it was read. Ratios that do not fit are cut to the picture, not drawn again.
+    """
+    count, _, height, width = x.shape
+    area, ratio = torch.empty(count).uniform_(0.08, 1), torch.empty(count).uniform_(-1, 1) * math.log(4 / 3)
+    high = (area * width / height / ratio.exp()).sqrt().clamp(max=1)
+    wide = (area * height / width * ratio.exp()).sqrt().clamp(max=1)
+    zero, place = torch.zeros(count), torch.rand(2, count) * 2 - 1
+    across = torch.stack([wide, zero, place[0] * (1 - wide)], 1)
+    down = torch.stack([zero, high, place[1] * (1 - high)], 1)
+    grid = functional.affine_grid(
+        torch.stack([across, down], 1).to(x.device, x.dtype), list(x.shape), align_corners=False
+    )
+    return functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
 def random_flip(x: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Image folders: one folder a class, images read when they are asked for."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -141,28 +142,50 @@ def read_image(path: Path, size: int, channels: int = 3) -> Tensor:
 
     Raises ValueError naming the file if it cannot be decoded, or for a channel count other than 1 or 3.
     """
+
+    def middle(image: Any) -> Any:
+        side = min(image.size)
+        left, top = ((length - side) / 2 for length in image.size)
+        # The same as resizing the shorter side and then cropping, without the parts that the crop would drop.
+        return image.resize((size, size), _BILINEAR, box=(left, top, left + side, top + side))
+
+    return decoded(path, middle, channels)
+
+
+_BILINEAR = 2  # PIL.Image.Resampling.BILINEAR, without the import
+
+
+def decoded(path: Path, fit: Callable[[Any], Any], channels: int = 3) -> Tensor:
+    """uint8 [channels, H, W] of what ``fit`` makes of the decoded PIL image, RGB or grey. Raises as ``read_image``."""
     from PIL import Image
 
     if channels not in (1, 3):
         raise ValueError(f"{path}: pictures can be read with 1 or 3 channels, not {channels}")
+    with _named(path), quiet(), Image.open(path, formats=FORMATS) as file:
+        if file.width * file.height > MOST_PIXELS:
+            raise ValueError(f"{file.width} x {file.height} pixels; at most {MOST_PIXELS // 10**6} million are decoded")
+        pixels = np.array(fit(_eight_bits(file).convert("RGB" if channels == 3 else "L")))
+    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)).permute(2, 0, 1)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height in pixels, from the header. Raises as ``read_image``."""
+    from PIL import Image
+
+    with _named(path), quiet(), Image.open(path, formats=FORMATS) as file:
+        return file.size
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What goes wrong while a picture is read becomes one line that names its file."""
     try:
         if path.exists() and not path.is_file():
             raise ValueError("no regular file")
-        with quiet(), Image.open(path, formats=FORMATS) as file:
-            if file.width * file.height > MOST_PIXELS:
-                raise ValueError(
-                    f"{file.width} x {file.height} pixels; at most {MOST_PIXELS // 10**6} million are decoded"
-                )
-            image = _eight_bits(file).convert("RGB" if channels == 3 else "L")
-        side = min(image.size)
-        left, top = ((length - side) / 2 for length in image.size)
-        # The same as resizing the shorter side and then cropping, without the parts that the crop would drop.
-        box = (left, top, left + side, top + side)
-        pixels = np.array(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
+        yield
     except Exception as error:  # decoders of damaged files raise nearly anything
         reason = " ".join(str(error).split()).replace(f" '{path}'", "") or type(error).__name__
         raise ValueError(f"{path}: unreadable image ({reason}): replace or delete it") from None
-    return torch.from_numpy(pixels.reshape(size, size, channels)).permute(2, 0, 1)
 
 
 def _eight_bits(image: Any) -> Any:
