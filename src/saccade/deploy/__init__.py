@@ -1,19 +1,28 @@
-"""Memory-free networks in integers: lowering, schedules that agree spike for spike, the state they need."""
+"""Trained spiking networks as integer programs: the same spikes in whole numbers."""
 
-from saccade.deploy.lowering import lower
-from saccade.deploy.operations import OPERATIONS, Operation, lowers
-from saccade.deploy.program import IntegerLayer, Program, interpret, load_program, save_program
+from saccade.deploy.chain import Chain, IntegerLayer, chain_of
+from saccade.deploy.compare import Comparison, compare
+from saccade.deploy.files import load_program, save_program
+from saccade.deploy.lowering import Lowering, lower, lowers
+from saccade.deploy.program import OPERATIONS, Operation, Program, Stateless, Stream, Wire
 from saccade.deploy.schedules import events_of, run_async, run_layer_serial, run_parallel, run_shift_register
 from saccade.deploy.state import StateBytes, state_bytes
 
 __all__ = [
     "OPERATIONS",
+    "Chain",
+    "Comparison",
     "IntegerLayer",
+    "Lowering",
     "Operation",
     "Program",
     "StateBytes",
+    "Stateless",
+    "Stream",
+    "Wire",
+    "chain_of",
+    "compare",
     "events_of",
-    "interpret",
     "load_program",
     "lower",
     "lowers",

@@ -1,226 +1,225 @@
-"""From a trained memory-free network to integers, read off its graph."""
+"""From a trained network to an integer program, read off its graph."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from saccade.deploy.operations import Convolution, MatrixProduct, Operation, Pool, rule_for
-from saccade.deploy.program import ALWAYS, NEVER, IntegerLayer, Program
-from saccade.graph import Graph, Node, trace
-from saccade.graph.graph import NEURON, keeps_values
-from saccade.layers import Norm, Weighted
-from saccade.layers.attention import Attention
-from saccade.neurons import Integer, Mixing
+from saccade.deploy.program import Operation, Program, Wire
+from saccade.deploy.values import Affine, Reals, Shape, Term, spread
+from saccade.graph import Node, Value, trace
 
-MOST_STEPS = 32
+Rule = Callable[["Lowering", Node], "Affine | Sequence[Affine]"]
+_RULES: dict[type | str, Rule] = {}
+LARGEST = 62  # bits of a number in a program, without its sign
+NUMBER_BITS = 32  # of a number that is multiplied to be added to others
+SAMPLES = (5, 7)  # of the trace: numbers that axes do not have by accident
 
 
-def lower(model: nn.Module, x: Tensor) -> Program:
-    """Lower a trained chain of (convolution or linear layer, batch norm, memory-free neurons) to integers.
+def lowers(*kinds: type | str) -> Callable[[Rule], Rule]:
+    """Register a rule: from a node of the graph, a call of a module of a type (or one made from it) or an operation by name,
+    to what becomes of its output. It raises ValueError, saying what to do, for what it cannot lower."""
 
-    ``x`` is a sample input, ``[N, C, H, W]`` or ``[T, N, C, H, W]``; it tells the order of the layers and their sizes. The
-    layers between the first neurons and the read-out need quantized weights (``QuantizeConfig``) and mixing by powers of two:
-    "leak_mixing" with lambda = 1/2, or "sliding_mixing" with its first taps, both with ``learn=False`` in training. Max pooling
-    becomes an OR. The first layer sees pixels and the read-out gives logits: both stay in float64. The integers reproduce the
-    spikes of the model in float64; what is left is rounding within 1e-15 of a threshold.
+    def register(rule: Rule) -> Rule:
+        _RULES.update(dict.fromkeys(kinds, rule))
+        return rule
 
-    Raises ValueError naming the layer that stands in the way and what to do about it. The model is left as it is.
+    return register
+
+
+def rule_for(node: Node) -> Rule | None:
+    """The rule of a node: of its module's type or nearest base type, or of its operation."""
+    kinds: tuple[type | str, ...] = (node.op,) if node.module is None else type(node.module).__mro__
+    return next((_RULES[kind] for kind in kinds if kind in _RULES), None)
+
+
+def lower(model: nn.Module, x: Tensor, *, fraction: int = 20, weight_bits: int = 24, unit: float = 1 / 255) -> Program:
+    """A trained network as an integer program with the same spikes.
+
+    x: a sample input, ``[N, C, H, W]`` or ``[T, N, C, H, W]``; it tells sizes and the order of the layers. unit: the value of
+    a 1 of the program's input, which is whole: pixels are 0 to 255, for counts of events give 1. Spikes and levels, products
+    of them, and layers with quantized weights between them are exact. What is not a multiple of a common number gets a fixed
+    point: weights without a form (``weight_bits``, one scale an output), and potentials that several branches or a leak make
+    (``fraction`` bits behind the point). ``compare`` counts the spikes that differ from the model in float64.
+
+    Raises ValueError naming what stands in the way and what to do about it. The model is left as it is.
     """
+    import saccade.deploy.operations as operations
+    from saccade.plugins import load_files_of
+
+    load_files_of(operations.__name__)
     if model.training:
         raise ValueError(
             "a network is lowered as it runs: call model.eval() first (batch statistics cannot be lowered)"
         )
-    for path, module in model.named_modules():
-        if isinstance(module, Attention):
-            raise ValueError(
-                f"{path} ({module.config.kind()}) multiplies spikes by spikes, and a program has layers with weights alone, "
-                "one after another: attentions cannot be lowered"
-            )
+    if not 1 <= fraction <= 40 or not 2 <= weight_bits <= 24:
+        raise ValueError(f"fraction must be 1 to 40 bits and weight_bits 2 to 24, got {fraction} and {weight_bits}")
     own = copy.deepcopy(model).double().eval()
+    sequence = x.dim() == 5
+    samples = next(count for count in SAMPLES if count != len(x) or not sequence)
+    one = x[:, :1] if sequence else x[:1]
+    given = one.double().repeat_interleave(samples, 1 if sequence else 0)
     steps = getattr(type(own), "gives_steps", False)
-    graph = trace(
-        own, x.double(), sequence=x.dim() == 5, call=(lambda m, given: m(given, steps=True)) if steps else None
-    )
-    nodes = _chain(graph)
-    places = [i for i, node in enumerate(nodes) if node.op == NEURON]
-    for i in places:
-        _memory_free(nodes[i])
-    if len(places) < 2:
-        raise ValueError(f"{type(model).__name__} has {len(places)} layers of neurons in a chain; lowering needs two")
-    first, T = nodes[places[0]], nodes[places[0]].output.shape[0]
-    if T > MOST_STEPS:
-        raise ValueError(f"the input has {T} steps; integers of 64 bits hold the history of {MOST_STEPS}")
-    return Program(
-        T=T,
-        front=_operations(nodes[: places[0] + 1]),
-        first_path=first.path,
-        still=not first.inputs[0].timed,
-        layers=tuple(_layer(nodes[a + 1 : b + 1], nodes[a], T) for a, b in pairwise(places)),
-        readout=_operations(nodes[places[-1] + 1 :]),
-        last=getattr(model, "readout", "") == "last",
-    )
-
-
-def _chain(graph: Graph) -> list[Node]:
-    """What happens between input and output, one after another. Raises ValueError where a node is fed by anything else."""
-    nodes: list[Node] = []
-    paths: set[str] = set()
-    before = graph.inputs[0]
+    call = (lambda m, given: m(given, steps=True)) if steps else None
+    graph = trace(own, given, sequence=sequence, call=call)
+    lowering = Lowering(samples, fraction, weight_bits)
+    shape = tuple(given.shape[2 if sequence else 1 :])
+    picture = lowering.begin(shape, unit, len(given) if sequence else 1, 2 if sequence else 1)
+    lowering.values[graph.inputs[0]] = picture
     for node in graph.nodes:
-        live = [value for value in node.inputs if value.live]
-        if not live or keeps_values(node):
-            continue
-        if len(live) > 1 or graph.source(live[0]).value is not graph.source(before).value:
-            other = f"the output of {nodes[-1].path or nodes[-1].op}" if nodes else "the input of the model"
-            raise ValueError(
-                f"{node.path or node}: its input is not {other} as it is: only chains of layers can be lowered"
-            )
-        if node.module is not None and node.path in paths:
-            raise ValueError(f"{node.path} is called more than once: only chains of layers can be lowered")
-        paths.add(node.path if node.module is not None else "")
-        nodes.append(node)
-        before = node.output
-    return nodes
+        lowering.visit(node)
+    if len(graph.outputs) != 1:
+        raise ValueError(f"{type(model).__name__} gives {len(graph.outputs)} tensors; a program has one answer")
+    answer = lowering.values[graph.outputs[0]]
+    return Program(
+        T=graph.outputs[0].shape[0] if steps else getattr(model, "T", 1),
+        unit=unit,
+        wires=tuple(lowering.wires),
+        operations=tuple(lowering.operations),
+        outputs=answer.terms,
+        offset=answer.offset,
+        last=getattr(model, "readout", "") == "last",
+        sequence=sequence,
+        notes=tuple(lowering.notes),
+    )
 
 
-def _memory_free(node: Node) -> None:
-    if isinstance(node.module, Integer):
-        raise ValueError(
-            f"{node.path} has {node.module.config.D} levels, and a program has binary spikes: it cannot be lowered"
-        )
-    if not isinstance(node.module, Mixing):
-        name = type(node.module).__name__
-        raise ValueError(f"{node.path} is a {name}; apply(model, 'memory_free') makes it memory-free")
+class Lowering:
+    """A program in the making: what each value of the graph is, and the operations so far."""
 
+    def __init__(self, samples: int, fraction: int, weight_bits: int) -> None:
+        self.samples, self.fraction, self.weight_bits = samples, fraction, weight_bits
+        self.wires: list[Wire] = []
+        self.operations: list[Operation] = []
+        self.values: dict[Value, Affine] = {}
+        self.notes: list[str] = []
+        self.timed: list[bool] = []  # of each wire: whether it changes from step to step
+        self._made: dict[Any, int] = {}
 
-def _operations(nodes: Sequence[Node]) -> tuple[Operation, ...]:
-    operations = []
-    for node in nodes:
+    def begin(self, shape: Shape, unit: float, steps: int, lead: int) -> Affine:
+        self.wires.append(Wire(shape, 0, 255))
+        self.timed.append(lead == 2)
+        return Affine((Term(0, spread(unit, shape)),), spread(0, shape), shape, steps, lead)
+
+    def visit(self, node: Node) -> None:
+        """Lower one node, where anything that it reads depends on the input."""
+        if not any(value.live for value in node.inputs):
+            return
         rule = rule_for(node)
         if rule is None:
             what = type(node.module).__name__ if node.module is not None else node.op
             raise ValueError(
                 f"{node.path or node}: a {what} cannot be lowered; a rule can be added (saccade.deploy.lowers)"
             )
-        operation = rule(node)
-        if operation is not None:
-            operations.append(operation)
-    return tuple(operations)
-
-
-def _layer(nodes: Sequence[Node], before: Node, T: int) -> IntegerLayer:
-    """[max pool] - convolution or linear - [norm] - neuron, after the spikes of ``before``."""
-    *between, neuron = nodes
-    mixing: Any = neuron.module
-    order = _order(neuron, T)
-    pool = 1
-    weighted: Node | None = None
-    norm: Node | None = None
-    for node in between:
-        if node.op.startswith("max_pool2d") and weighted is None and pool == 1:
-            pool = _side(node)
-        elif isinstance(node.module, Weighted) and weighted is None:
-            weighted = node
-        elif isinstance(node.module, Norm) and weighted is not None and norm is None:
-            norm = node
-        else:
-            what = type(node.module).__name__ if node.module is not None else node.op
-            raise ValueError(
-                f"{node.path or node}: a {what} here cannot be lowered; between neurons there may be max pooling, one "
-                "convolution or linear layer, and a batch norm"
-            )
-    if weighted is None:
-        raise ValueError(f"{neuron.path}: no convolution or linear layer lies between it and the neurons before")
-    product = _product(weighted)
-    weight, scale = _integers(weighted, product.weight)
-    bias = product.bias
-    if norm is not None:
-        module: Any = norm.module
         try:
-            slope, offset = module.scale_and_offset()
+            made = rule(self, node)
         except ValueError as error:
-            raise ValueError(
-                f"{norm.path}: {error}; only a norm that is a scale and an offset can be lowered"
-            ) from None
-        scale, bias = scale * slope, offset + bias * slope
-    if int(weight.flatten(1).abs().sum(1).max()) * 2**order >= 2**53:
-        raise ValueError(
-            f"{neuron.path}: a history of {order} steps of {weight[0].numel()} inputs needs more than 53 bits"
+            where = node.path or str(node)
+            raise ValueError(str(error) if str(error).startswith(where) else f"{where}: {error}") from None
+        for value, found in zip(node.outputs, [made] if isinstance(made, Affine) else made, strict=False):
+            self.values[value] = found
+
+    def emit(self, operation: Operation, wire: Wire) -> int:
+        """Add an operation; the number of its wire. Raises ValueError for numbers that need more than 63 bits."""
+        if max(-wire.low, wire.high).bit_length() > LARGEST:
+            raise ValueError(f"its numbers need more than {LARGEST} bits; fewer weight_bits or bits of fraction do")
+        self.operations.append(operation)
+        self.wires.append(wire)
+        self.timed.append(operation.mixes_time or any(self.timed[i] for i in operation.inputs))
+        return len(self.wires) - 1
+
+    def of(self, value: Value) -> Affine:
+        """What an input of a node is."""
+        if value not in self.values:
+            raise ValueError("it reads something that was not lowered")
+        return self.values[value]
+
+    # What is made of values, exactly where that is possible
+
+    def whole(self, value: Affine) -> Affine:
+        """The same as one term of one scale: exact if all of it are multiples of one number, else with a fixed point."""
+        term = value.single
+        if term is not None and term.scale.size == 1:
+            return value
+        unit = _common_unit(value)
+        return self.fixed(value) if unit is None else self._combined(value, unit, exact=True)
+
+    def fixed(self, value: Affine) -> Affine:
+        """The same as one term in units of ``2**-fraction``."""
+        return self._combined(value, 2.0**-self.fraction, exact=False)
+
+    def _combined(self, value: Affine, unit: float, exact: bool) -> Affine:
+        from saccade.deploy.operations.combine import Combine
+
+        # of wires with many bits the lowest are dropped, so that factors have as many as the numbers that they multiply
+        before = tuple(0 if exact else max(0, self.bits(term.wire) - NUMBER_BITS) for term in value.terms)
+        after = 0 if exact else LARGEST - 2 - bits_of(*self._ends(value, unit))
+        if after < 0:
+            raise ValueError("its numbers need more than 62 bits; fewer bits of fraction do")
+        scales = tuple(
+            np.rint(np.ldexp(term.scale / unit, after + bits)).astype(np.int64)
+            for term, bits in zip(value.terms, before, strict=True)
         )
-    geometry: dict[str, Any] = {}
-    if isinstance(product, Convolution):
-        geometry = {key: getattr(product, key) for key in ("stride", "padding", "dilation", "groups")}
-    return IntegerLayer(
-        path=neuron.path,
-        weight=weight,
-        sign=torch.where(scale < 0, -1, 1),
-        thresholds=_thresholds(scale, bias, mixing.theta.detach(), order, T),
-        order=order,
-        pool=pool,
-        inputs=before.output.shape[2:],
-        outputs=neuron.output.shape[2:],
-        **geometry,
-    )
+        offset = np.rint(np.ldexp(value.offset / unit, after)).astype(np.int64)
+        key = (tuple(term.wire for term in value.terms), unit, *(s.tobytes() for s in (*scales, offset)))
+        if key not in self._made:
+            operation = Combine(tuple(term.wire for term in value.terms), offset, scales, before, after)
+            self._made[key] = self.emit(operation, Wire(value.shape, *self._ends(value, unit)))
+        one = Term(self._made[key], spread(unit, value.shape))
+        return replace(value, terms=(one,), offset=spread(0, value.shape))
+
+    def _ends(self, value: Affine, unit: float) -> tuple[int, int]:
+        """Between which whole numbers ``value / unit`` lies, and one more on each side for rounding."""
+        low, high = float(value.offset.min()), float(value.offset.max())
+        for term in value.terms:
+            ends = [float(s) * w for s in (term.scale.min(), term.scale.max()) for w in self._range(term.wire)]
+            low, high = low + min(*ends, 0.0), high + max(*ends, 0.0)
+        return math.floor(low / unit) - 1, math.ceil(high / unit) + 1
+
+    def bits(self, wire: int) -> int:
+        """That hold all numbers of a wire."""
+        return bits_of(*self._range(wire))
+
+    def _range(self, wire: int) -> tuple[int, int]:
+        return self.wires[wire].low, self.wires[wire].high
 
 
-def _order(node: Node, T: int) -> int:
-    mixing: Any = node.module
-    try:
-        order: int = mixing.integer_order(T)
-    except ValueError as error:
-        raise ValueError(f"{node.path}: {error}") from None
-    return order
+def _common_unit(value: Affine) -> float | None:
+    """The number that all scales and offsets are multiples of; None if there is none (to 1e-9 of it)."""
+    numbers = np.concatenate([array.ravel() for array in (*(t.scale for t in value.terms), value.offset)])
+    numbers = np.abs(numbers[numbers != 0])
+    if not numbers.size:
+        return 1.0
+    unit = float(numbers.min())
+    ratios = numbers / unit
+    return unit if ratios.max() < 1 << 20 and np.allclose(ratios, np.rint(ratios), rtol=0, atol=1e-9) else None
 
 
-def _product(node: Node) -> Convolution | MatrixProduct:
-    """What a layer with weights computes."""
-    rule = rule_for(node)
-    product = None if rule is None else rule(node)
-    if not isinstance(product, Convolution | MatrixProduct):
-        what = type(node.module).__name__
-        raise ValueError(
-            f"{node.path}: a {what} cannot be lowered: no rule makes it a convolution or a matrix product; "
-            "one can be added (saccade.deploy.lowers)"
-        )
-    return product
+def constant(value: Value) -> Reals:
+    """A value that does not depend on the input. Raises ValueError for what cannot be computed beforehand."""
+    if value.tensor is not None:
+        return value.tensor.detach().double().cpu().numpy()
+    node = value.producer
+    if node is None or value.live:
+        raise ValueError("a number that depends on the input stands here")
+    function = getattr(torch, node.op, None) or getattr(Tensor, node.op, None)
+    if function is None:
+        raise ValueError(f"a constant made by {node.op} is not known")
+
+    def given(argument: Any) -> Any:
+        return torch.as_tensor(constant(argument)) if isinstance(argument, Value) else argument
+
+    made = function(*map(given, node.args), **{key: given(item) for key, item in node.kwargs.items()})
+    return np.asarray(made, dtype=np.float64)
 
 
-def _side(node: Node) -> int:
-    rule = rule_for(node)
-    assert rule is not None
-    pool = rule(node)
-    assert isinstance(pool, Pool)
-    if pool.kernel[0] != pool.kernel[1] or pool.stride != pool.kernel or pool.padding != (0, 0):
-        raise ValueError(f"{node}: only max pooling in whole square windows without overlap or padding can be lowered")
-    return pool.kernel[0]
-
-
-def _integers(node: Node, used: Tensor) -> tuple[Tensor, Tensor]:
-    """Integers m and a scale for each output, of ``weight in use = scale * m``."""
-    layer: Any = node.module
-    try:
-        whole, scale = layer.integers()
-    except ValueError as error:
-        raise ValueError(f"{node.path} has {error}") from None
-    if not torch.allclose(whole * scale.view(-1, *[1] * (whole.dim() - 1)), used, rtol=1e-9, atol=0):
-        raise ValueError(
-            f"{node.path}: a {type(layer).__name__} computes with other weights than its integers say; it has to override both"
-        )
-    return whole, scale
-
-
-def _thresholds(scale: Tensor, bias: Tensor, theta: Tensor, order: int, T: int) -> Tensor:
-    """``ceil((theta - bias * rowsum_t) / |scale| * 2^(order-1))``, ``[T, O]``: without a reset, what a bias adds is known."""
-    rows = torch.tensor([2 - 2.0 ** (1 - min(t + 1, order)) for t in range(T)], dtype=torch.float64)
-    left = theta - bias * rows.unsqueeze(1)
-    level = torch.ceil(left / scale.abs() * 2.0 ** (order - 1))
-    constant = torch.where(left <= 0, -math.inf, math.inf)  # where the scale is 0
-    level = torch.where(scale == 0, constant, level)
-    return level.clamp(ALWAYS, NEVER).long()
+def bits_of(low: int, high: int) -> int:
+    """Bits that hold all numbers of a range, with a sign where any is below zero."""
+    return max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0) + (low < 0)

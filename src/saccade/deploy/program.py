@@ -1,188 +1,177 @@
-"""A memory-free chain network in integers: what is stored of each layer, its arithmetic, and the file it lives in."""
+"""An integer program: wires of whole numbers, and the operations between them."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+import numpy as np
+import numpy.typing as npt
 
-from saccade.deploy.operations import OPERATIONS, Operation
-from saccade.files.tensors import read_metadata, read_tensors, write_tensors
+from saccade.config import Registry
+from saccade.deploy.values import Integers, Reals, Shape, Term
 
-ALWAYS, NEVER = -(2**62), 2**62  # thresholds of channels that do not depend on their input
-FORMAT = "saccade-program-1"
+OPERATIONS: Registry[type[Operation]] = Registry("operation of a program")
+_NOTHING: Integers = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
-class IntegerLayer(Operation):
-    """One layer of one-bit inputs and its neurons: ``fires[t] iff sign * H[t] >= thresholds[t]``, all int64.
+class Wire:
+    """A tensor of whole numbers: ``shape`` of a step of a sample; every value is proven to lie in ``low .. high``.
 
-    ``H[t] = sum_j 2^(order-1-j) * (weight . s[t-j])`` over the lags j < order: the leaky sum with lambda = 1/2, times
-    2^(order-1), so that no bit is lost. path: of its neurons in the model. weight: ``[O, I, kh, kw]`` or ``[O, I]``; sign:
-    ``[O]``, of the scale between integers and potentials; thresholds: ``[T, O]``, where norm, biases and theta went.
-    pool: side of the windows of its input that are joined by OR first (1: none). stride, padding, dilation, groups: of a
-    convolution. inputs, outputs: shapes of a sample, before pooling and after firing.
-    Source: the arithmetic of Wei et al. (2025), QP-SNN, with time in the place of weight bits.
+    path: of the neuron in the model whose levels these are; "" for what lies between.
     """
 
-    name = "integer_layer"
-    path: str
-    weight: Tensor
-    sign: Tensor
-    thresholds: Tensor
-    order: int
-    pool: int
+    shape: Shape
+    low: int
+    high: int
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Base of the records. It reads the wires ``inputs`` and makes the wire of its number.
+
+    Arrays are int64 ``[T, N, ...]``; what is the same in all steps has T = 1. Arrays among the fields go into a file as they
+    are, the rest as JSON.
+    """
+
+    name: ClassVar[str] = ""
+    mixes_time: ClassVar[bool] = False
     inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    stride: tuple[int, ...] = (1, 1)
-    padding: tuple[int, ...] = (0, 0)
-    dilation: tuple[int, ...] = (1, 1)
-    groups: int = 1
 
-    def run(self, x: Tensor) -> Tensor:
-        """Spikes ``[T, N, ...]`` of all steps at once, as in training: one product with the weights, one over time."""
-        T = len(x)
-        x = self.pooled(x)
-        acc = self.accumulate(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        lags = torch.arange(T).unsqueeze(1) - torch.arange(T)
-        inside = (lags >= 0) & (lags < self.order)
-        mixing = torch.where(inside, 2 ** (self.order - 1 - lags.clamp(0, self.order - 1)), 0)
-        mixed = torch.tensordot(mixing, acc, dims=1)
-        return torch.stack([self.fire(t, h) for t, h in enumerate(mixed)])
+    def __init_subclass__(cls) -> None:
+        if "name" in vars(cls):
+            OPERATIONS.register(cls.name, cls)
 
-    def pooled(self, spikes: Tensor) -> Tensor:
-        """``[..., C, H, W]`` with each window an OR; incomplete ones at the border are left out, as in training."""
-        if self.pool == 1:
-            return spikes
-        k = self.pool
-        h, w = spikes.shape[-2] // k * k, spikes.shape[-1] // k * k
-        return spikes[..., :h, :w].unflatten(-1, (-1, k)).amax(-1).unflatten(-2, (-1, k)).amax(-2)
+    def run(self, *given: Integers) -> Integers:
+        """All steps of a sequence, from rest."""
+        return self.step(None, *given)[0]
 
-    def accumulate(self, x: Tensor) -> Tensor:
-        """``weight . x`` of integers ``[N, ...]``, exactly: float64 holds integers below 2^53, which lowering has checked."""
-        weight, values = self.weight.double(), x.double()
-        if weight.dim() == 2:
-            return F.linear(values.flatten(1), weight).long()
-        return F.conv2d(values, weight, None, self.stride, self.padding, self.dilation, self.groups).long()
+    def step(self, state: Any, *given: Integers) -> tuple[Integers, Any]:
+        """Further steps, and what is kept for those after them; state None: rest."""
+        raise NotImplementedError
 
-    def add_events(self, acc: Tensor, events: Tensor) -> None:
-        """Add the weights of single input spikes ``[E, 1 + dims]`` (sample, channel, ...) to ``acc [N, O, ...]``."""
-        if self.weight.dim() == 2:
-            acc.index_put_((events[:, 0],), self.weight.t()[events[:, 1]], accumulate=True)
-            return
-        n, c, y, x = events.unbind(1)
-        (sy, sx), (py, px), (dy, dx) = self.stride, self.padding, self.dilation
-        size, (height, width) = self.weight.shape[1], acc.shape[-2:]
-        per_group = len(self.weight) // self.groups
-        kernels = self.weight.unflatten(0, (-1, per_group))  # [groups, O / groups, I / groups, kh, kw]
-        for i in range(self.weight.shape[2]):
-            for j in range(self.weight.shape[3]):
-                oy, ox = y + py - i * dy, x + px - j * dx
-                here = (oy >= 0) & (ox >= 0) & (oy % sy == 0) & (ox % sx == 0)
-                oy, ox = oy // sy, ox // sx
-                here &= (oy < height) & (ox < width)
-                group = c[here] // size
-                columns = kernels[group, :, c[here] % size, i, j]  # [E', O / groups]
-                outputs = group.unsqueeze(1) * per_group + torch.arange(per_group)
-                at = (n[here].unsqueeze(1), outputs, oy[here].unsqueeze(1), ox[here].unsqueeze(1))
-                acc.index_put_(at, columns, accumulate=True)
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        return {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray)}
 
-    def fire(self, t: int, mixed: Tensor) -> Tensor:
-        """Spikes ``[N, O, ...]`` of step t, uint8, from ``H[t]``."""
-        shape = [-1, *[1] * (mixed.dim() - 2)]
-        return (self.sign.view(shape) * mixed >= self.thresholds[t].view(shape)).to(torch.uint8)
+    def settings(self) -> dict[str, Any]:
+        return {
+            f.name: getattr(self, f.name) for f in fields(self) if not isinstance(getattr(self, f.name), np.ndarray)
+        }
+
+
+class Stateless(Operation):
+    """An operation on each step by itself."""
+
+    def compute(self, *given: Integers) -> Integers:
+        raise NotImplementedError
+
+    def step(self, state: Any, *given: Integers) -> tuple[Integers, Any]:
+        return self.compute(*given), None
 
 
 @dataclass(frozen=True)
 class Program:
-    """A lowered network: a float64 front that makes the first spikes, integer layers, a float64 read-out; all records.
+    """``run`` gives the model's logits; between there are whole numbers alone.
 
-    front: from pixels to the first spikes ``[T, N, ...]``, of the neurons at ``first_path``; still: their input is the same
-    at every step. readout: from the last spikes to an answer a step; last: whether the network's answer is the last step or
-    the mean. The schedules of ``saccade.deploy`` map the first spikes to those of every layer, by path.
+    wires: the input, then what each operation makes, in order. T: steps that a static input is shown for. unit: the value in
+    the model of a 1 of the input (1/255 for pixels). outputs, offset: the logits, ``sum scale * wire + offset``. last: the
+    answer is that of the last step, else the mean over steps. sequence: made for an input that changes, not a still picture.
+    notes: what was rounded.
     """
 
     T: int
-    front: tuple[Operation, ...]
-    first_path: str
-    still: bool
-    layers: tuple[IntegerLayer, ...]
-    readout: tuple[Operation, ...]
-    last: bool
+    unit: float
+    wires: tuple[Wire, ...]
+    operations: tuple[Operation, ...]
+    outputs: tuple[Term, ...]
+    offset: Reals
+    last: bool = False
+    sequence: bool = False
+    notes: tuple[str, ...] = field(default=())
 
-    def first(self, x: Tensor) -> Tensor:
-        """The first spikes, uint8 ``[T, N, ...]``, of images ``[N, C, H, W]`` or a sequence."""
-        return interpret(self.front, x.double() if x.dim() == 5 else x.double().unsqueeze(0)).to(torch.uint8)
+    def run(self, x: npt.NDArray[Any]) -> Reals:
+        """Logits ``[N, ...]`` of whole numbers ``[N, C, H, W]`` (shown for T steps) or ``[T, N, C, H, W]``."""
+        return self.answer(self.trace(x))
 
-    def logits(self, spikes: dict[str, Tensor]) -> Tensor:
-        """The answer ``[N, ...]`` from what a schedule returned."""
-        steps = interpret(self.readout, spikes[self.layers[-1].path].double())
-        return steps[-1] if self.last else steps.mean(0)
+    def answer(self, found: list[Integers]) -> Reals:
+        """The logits from the wires."""
+        steps = self.logits(found)
+        return steps[-1].copy() if self.last else steps.mean(0)
 
-    def run(self, x: Tensor) -> Tensor:
-        """From images to the answer: the interpreter, which every schedule and engine is held to."""
-        spikes = interpret(self.layers, self.first(x))
-        return self.logits({self.layers[-1].path: spikes})
+    def logits(self, found: list[Integers]) -> Reals:
+        """Of each step, ``[T, N, ...]``."""
+        total = sum((term.scale * found[term.wire] for term in self.outputs), np.zeros(()))
+        steps = total + self.offset
+        return np.broadcast_to(steps, (max(len(w) for w in found), *steps.shape[1:]))
 
-    def check(self, spikes: Tensor) -> None:
-        """Raises ValueError for anything but the first spikes of this program."""
-        expected = self.layers[0].inputs
-        if spikes.shape[0] != self.T or tuple(spikes.shape[2:]) != expected:
+    def trace(self, x: npt.NDArray[Any]) -> list[Integers]:
+        """All wires: int64 ``[T or 1, N, ...]`` each. Raises ValueError for another shape, or numbers that are not whole."""
+        return self._run({0: self.taken(x)})
+
+    def trace_from(self, wire: int, values: Integers) -> list[Integers]:
+        """All wires that need nothing but one of them, whose values are given; empty arrays for the others."""
+        return self._run({wire: values})
+
+    def _run(self, given: dict[int, Integers]) -> list[Integers]:
+        found = [given.get(0, _NOTHING)]
+        for number, operation in enumerate(self.operations, 1):
+            reads = [found[i] for i in operation.inputs]
+            known = number in given or any(value is _NOTHING for value in reads)
+            found.append(given.get(number, _NOTHING) if known else operation.run(*reads))
+        return found
+
+    def timed(self) -> list[bool]:
+        """Of each wire, whether it changes from step to step."""
+        found = [self.sequence]
+        for operation in self.operations:
+            found.append(operation.mixes_time or any(found[i] for i in operation.inputs))
+        return found
+
+    def spikes(self, x: npt.NDArray[Any]) -> dict[str, Integers]:
+        """The levels of every neuron by its path in the model, ``[T, N, ...]``."""
+        found = self.trace(x)
+        T = len(x) if x.ndim == len(self.wires[0].shape) + 2 else self.T
+        named = {wire.path: value for wire, value in zip(self.wires, found, strict=True) if wire.path}
+        return {path: np.broadcast_to(value, (T, *value.shape[1:])) for path, value in named.items()}
+
+    def taken(self, x: npt.NDArray[Any]) -> Integers:
+        """The input as a wire, checked."""
+        wire = self.wires[0]
+        if x.ndim not in (len(wire.shape) + 1, len(wire.shape) + 2) or x.shape[-len(wire.shape) :] != wire.shape:
+            sizes = ", ".join(map(str, wire.shape))
+            raise ValueError(f"the program takes [N, {sizes}] or [T, N, {sizes}], got {list(x.shape)}")
+        whole = np.where(np.isfinite(x), x, -1).astype(np.int64)
+        if not np.array_equal(whole, x) or whole.min(initial=0) < wire.low or whole.max(initial=0) > wire.high:
             raise ValueError(
-                f"the program takes spikes [{self.T}, N, {', '.join(map(str, expected))}], got {list(spikes.shape)}"
+                f"the program takes whole numbers from {wire.low} to {wire.high}; pixels are not divided by 255"
             )
+        return whole if x.ndim == len(wire.shape) + 2 else whole[None]
+
+    def stream(self) -> Stream:
+        """A run that is given its steps in pieces."""
+        return Stream(self)
+
+    def named(self) -> Iterator[tuple[int, Wire]]:
+        """Wires of neurons."""
+        return ((i, wire) for i, wire in enumerate(self.wires) if wire.path)
 
 
-def interpret(operations: Sequence[Operation], x: Tensor) -> Tensor:
-    """Run records one after another."""
-    with torch.no_grad():
-        for operation in operations:
-            x = operation.run(x)
-    return x
+class Stream:
+    """A program over a sequence given in pieces ``[t, N, ...]``: the steps' logits, and what is kept between."""
 
+    def __init__(self, program: Program) -> None:
+        self.program, self.states = program, [None] * len(program.operations)
 
-def save_program(program: Program, path: str | os.PathLike[str]) -> None:
-    """Write a program: safetensors with the records as JSON (aside, then renamed)."""
-    tensors: dict[str, Tensor] = {}
-    parts: dict[str, list[dict[str, Any]]] = {}
-    for part in ("front", "layers", "readout"):
-        for i, operation in enumerate(getattr(program, part)):
-            record = {
-                "operation": operation.name,
-                "settings": operation.settings(),
-                "tensors": list(operation.tensors()),
-            }
-            parts.setdefault(part, []).append(record)
-            tensors |= {f"{part}.{i}.{name}": value.contiguous() for name, value in operation.tensors().items()}
-    settings = {name: getattr(program, name) for name in ("T", "first_path", "still", "last")}
-    write_tensors(tensors, path, {"format": FORMAT, **settings, "parts": parts})
-
-
-def load_program(path: str | os.PathLike[str]) -> Program:
-    """Read a program. Raises ValueError in one line for anything that is none."""
-    metadata = read_metadata(path, (FORMAT,), "program file")
-    tensors = read_tensors(path, "program file")
-    try:
-        parts = {
-            part: tuple(
-                OPERATIONS[record["operation"]](
-                    **{name: _tuples(value) for name, value in record["settings"].items()},
-                    **{name: tensors[f"{part}.{i}.{name}"] for name in record["tensors"]},
-                )
-                for i, record in enumerate(metadata["parts"].get(part, []))
-            )
-            for part in ("front", "layers", "readout")
-        }
-        settings = {name: metadata[name] for name in ("T", "first_path", "still", "last")}
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path}: its records are damaged ({type(error).__name__}: {error})") from None
-    return Program(**settings, **parts)  # type: ignore[arg-type]
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+    def __call__(self, x: npt.NDArray[Any]) -> Reals:
+        """Logits ``[t, N, ...]`` of the next steps ``[t, N, C, H, W]``. Raises ValueError for what cannot be streamed."""
+        found = [self.program.taken(x)]
+        states: list[Any] = []
+        for operation, state in zip(self.program.operations, self.states, strict=True):
+            value, state = operation.step(state, *(found[i] for i in operation.inputs))
+            found.append(value)
+            states.append(state)
+        self.states = states
+        return self.program.logits(found)

@@ -1,4 +1,4 @@
-"""Four ways through an integer program, equal spike for spike. Each takes the first spikes and gives all, by neuron path.
+"""Four ways through a memory-free program, equal spike for spike. Each takes the first spikes and gives all, by neuron path.
 
 They are written to be read and compared, not to be fast.
 """
@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from saccade.deploy.program import IntegerLayer, Program
+from saccade.deploy.chain import Chain, IntegerLayer
 
 Token = tuple[int, int]  # (layer, step); layer 0 is the arrival of the input
 ORDERS = ("steps", "layers")
 
 
-def run_parallel(program: Program, spikes: Tensor) -> dict[str, Tensor]:
+def run_parallel(program: Chain, spikes: Tensor) -> dict[str, Tensor]:
     """All steps of a layer at once, as in training: one product with the weights, one over time. Spikes ``[T, N, ...]``."""
     program.check(spikes)
     by_path = {program.first_path: spikes}
@@ -25,7 +25,7 @@ def run_parallel(program: Program, spikes: Tensor) -> dict[str, Tensor]:
     return by_path
 
 
-def run_layer_serial(program: Program, spikes: Tensor) -> dict[str, Tensor]:
+def run_layer_serial(program: Chain, spikes: Tensor) -> dict[str, Tensor]:
     """A layer to its end before the next: an output's history lives in a register while its T bits are made, then is gone.
 
     Nothing but spike bits passes from step to step or from layer to layer.
@@ -49,7 +49,7 @@ def run_layer_serial(program: Program, spikes: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def run_shift_register(program: Program, spikes: Tensor) -> dict[str, Tensor]:
+def run_shift_register(program: Chain, spikes: Tensor) -> dict[str, Tensor]:
     """Step by step through all layers, with ``order`` bits of history for each input neuron and no potential.
 
     The register of an input, newest spike in the highest bit, read as a number, is its trace times ``2^(order-1)``; one
@@ -72,7 +72,7 @@ def events_of(spikes: Tensor) -> Tensor:
 
 
 def run_async(
-    program: Program,
+    program: Chain,
     events: Tensor,
     samples: int,
     order: str | torch.Generator | Sequence[Token] = "steps",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saccade.deploy.program import Program
+from saccade.deploy.chain import Chain
 from saccade.graph import observe
 from saccade.neurons import LIF, state_bits
 
@@ -41,7 +41,7 @@ class StateBytes:
 
 
 def state_bytes(
-    subject: Program | nn.Module, schedule: str, x: Tensor | None = None, bits: int | None = None
+    subject: Chain | nn.Module, schedule: str, x: Tensor | None = None, bits: int | None = None
 ) -> StateBytes:
     """State of one sample under a schedule, of a program or of a model of LIF neurons (with a sample input ``x``).
 
@@ -55,10 +55,10 @@ def state_bytes(
     """
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
-    if isinstance(subject, Program):
+    if isinstance(subject, Chain):
         return _of_program(subject, schedule, bits)
     if schedule != "sequential":
-        raise ValueError(f"{schedule!r} is for programs: lower(model, x) makes one of a memory-free model")
+        raise ValueError(f"{schedule!r} is for chains: chain_of(lower(model, x)) makes one of a memory-free model")
     if x is None:
         raise ValueError("which input? the state of a model depends on its size: give x")
     sizes: dict[str, LayerState] = {}
@@ -74,7 +74,7 @@ def state_bytes(
     return StateBytes(sizes)
 
 
-def _of_program(program: Program, schedule: str, bits: int | None) -> StateBytes:
+def _of_program(program: Chain, schedule: str, bits: int | None) -> StateBytes:
     first = math.prod(program.layers[0].inputs)
     outputs = {program.first_path: first} | {layer.path: math.prod(layer.outputs) for layer in program.layers}
     if schedule == "sequential":

@@ -1,0 +1,92 @@
+"""Programs in files: safetensors with the records as JSON."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from saccade.deploy.program import OPERATIONS, Operation, Program, Wire
+from saccade.deploy.values import Term
+from saccade.files.tensors import read_metadata, read_tensors, write_tensors
+
+FORMAT = "saccade-program-2"
+
+
+def save_program(program: Program, path: str | os.PathLike[str]) -> None:
+    """Write a program (aside, then renamed). Whole numbers take as few bytes as hold them."""
+    tensors: dict[str, Tensor] = {"offset": torch.from_numpy(np.array(program.offset))}
+    records = []
+    for i, operation in enumerate(program.operations):
+        records.append({"operation": operation.name, "settings": _settings(f"{i}", operation, tensors)})
+    for i, term in enumerate(program.outputs):
+        tensors[f"output.{i}"] = torch.from_numpy(np.array(term.scale))
+    wires = [[list(wire.shape), wire.low, wire.high, wire.path] for wire in program.wires]
+    settings = {name: getattr(program, name) for name in ("T", "unit", "last", "sequence", "notes")}
+    reads = [term.wire for term in program.outputs]
+    write_tensors(
+        tensors, path, {"format": FORMAT, **settings, "wires": wires, "outputs": reads, "operations": records}
+    )
+
+
+def _settings(place: str, operation: Operation, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """The fields of a record, arrays put among the tensors under its place and named by it."""
+
+    def kept(name: str, value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            tensors[f"{place}.{name}"] = torch.from_numpy(np.ascontiguousarray(_narrow(value)))
+            return {"array": f"{place}.{name}"}
+        if isinstance(value, tuple):
+            return [kept(f"{name}.{i}", item) for i, item in enumerate(value)]
+        return value
+
+    return {name: kept(name, value) for name, value in {**operation.settings(), **operation.arrays()}.items()}
+
+
+def _narrow(array: Any) -> Any:
+    for kind in (np.int8, np.int16, np.int32):
+        limits = np.iinfo(kind)
+        if not array.size or (limits.min <= array.min() and array.max() <= limits.max):
+            return array.astype(kind)
+    return array
+
+
+def load_program(path: str | os.PathLike[str]) -> Program:
+    """Read a program. Raises ValueError in one line for anything that is none."""
+    import saccade.deploy.operations as operations
+    from saccade.plugins import load_files_of
+
+    load_files_of(operations.__name__)
+    metadata = read_metadata(path, (FORMAT,), "program file")
+    tensors = read_tensors(path, "program file")
+
+    def given(value: Any) -> Any:
+        if isinstance(value, dict):
+            return tensors[value["array"]].numpy().astype(np.int64)
+        return tuple(given(item) for item in value) if isinstance(value, list) else value
+
+    try:
+        made = tuple(
+            OPERATIONS[record["operation"]](**{name: given(value) for name, value in record["settings"].items()})
+            for record in metadata["operations"]
+        )
+        wires = tuple(Wire(tuple(shape), low, high, name) for shape, low, high, name in metadata["wires"])
+        terms = tuple(Term(wire, tensors[f"output.{i}"].numpy()) for i, wire in enumerate(metadata["outputs"]))
+        settings = {name: metadata[name] for name in ("T", "unit", "last", "sequence")}
+        program = Program(
+            wires=wires,
+            operations=made,
+            outputs=terms,
+            offset=tensors["offset"].numpy(),
+            notes=tuple(metadata["notes"]),
+            **settings,
+        )
+        reads = [(i, made[i].inputs) for i in range(len(made))]
+        if len(wires) != len(made) + 1 or any(not 0 <= wire <= i for i, inputs in reads for wire in inputs):
+            raise ValueError("operations read wires that are not made before")
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise ValueError(f"{path}: its records are damaged ({type(error).__name__}: {error})") from None
+    return program

@@ -1,0 +1,142 @@
+"""Layers with weights: convolutions and matrix products of whole numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from saccade.deploy.lowering import LARGEST, Lowering, lowers
+from saccade.deploy.program import Stateless, Wire
+from saccade.deploy.values import Affine, Integers, Reals, Term, on_axis, shrunk, spread
+from saccade.graph import Node
+from saccade.layers.weighted import weighted
+
+
+@dataclass(frozen=True)
+class Synapse(Stateless):
+    """A convolution by ``weight [O, I / groups, kh, kw]``, or a matrix product by ``[O, I]`` along the last axis."""
+
+    name = "synapse"
+    weight: Integers
+    stride: tuple[int, ...] = (1, 1)
+    padding: tuple[int, ...] = (0, 0)
+    dilation: tuple[int, ...] = (1, 1)
+    groups: int = 1
+
+    def compute(self, *given: Integers) -> Integers:
+        x, total = given[0].astype(np.float64), np.zeros((), np.int64)
+        for power, part in _parts(self.weight, x):
+            total = total + (np.rint(apply_weights(x, part, self)).astype(np.int64) << power)
+        return total
+
+
+def _parts(weight: Integers, x: Reals) -> Iterator[tuple[int, Reals]]:
+    """Weights as sums of parts times powers of two, so small that float64, which holds whole numbers below 2^53, is exact."""
+    most = max(float(np.abs(x).max(initial=0)), 1.0) * weight[0].size
+    room = 53 - math.ceil(math.log2(most)) - 1
+    power = 0
+    while True:
+        low = ((weight + (1 << (room - 1))) & ((1 << room) - 1)) - (1 << (room - 1))  # the lowest digits, with a sign
+        yield power, low.astype(np.float64)
+        weight, power = (weight - low) >> room, power + room
+        if not weight.any():
+            return
+
+
+def apply_weights(x: Reals, weight: Reals, geometry: Any) -> Reals:
+    """``[T, N, ...]`` through weights of a geometry."""
+    if weight.ndim == 2:
+        return x @ weight.T
+    lead = x.shape[:-3]
+    flat = torch.from_numpy(x.reshape(-1, *x.shape[-3:]).copy())
+    settings = (geometry.stride, geometry.padding, geometry.dilation, geometry.groups)
+    y = F.conv2d(flat, torch.from_numpy(weight), None, *settings).numpy()
+    return y.reshape(*lead, *y.shape[1:])
+
+
+@lowers(nn.Conv2d, nn.Linear)
+def synapse(low: Lowering, node: Node) -> Affine:
+    assert node.module is not None
+    layer = weighted(node.module)
+    value = low.of(node.inputs[0])
+    conv = layer.weight.dim() == 4
+    if conv and (layer.padding_mode != "zeros" or isinstance(layer.padding, str)):
+        raise ValueError("only padding with zeros, given in numbers, can be lowered")
+    if conv and (value.lead == 0 or len(value.shape) != 3):
+        raise ValueError("its input is no map [T, N, C, H, W]")
+    used = layer.used_weight().detach().double().numpy()
+    bias = 0.0 if layer.bias is None else layer.bias.detach().double().numpy()
+    geometry: dict[str, Any] = {}
+    if conv:
+        geometry = {key: tuple(getattr(layer, key)) for key in ("stride", "padding", "dilation")} | {
+            "groups": layer.groups
+        }
+    blank = Synapse((), np.zeros(0, np.int64), **geometry)
+    outputs_at = 0 if conv else len(value.shape) - 1
+
+    if len(value.terms) != 1 or (_on_inputs(value.terms[0].scale, outputs_at) is None):
+        value = low.whole(value)
+    room = LARGEST - 2 - used[0].size.bit_length()  # bits of a weight and of an input together
+    if low.bits(value.terms[0].wire) + low.weight_bits > room:
+        value = min(value, low.fixed(value), key=lambda found: low.bits(found.terms[0].wire))
+    (wire, scale), offset = value.terms[0], value.offset
+    by_input = _on_inputs(scale, outputs_at)
+    assert by_input is not None
+    bits = min(low.weight_bits, room - low.bits(wire))
+    if bits < 2:
+        raise ValueError("its numbers need more than 62 bits; fewer bits of fraction do")
+    whole, by_output, exact = _integers(layer, used, by_input, bits)
+    if not exact:
+        low.notes.append(f"{node.path}: weights rounded to {bits} bits")
+    # what the offset of the input becomes is known beforehand: one number a place
+    constant = apply_weights(np.broadcast_to(offset, value.shape)[None], used, blank)[0]
+    shape = constant.shape
+    record = replace(blank, inputs=(wire,), weight=whole)
+    w = low.wires[wire]
+    positive, negative = (np.where(whole * s > 0, whole, 0).reshape(len(whole), -1).sum(1) for s in (1, -1))
+    low_end = int((positive * min(w.low, 0) + negative * max(w.high, 0)).min())
+    high_end = int((positive * max(w.high, 0) + negative * min(w.low, 0)).max())
+    made = low.emit(record, Wire(shape, low_end, high_end))
+    at = on_axis(by_output, outputs_at, shape)
+    total = shrunk(constant) + on_axis(np.broadcast_to(bias, len(whole)), outputs_at, shape)
+    return replace(value, terms=(Term(made, at),), offset=spread(total, shape), shape=shape)
+
+
+def _on_inputs(scale: Reals, axis: int) -> Reals | None:
+    """A scale as numbers of the input channels ``[C]`` or one ``[1]``; None where it changes along other axes."""
+    rest = [size for i, size in enumerate(scale.shape) if i != axis]
+    return scale.reshape(-1) if all(size == 1 for size in rest) else None
+
+
+def _integers(layer: Any, used: Reals, by_input: Reals, bits: int) -> tuple[Integers, Reals, bool]:
+    """Whole weights, a scale for each output, and whether their product is the weights times the scale of their inputs."""
+    shape = (-1,) + (1,) * (used.ndim - 1)
+    groups = getattr(layer, "groups", 1)
+    if by_input.size == 1 or layer.depthwise:
+        try:
+            whole, scale = layer.integers()
+        except ValueError:
+            pass
+        else:
+            scale = scale.double().numpy()
+            if not np.allclose(whole.numpy() * scale.reshape(shape), used, rtol=1e-9, atol=0):
+                raise ValueError(
+                    f"a {type(layer).__name__} computes with other weights than its integers say; it has to override both"
+                )
+            return whole.numpy().astype(np.int64), scale * by_input, True
+    if by_input.size > 1 and not layer.depthwise:
+        per = len(by_input) // groups
+        rows = np.repeat(np.arange(groups), len(used) // groups)  # the group of each output
+        columns = rows[:, None] * per + np.arange(per)
+        used = used * by_input[columns].reshape(len(used), per, *[1] * (used.ndim - 2))
+        by_input = np.ones(1)
+    size = np.abs(used).reshape(len(used), -1).max(1)
+    scale = np.where(size > 0, size, 1) / (2 ** (bits - 1) - 1)
+    return np.rint(used / scale.reshape(shape)).astype(np.int64), scale * by_input, False

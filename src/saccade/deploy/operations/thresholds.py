@@ -1,0 +1,59 @@
+"""Levels by comparisons: neurons without a state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from saccade.deploy.lowering import Lowering
+from saccade.deploy.program import Stateless, Wire
+from saccade.deploy.values import Affine, Integers, Reals, Term, shrunk, spread
+from saccade.graph import Node
+
+ALWAYS, NEVER = -(2**62), 2**62  # thresholds of channels that do not depend on their input
+
+
+@dataclass(frozen=True)
+class Thresholds(Stateless):
+    """How many of ``thresholds [D, ...]`` ``sign * x`` reaches: the level, 0 to D."""
+
+    name = "thresholds"
+    sign: Integers
+    thresholds: Integers
+
+    def compute(self, *given: Integers) -> Integers:
+        x = self.sign * given[0]
+        return sum(((x >= level).astype(np.int64) for level in self.thresholds), np.zeros((), np.int64))
+
+
+def reached(level: float, scale: Reals, offset: Reals) -> Integers:
+    """The least whole n with ``|scale| n + offset >= level``; where the scale is 0, always or never."""
+    left = level - offset
+    with np.errstate(divide="ignore", invalid="ignore"):
+        n = np.ceil(left / np.abs(scale))
+    n = np.where(scale == 0, np.where(left <= 0, -np.inf, np.inf), n)
+    return shrunk(np.clip(n, ALWAYS, NEVER)).astype(np.int64)
+
+
+def one_term(low: Lowering, value: Affine) -> Affine:
+    """The value as one term, whose scale and offset may change from place to place."""
+    return value if len(value.terms) == 1 else low.whole(value)
+
+
+def levels(low: Lowering, node: Node, value: Affine, D: int, divisor: float) -> Affine:
+    """``floor(clamp(value, 0, D) + 1/2) / divisor`` of a value."""
+    value = one_term(low, value)
+    (wire, scale), offset = value.terms[0], value.offset
+    scale, offset = np.broadcast_arrays(scale, offset)
+    theta = np.stack([np.broadcast_to(reached(k - 0.5, scale, offset), scale.shape) for k in range(1, D + 1)])
+    sign = shrunk(np.where(scale < 0, -1, 1)).astype(np.int64)
+    return fired(low, node, value, Thresholds((wire,), sign, theta), D, 1 / divisor)
+
+
+def fired(low: Lowering, node: Node, value: Affine, record: Any, D: int, unit: float) -> Affine:
+    """The levels that a neuron's record gives, under the path of the neuron."""
+    made = low.emit(record, Wire(value.shape, 0, D, node.path))
+    steps = node.output.shape[0] if value.lead == 2 else value.steps
+    return replace(value, terms=(Term(made, spread(unit, value.shape)),), offset=spread(0, value.shape), steps=steps)
