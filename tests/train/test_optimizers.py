@@ -8,6 +8,7 @@ from torch import nn
 from saccade.models import create_model
 from saccade.train import TrainSettings
 from saccade.train.optimizers import Lamb, build_optimizer, layer_shares
+from saccade.transforms import QuantizeConfig, apply
 
 
 def settings(**changes):
@@ -106,3 +107,27 @@ def test_the_loop_scales_each_group(make_recipe, tmp_path):
 
     assert moved("head.weight") > 1e-3
     assert moved("stem.0.weight") < 1e-8
+
+
+def test_sizes_of_weights_move_relative_to_their_size():
+    """Adam's steps are as long as the learning rate: absolute ones would throw learned quantization steps about."""
+    torch.manual_seed(0)
+    model = create_model("vgg_small", channels=(4,) * 6, T=2, image_size=16)
+    apply(model, QuantizeConfig("lsq", 4, steps="channel", skip=()))
+    steps = {name: p for name, p in model.named_parameters() if name.endswith("form.step")}
+    before = {name: p.detach().clone() for name, p in steps.items()}
+    x, y = torch.rand(4, 3, 16, 16), torch.randint(10, (4,))
+    moved = {}
+    for name in ("adamw", "sgd"):
+        optimizer = build_optimizer(model, settings(optimizer=name, weight_decay=0.0))
+        for group in optimizer.param_groups:
+            group["lr"] *= group["scale"]
+        torch.nn.functional.cross_entropy(model(x), y).backward()
+        if name == "sgd":
+            assert {group["scale"] for group in optimizer.param_groups} == {1.0}
+            break
+        optimizer.step()
+        optimizer.zero_grad()
+        moved = {key: ((p - before[key]).abs() / before[key]).max().item() for key, p in steps.items()}
+    assert len(moved) == 7
+    assert all(0.02 < share < 0.5 for share in moved.values()), moved  # about a tenth of each

@@ -45,11 +45,13 @@ class WeightForm(nn.Module):
     ``freeze(weight)`` keeps them as they are now: pruning input channels would otherwise change them; ``thaw()`` lets them
     move again.
 
-    single_process: it learns in a way that several processes cannot share. unaveraged: names of buffers that a moving average
+    sizes: names of parameters that are sizes of weights. single_process: it learns in a way that several processes cannot
+    share. unaveraged: names of buffers that a moving average
     of the weights leaves as they are.
     """
 
     values: ClassVar[str] = ""  # names in files what its streams stand for, see VALUES
+    sizes: ClassVar[tuple[str, ...]] = ()
     bits: float  # a weight
     frozen: Tensor | None
     single_process: bool = False
@@ -288,10 +290,12 @@ class LSQ(WeightForm):
     copy. Its gradient is scaled by ``1 / sqrt(n (2^(b-1) - 1))``, n the weights of the whole layer. It is at least 1e-8 where
     it is used, with the gradient of one that is free, so that a step that fell below can rise again.
     The code released with QSD-Transformer starts every channel at the mean of the layer, at the first step of training, and
-    bounds nothing.
+    bounds nothing. Trained by Adam, steps move relative to their size (``train.optimizers``): moved by a learning rate of 3e-3
+    itself they would change by a twentieth each time.
     """
 
     values = "signed"
+    sizes = ("step",)
 
     def __init__(self, bits: int, weight: Tensor, steps: str = "layer") -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from saccade.layers.weight_forms import WeightForm
 from saccade.train.settings import TrainSettings
 
 
@@ -71,11 +73,17 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
     """The optimizer that the settings name. Weight decay acts on weights of two or more axes only: not on norms, biases, taus,
     steps and codebooks.
 
+    Adam's steps are as long as the learning rate whatever the gradient, so of parameters that are sizes of weights (a form's
+    ``sizes``) they are made relative: the rate is multiplied by the mean size at the start, to the nearest power of two.
+
     ``layer_decay`` below 1 gives each parameter that share of the learning rate of the part behind it (Clark et al. 2020):
     parts are the entries of ``model.blocks``, or the model's children where it has none. A group's share is its ``scale``.
     """
     groups: dict[tuple[bool, float], dict[str, Any]] = {}
     shares = layer_shares(model, settings.layer_decay)
+    if settings.optimizer != "sgd":
+        for name, size in weight_sizes(model).items():
+            shares[name] *= size
     for name, p in model.named_parameters():
         decays = p.dim() > 1 and ".form." not in name
         entry = groups.setdefault((not decays, shares[name]), {"params": [], "scale": shares[name]})
@@ -87,6 +95,17 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
     return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "lamb": Lamb}[settings.optimizer](
         ordered, settings.lr
     )
+
+
+def weight_sizes(model: nn.Module) -> dict[str, float]:
+    """By name, of the parameters that are sizes of weights: their mean, to the nearest power of two."""
+    found = {
+        f"{path}.{name}": float(getattr(form, name).detach().abs().mean())
+        for path, form in model.named_modules()
+        if isinstance(form, WeightForm)
+        for name in form.sizes
+    }
+    return {name: 2.0 ** round(math.log2(max(size, 1e-8))) for name, size in found.items()}
 
 
 def layer_shares(model: nn.Module, decay: float) -> dict[str, float]:
