@@ -29,6 +29,7 @@ from torch import Tensor
 from saccade import kernels
 from saccade.data import batches, load
 from saccade.deploy import (
+    chain_of,
     events_of,
     lower,
     run_async,
@@ -155,8 +156,8 @@ def integers(runs: Path, seeds: list[int]) -> dict[str, Any]:
     for seed in seeds:
         place = RunDirectory(runs / f"digits-{slug('memory-free, leak fixed at 1/2')}-{seed}")
         model = load_model(place.path / "model.safetensors").double()
-        program = lower(model, x)
-        first = program.first(x)
+        program = chain_of(lower(model, x))
+        first = program.first((x * 255).round())
         spikes = run_parallel(program, first)
         with recording(model) as potentials, torch.no_grad():
             logits = model(x.double())
@@ -266,7 +267,7 @@ def states() -> list[dict[str, Any]]:
             stored = state_bytes(model, "sequential", x, bits).persistent
             rows.append({"network": task, "T": model.T, "schedule": f"potentials of {bits} bits", "persistent": stored})
         apply(model, MemoryFreeConfig(LeakMixingConfig(learn=False)))
-        program = lower(model, x)
+        program = chain_of(lower(model, x))
         for schedule in ("layer_serial", "async"):
             found = state_bytes(program, schedule)
             row = {"network": task, "T": model.T, "schedule": schedule, "persistent": found.persistent}

@@ -20,6 +20,7 @@ from saccade.cli import (
     compress,
     dehazing,
     demo,
+    deploy,
     info,
     machine,
     training,
@@ -50,6 +51,7 @@ app.command("profile")(analysing.profile)
 app.command("prune")(analysing.prune)
 app.command("fuse")(analysing.fuse)
 app.add_typer(compress.compress_app, name="compress")
+app.add_typer(deploy.app, name="deploy")
 app.command("attention")(attention.attention)
 app.command("unroll")(transformers.unroll)
 app.command("info")(info.info)

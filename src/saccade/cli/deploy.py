@@ -1,0 +1,174 @@
+"""Commands for integer programs: build, verify, run, inspect."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from saccade.cli import common
+from saccade.cli.training import AsJson, DataRoot, SetName
+
+app = typer.Typer(help="A trained network as an integer program with the same spikes.", no_args_is_help=True)
+ProgramFile = Annotated[Path, typer.Argument(metavar="PROGRAM", help="A file that `deploy build` wrote.")]
+
+
+@app.command()
+def build(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file, packed file or run directory.")],
+    out: Annotated[Path | None, typer.Option(help="Where it goes (default: MODEL's folder, program.sacc).")] = None,
+    fraction: Annotated[int, typer.Option(help="Bits behind the point of potentials that need a fixed point.")] = 20,
+    weight_bits: Annotated[int, typer.Option(help="Bits of weights that have no integer form.")] = 24,
+    data: DataRoot = None,
+    set_name: SetName = None,
+) -> None:
+    """Lower a trained network to whole numbers and write the program; a test image of its data tells the sizes."""
+    from saccade.deploy import lower, save_program
+
+    opened, test, _ = _with_data(model, set_name, data)
+    target = out or (opened.file or model).with_name("program.sacc")
+    x = _pixels(test, [0])
+    program = lower(
+        common.ours(opened), x / test.scale, fraction=fraction, weight_bits=weight_bits, unit=1 / test.scale
+    )
+    save_program(program, target)
+    neurons = sum(1 for _ in program.named())
+    print(f"{len(program.operations)} operations, {neurons} layers of neurons, {target.stat().st_size:,} bytes")
+    for note in program.notes:
+        print(f"note: {note}")
+    print(f"wrote {target}")
+
+
+@app.command()
+def verify(
+    program: ProgramFile,
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="What it was made from.")],
+    images: Annotated[int | None, typer.Option(min=1, help="Only the first of the test images.")] = None,
+    most: Annotated[int, typer.Option(min=0, help="Spikes that may differ.")] = 0,
+    data: DataRoot = None,
+    set_name: SetName = None,
+    json: AsJson = False,
+) -> None:
+    """Compare a program with its model in float64 on the test images: spikes by layer, answers, accuracy of both.
+
+    Exit code 1 if more spikes differ than --most.
+    """
+    import torch
+
+    from saccade.deploy import compare, load_program
+
+    loaded = load_program(program)
+    opened, test, _ = _with_data(model, set_name, data)
+    count = min(images or len(test), len(test))
+    different: dict[str, int] = {}
+    levels, largest, right, same = 0, 0.0, [0, 0], 0
+    with common.passes(quiet=json) as tell:
+        for start in range(0, count, 50):
+            index = list(range(start, min(start + 50, count)))
+            found = compare(loaded, common.ours(opened), _pixels(test, index))
+            for path, number in found.different.items():
+                different[path] = different.get(path, 0) + number
+            levels, largest = levels + found.levels, max(largest, found.largest)
+            answers = [torch.from_numpy(answer).argmax(1) for answer in (found.model, found.program)]
+            right = [r + int((a == test.targets[index]).sum()) for r, a in zip(right, answers, strict=True)]
+            same += int((answers[0] == answers[1]).sum())
+            tell("compared", len(index))
+    wrong = sum(different.values())
+    record: dict[str, Any] = {
+        "images": count,
+        "levels": levels,
+        "different": wrong,
+        "by_layer": {path: number for path, number in different.items() if number},
+        "largest_difference_of_an_answer": largest,
+        "same_class": same,
+        "accuracy_model": right[0] / count,
+        "accuracy_program": right[1] / count,
+    }
+    if json:
+        common.print_json(record)
+    else:
+        print(f"{count} images, {levels:,} spikes and levels: {wrong} differ from the model in float64")
+        for path, number in record["by_layer"].items():
+            print(f"  {path}: {number}")
+        print(f"answers differ by at most {largest:.1e}; the same class for {same} of {count}")
+        print(f"accuracy: model {right[0] / count:.2%}, program {right[1] / count:.2%}")
+    if wrong > most:
+        raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    program: ProgramFile,
+    pictures: Annotated[
+        list[Path], typer.Argument(help="PNG, JPEG, ...: brought to the program's size, cut to a square.")
+    ],
+    json: AsJson = False,
+) -> None:
+    """Classify pictures with a program, in whole numbers alone: the class by number, its share, and the time taken.
+
+    This runs the interpreter that engines are held to, which is slow.
+    """
+    import numpy as np
+
+    from saccade.data.folder import read_image
+    from saccade.deploy import load_program
+
+    loaded = load_program(program)
+    channels, size, width = loaded.wires[0].shape
+    if channels not in (1, 3) or size != width:
+        raise ValueError(
+            f"{program}: takes inputs {list(loaded.wires[0].shape)}, and a picture is square with 1 or 3 channels"
+        )
+    rows = []
+    for picture in pictures:
+        pixels = read_image(picture, size, channels).numpy()[None]
+        begin = time.perf_counter()
+        logits = loaded.run(pixels)[0]
+        took = time.perf_counter() - begin
+        share = np.exp(logits - logits.max())
+        best = int(logits.argmax())
+        rows.append(
+            {"picture": str(picture), "class": best, "share": float(share[best] / share.sum()), "ms": took * 1e3}
+        )
+    if json:
+        common.print_json(rows)
+        return
+    for row in rows:
+        print(f"{row['picture']}: class {row['class']} ({row['share']:.1%}), {row['ms']:.1f} ms")
+
+
+@app.command()
+def inspect(program: ProgramFile) -> None:
+    """List a program: its operations, the sizes and bits of what they make, and what was rounded."""
+    from rich.table import Table
+
+    from saccade.deploy import load_program
+    from saccade.deploy.lowering import bits_of
+
+    loaded = load_program(program)
+    table = Table("wire", "operation", "reads", "shape", "bits", "neurons of")
+    first = loaded.wires[0]
+    table.add_row("0", "input", "", str(list(first.shape)), str(bits_of(first.low, first.high)), "")
+    for i, (operation, wire) in enumerate(zip(loaded.operations, loaded.wires[1:], strict=True), 1):
+        reads = ", ".join(map(str, operation.inputs))
+        bits = str(bits_of(wire.low, wire.high))
+        table.add_row(str(i), operation.name, reads, str(list(wire.shape)), bits, wire.path)
+    common.print_table(table)
+    for note in loaded.notes:
+        print(f"note: {note}")
+
+
+def _with_data(model: Path, set_name: str | None, data: Path | None) -> Any:
+    """The model, its test images, and its recipe."""
+    opened, recipe = common.trained(model)
+    return opened, common.data_for(opened, recipe, set_name, data)[0].test, recipe
+
+
+def _pixels(test: Any, index: list[int]) -> Any:
+    """Images as they are stored, whole numbers ``[n, C, H, W]``, or sequences ``[T, n, C, H, W]``."""
+    import torch
+
+    images = test.__getitems__(index)[0].to(torch.float32)
+    return images.transpose(0, 1) if test.sequences else images
