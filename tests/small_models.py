@@ -24,6 +24,11 @@ FAMILIES = {
     "detector": {**PYRAMID, "fpn_width": 8, "attention": {"name": "sdsa3", "config": {"scale": 2.0}}},
     "qkformer_10": {"width": 16, "heads": 2, "depths": (1, 1, 1)},
     "qkformer": {"width": 16, "heads": 2},
+    "sma_vgg8": {"channels": (4, 8, 6), "hidden": (12,), "pool": 1, "sma_blocks": (2,)},
+    "sma_ms_resnet": {
+        "sma": {"name": "sma_relu", "config": {"kernels": (1, 3), "c_reduction": 2}},
+        "sma_blocks": (1, 3),
+    },
     "spiking_resformer": {"widths": (4, 8, 12), "heads": (1, 2, 3), "depths": (1, 1, 1), "group": 8},
 }
 CHANNELS = {"vgg16": (4,) * 13, "vggsnn": (4,) * 8, "vgg_small": (4,) * 6}

@@ -76,6 +76,7 @@ EXAMPLES = {
     "SpatialGate": (lambda: layers.SpatialGate(3), maps),
     "TimeGate": (lambda: layers.TimeGate(T, 2), maps),
     "SynAGate": (lambda: layers.SynA(reduction_t=2, open_bias=3.0).shortcut(C, T), maps),
+    "SMA": (lambda: layers.SMAConfig(kernels=(1, 3), neuron=NEURONS["lif"]).build(C, T), maps),
     "ResidualBlock": (
         lambda: layers.ResidualBlock(
             nn.Sequential(layers.Conv2d(C, C, 3, padding=1), NEURONS["lif"].build(channels=C)),

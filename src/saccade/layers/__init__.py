@@ -9,6 +9,7 @@ from saccade.layers.pad_shortcut import PadShortcut
 from saccade.layers.pooling import AdaptiveAvgPool2d, AvgPool2d, Dropout, MaxPool2d
 from saccade.layers.recompute import Blocks, recomputed, recomputes, set_recompute
 from saccade.layers.residual import CONNECTIONS, Connection, MembraneBlock, ResidualBlock, SpikingShortcut
+from saccade.layers.sma import SMA, SMAConfig, scale_weights
 from saccade.layers.weight_forms import Codes, Stored, WeightForm
 from saccade.layers.weighted import (
     Conv2d,
@@ -22,6 +23,7 @@ from saccade.layers.weighted import (
 
 __all__ = [
     "CONNECTIONS",
+    "SMA",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
     "BatchNorm",
@@ -39,6 +41,7 @@ __all__ = [
     "Norm",
     "PadShortcut",
     "ResidualBlock",
+    "SMAConfig",
     "SpatialGate",
     "SpikingShortcut",
     "Stored",
@@ -57,6 +60,7 @@ __all__ = [
     "rate",
     "recomputed",
     "recomputes",
+    "scale_weights",
     "set_recompute",
     "set_spike_packing",
     "weight_forms",
