@@ -21,8 +21,8 @@ REFUSED = {  # and why
     "syna_resnet18_small": "a amax cannot be lowered",
     "detector_small": "a upsample_nearest2d cannot be lowered",
     "segmenter_small": "a upsample_nearest2d cannot be lowered",
-    "sma_ms_resnet18_small": "a _softmax cannot be lowered",
-    "sma_vgg8_small": "a _softmax cannot be lowered",
+    "sma_ms_resnet18_small": "a relu cannot be lowered",
+    "sma_vgg8_small": "a relu cannot be lowered",
 }
 
 
