@@ -4,6 +4,8 @@ VENV ?= .venv
 # Another torch, or another index for it: make demo TORCH="torch==2.13.0+cu130" TORCH_INDEX=https://...
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
+# Processes that share the tests; each runs on one thread
+WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 export PIP_NO_WARN_SCRIPT_LOCATION := 1
@@ -14,7 +16,7 @@ demo: $(VENV)/.demo
 	$(BIN)/saccade demo --out runs/demo
 
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
