@@ -1,4 +1,4 @@
-"""Fill the tables of docs/transformers.md from the stored results: python benchmarks/make_transformers.py
+"""Fill the tables of the pages on transformers from the stored results: python benchmarks/make_transformers.py
 
 A table stands behind ``<!-- NAME -->``; all other text is left as it is.
 """
@@ -11,6 +11,8 @@ import re
 import statistics
 from pathlib import Path
 from typing import Any
+
+from transformer_tables import lines, spread
 
 ROOT = Path(__file__).parent.parent
 Rows = dict[str, dict[Any, dict[str, Any]]]  # by contender, then by N or direction
@@ -56,12 +58,32 @@ def dendritic() -> str:
     return table(["contender", "forward, ms", "forward and backward, ms", "over ours"], rows)
 
 
+def trained(name: str) -> str:
+    """A table of ``transformer_tables.py``, as far as it is stored."""
+    rows = []
+    for row, runs in lines(name):
+        accuracy = spread([100 * run["test_accuracy"] for run in runs])
+        rate = statistics.mean(run["spikes_per_neuron"] for run in runs)
+        energy = statistics.mean(run["energy_standard_uj"] for run in runs)
+        rows.append([f"`{row}`", accuracy, str(len(runs)), f"{runs[0]['parameters']:,}", f"{rate:.3f}", f"{energy:.2f}"])
+    return table(["row", "test accuracy, %", "seeds", "parameters", "spikes a neuron", "energy, µJ"], rows)
+
+
+PAGES = {
+    "transformers": {"attention": attention, "dendritic": dendritic, "swap": lambda: trained("attention")},
+    "qsd": {name: lambda name=name: trained(name) for name in ("bits", "levels", "distillation")},
+    "lrf-dyn": {"dilations": lambda: trained("dilations")},
+}
+
+
 def main() -> None:
-    page = ROOT / "docs" / "transformers.md"
-    text = page.read_text()
-    for name, made in (("attention", attention()), ("dendritic", dendritic())):
-        text = re.sub(rf"<!-- {name} -->(\n\|.*)*", lambda _, n=name, m=made: f"<!-- {n} -->\n{m}", text)
-    page.write_text(text)
+    for name, tables in PAGES.items():
+        page = ROOT / "docs" / f"{name}.md"
+        text = page.read_text()
+        for mark, make in tables.items():
+            if f"<!-- {mark} -->" in text:
+                text = re.sub(rf"<!-- {mark} -->(\n\|.*)*", lambda _, m=mark, t=make(): f"<!-- {m} -->\n{t}", text)
+        page.write_text(text)
 
 
 if __name__ == "__main__":
