@@ -141,7 +141,8 @@ def complete(name: str, data: str, seeds: int) -> None:
 
 def lines(name: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Rows of a stored table in the order of their settings, each with its runs."""
-    runs = json.loads((RESULTS / f"{name}.json").read_text())["runs"]
+    stored = RESULTS / f"{name}.json"
+    runs = json.loads(stored.read_text())["runs"] if stored.exists() else []
     for row in TABLES[name]():
         if found := [run for run in runs if run["row"] == row]:
             yield row, found
