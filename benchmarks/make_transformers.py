@@ -82,7 +82,8 @@ def main() -> None:
         text = page.read_text()
         for mark, make in tables.items():
             if f"<!-- {mark} -->" in text:
-                text = re.sub(rf"<!-- {mark} -->(\n\|.*)*", lambda _, m=mark, t=make(): f"<!-- {m} -->\n{t}", text)
+                made = f"<!-- {mark} -->\n{make()}"
+                text = re.sub(rf"<!-- {mark} -->(\n\|.*)*", lambda _, made=made: made, text)
         page.write_text(text)
 
 
