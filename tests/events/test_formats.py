@@ -356,6 +356,16 @@ def test_mono_packets(tmp_path):
     )  # fmt: skip
 
 
+def test_events_that_take_few_bytes(tmp_path):
+    """More events than a file of such a size is likely to hold: the columns grow."""
+    needs("aedat4")
+    n = 300_000
+    events = EventStream(np.arange(n) // 4096, *np.ones((3, n), int), 30, 40)
+    write_events(tmp_path / "x.aedat4", events)
+    assert (tmp_path / "x.aedat4").stat().st_size < n
+    assert open_events(tmp_path / "x.aedat4").equal(events)
+
+
 def test_faults_are_counted(tmp_path):
     faults = Faults(tmp_path / "x", True)
     assert faults.words() == ""

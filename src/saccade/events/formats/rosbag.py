@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from saccade.events import compression
-from saccade.events.decoding import decode, fresh_state
+from saccade.events.decoding import Packets, fresh_state
 from saccade.events.encoding import fits, times_fit
 from saccade.events.faults import UNFINISHED, EventsWarning
 from saccade.events.format import CERTAIN, FORMATS, NO, Format
@@ -145,6 +145,7 @@ def read(source: Source) -> Iterator[Columns]:
     if reader.topic is None:
         kinds = sorted({kind for _, kind in topics.values()})
         raise source.faults.error("connections", f"no messages of events; it holds {', '.join(kinds) or 'none'}"[:300])
+    yield from reader.packets.end()
     source.facts["topic"] = reader.topic
     if others:
         words = f"{source.path}: events of {reader.topic} are read; those of {', '.join(sorted(others))} are left"
@@ -181,6 +182,7 @@ class _Reader:
         self.source = source
         self.topic: str | None = None
         self.states: dict[str, State] = {}
+        self.packets = Packets(source, len(source.data) // 2)
 
     def message(self, record: Record, kind: str) -> Iterator[Columns]:
         message = _Message(record.data)
@@ -210,9 +212,7 @@ class _Reader:
                 state = self.states.setdefault(layout, fresh_state(layout))
         place = f"message at byte {record.at}"
         data = np.frombuffer(events, np.uint8)
-        yield from decode(
-            self.source, layout, 0, data=data, state=state, where=lambda byte: f"{place}, its byte {byte}"
-        )
+        yield from self.packets.decode(layout, data, lambda byte: f"{place}, its byte {byte}", state)
 
 
 def write(path: Path, streams: Iterable[EventStream], height: int, width: int) -> None:
