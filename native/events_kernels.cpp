@@ -564,6 +564,22 @@ struct RosMono {
   }
 };
 
+// A row of Prophesee's HDF5 table: x:16, y:16, on:16, time:64.
+struct Table {
+  static constexpr int64_t UNIT = 14;
+  explicit Table(const Request&) {}
+  void save(int64_t*) const {}
+  INLINE Found one(const uint8_t* from, const Columns& out, int64_t n, Wrong& wrong) {
+    const uint32_t p = get<uint16_t>(from + 4);
+    if (p > 1) {
+      wrong = {POLARITY, get<int16_t>(from + 4)};
+      return FAULTY;
+    }
+    put(out, n, get<int64_t>(from + 6), get<uint16_t>(from), get<uint16_t>(from + 2), p);
+    return EVENT;
+  }
+};
+
 // Event Stream 2, DVS and ATIS: the time since the event before in the first byte, whose highest value says that more passed.
 template <bool Atis> struct Es {
   static constexpr int64_t UNIT = 1, MOST = 1;
@@ -695,9 +711,29 @@ int64_t decode(const Request& q, Report& r) {
     case Layout::es_atis: return run<Es<true>>(q, r);
     case Layout::ros_events: return run<Records<RosEvents>>(q, r);
     case Layout::ros_mono: return run<Records<RosMono>>(q, r);
+    case Layout::table: return run<Records<Table>>(q, r);
     case Layout::count: break;
   }
   return 0;
+}
+
+bool check(const Columns& in, int64_t n, int64_t last, int64_t width, int64_t height, Report& r) {
+  constexpr int64_t PIECE = 2048;  // looked at column by column while it is in the cache
+  uint16_t most_x = 0, most_y = 0;
+  uint8_t most_p = 0;
+  for (int64_t from = 0; from < n; from += PIECE) {
+    const int64_t end = from + PIECE < n ? from + PIECE : n;
+    for (int64_t i = from; i < end; ++i) most_x = in.x[i] > most_x ? in.x[i] : most_x;
+    for (int64_t i = from; i < end; ++i) most_y = in.y[i] > most_y ? in.y[i] : most_y;
+    for (int64_t i = from; i < end; ++i) most_p = in.p[i] > most_p ? in.p[i] : most_p;
+    int64_t falls = in.t[from] < last;
+    for (int64_t i = from + 1; i < end; ++i) falls |= in.t[i] < in.t[i - 1];
+    if (falls) return false;
+    last = in.t[end - 1];
+  }
+  r.most_x = most_x;
+  r.most_y = most_y;
+  return most_x < width && most_y < height && most_p <= 1;
 }
 
 INLINE uint32_t ones(uint32_t v) {  // of 16 bits
@@ -729,7 +765,7 @@ int64_t count(Layout layout, const uint8_t* data, int64_t begin, int64_t end) {
       if (upper >> 28 < 2) n += __builtin_popcount(get<uint32_t>(data + at + (halves ? 4 : 0)));
     }
   } else {
-    constexpr int64_t units[] = {4, 8, 8, 2, 8, 5, 8, 8, 8, 16, 5, 5, 13, 8};
+    constexpr int64_t units[] = {4, 8, 8, 2, 8, 5, 8, 8, 8, 16, 5, 5, 13, 8, 14};
     n = (end - begin) / units[static_cast<int>(layout)];
   }
   return n;
@@ -738,7 +774,7 @@ int64_t count(Layout layout, const uint8_t* data, int64_t begin, int64_t end) {
 }  // namespace
 
 extern const EventKernels events;
-const EventKernels events = {decode, count};
+const EventKernels events = {decode, check, count};
 
 }  // namespace SACCADE_ISA
 }  // namespace saccade

@@ -70,28 +70,32 @@ def _itself(byte: int) -> int:
     return byte
 
 
+_NONE = np.empty(0, np.uint8)
+
+
 class Room:
     """Columns with room for more events; more is set aside than is likely to be needed, and memory comes when it is written."""
 
     def __init__(self, room: int) -> None:
         self.count = self.room = 0
-        self.columns: Columns = (np.empty(0), np.empty(0), np.empty(0), np.empty(0))
+        self.columns: Columns = (_NONE, _NONE, _NONE, _NONE)
         self._grow(room)
 
     def _grow(self, room: int) -> None:
-        t, x, y, p = (np.empty(room, dtype) for dtype in (np.int64, np.uint16, np.uint16, np.uint8))
-        columns = (t, x, y, p)
+        room = -(-room // 8) * 8  # so that every column begins at a multiple of its size
+        whole = np.empty(13 * room, np.uint8)
+        t, x, y = whole[: 8 * room].view(np.int64), *(whole[k * room : (k + 2) * room].view(np.uint16) for k in (8, 10))
+        columns = (t, x, y, whole[12 * room :])
         for column, before in zip(columns, self.columns, strict=True):
             column[: self.count] = before[: self.count]
-        self.columns, self.room = columns, room
-        self._places = [(column.ctypes.data, column.itemsize) for column in columns]
+        self.columns, self.room, self._place = columns, room, whole.ctypes.data
 
     def take(self, count: int) -> tuple[int, int, int, int]:
         """The addresses of the columns' ends, where so many events fit now."""
         if self.count + count > self.room:
             self._grow(max(2 * self.room, self.count + count))
-        t, x, y, p = (place + self.count * size for place, size in self._places)
-        return t, x, y, p
+        n, room, place = self.count, self.room, self._place
+        return place + 8 * n, place + 8 * room + 2 * n, place + 10 * room + 2 * n, place + 12 * room + n
 
     def filled(self, begin: int = 0) -> Columns:
         """The events from one on."""
@@ -170,6 +174,8 @@ def _words(source: Source, kind: str, a: int, b: int) -> str:
         return source.backward(a, b)
     if kind == faults.RESERVED:
         return f"a word of kind {a:#x}, which the format does not have"
+    if kind == faults.POLARITY:
+        return f"polarity {a}; 0 and 1 are known"
     return kind
 
 
