@@ -85,7 +85,7 @@ class Room:
         room = -(-room // 8) * 8  # so that every column begins at a multiple of its size
         whole = np.empty(13 * room, np.uint8)
         t, x, y = whole[: 8 * room].view(np.int64), *(whole[k * room : (k + 2) * room].view(np.uint16) for k in (8, 10))
-        columns = (t, x, y, whole[12 * room :])
+        columns: Columns = (t, x, y, whole[12 * room :])
         for column, before in zip(columns, self.columns, strict=True):
             column[: self.count] = before[: self.count]
         self.columns, self.room, self._place = columns, room, whole.ctypes.data

@@ -145,8 +145,8 @@ class Source:
         if types != _TYPES or not len(t) or not all(column.flags.c_contiguous for column in (t, x, y, p)):
             return False
         height, width = self.limits
-        places = (column.ctypes.data for column in (t, x, y, p))
-        most = _native.events_check(*places, len(t), self.last, width, height)
+        at = [column.ctypes.data for column in (t, x, y, p)]
+        most = _native.events_check(at[0], at[1], at[2], at[3], len(t), self.last, width, height)
         if most is None:
             return False
         self.last = int(t[-1])
