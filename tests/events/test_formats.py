@@ -19,6 +19,7 @@ from saccade.events import (
     write_events,
 )
 from saccade.events.faults import Faults
+from saccade.events.format import CERTAIN, NO, Format
 from saccade.events.plain import LAYOUTS
 from saccade.events.source import Source
 
@@ -355,6 +356,32 @@ def test_mono_packets(tmp_path):
     assert (events.t.tolist(), events.x.tolist(), events.y.tolist(), events.p.tolist()) == (
         [2_000_005, 2_000_010], [3, 5], [4, 6], [1, 0],
     )  # fmt: skip
+
+
+def test_another_format(tmp_path, monkeypatch):
+    """A format is one record: what is registered is found, read in one go or in chunks, and written."""
+    monkeypatch.setattr(FORMATS, "_values", dict(FORMATS._values))
+
+    def read(source):
+        source.sensor(20, 30)
+        rows = np.frombuffer(source.data[4:].tobytes(), "<i4").reshape(-1, 4).T
+        yield source.columns(*rows)
+
+    def write(path, streams, height, width):
+        with path.open("wb") as file:
+            file.write(b"mine")
+            for events in streams:
+                file.write(np.stack([events.t, events.x, events.y, events.p], 1).astype("<i4").tobytes())
+
+    mine = Format("mine", "mine", (".mine",), lambda path, head: CERTAIN if head[:4] == b"mine" else NO, read, write)
+    FORMATS.register("mine", mine)
+    events = EventStream(np.arange(9), np.arange(9), np.arange(9), np.arange(9) % 2, 20, 30)
+    assert write_events(tmp_path / "x.mine", events) is mine
+    assert open_events(tmp_path / "x.mine").equal(events)
+    assert [len(chunk) for chunk in read_chunks(tmp_path / "x.mine", events=4)] == [4, 4, 1]
+    (tmp_path / "x.mine").write_bytes(b"mine" + np.array([5, 30, 1, 1], "<i4").tobytes())
+    with pytest.raises(ValueError, match=r"event 0: an event at \(30, 1\), outside the sensor of 30 x 20"):
+        open_events(tmp_path / "x.mine")
 
 
 def test_events_that_take_few_bytes(tmp_path):
