@@ -68,9 +68,10 @@ def speed(found: dict[str, Any]) -> str:
     machine = found["machine"]
     load = ", ".join(f"{value:.1f}" for value in machine["load_average"])
     names = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    where = f"{machine['processor']}, {machine['cores']} cores, {machine['instruction_set']}, load {load}"
     source = (
         f"\n\nMevents/s of processor time, {found['rounds']} rounds. `{found['command']}`, commit {short(found['commit'])}, "
-        f"{found['date']}, {machine['processor']}, {machine['cores']} cores, {machine['instruction_set']}, load {load}; {names}."
+        f"{found['date']}, {where}; {names}."
     )
     return table([*head, "other events, or none"], rows) + source
 

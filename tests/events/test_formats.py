@@ -294,6 +294,19 @@ def test_other_hdf5(tmp_path):
     assert (events.height, events.width, events.t.tolist(), events.p.tolist()) == (30, 40, [500000, 500001], [1, 0])
 
 
+def test_compressed_hdf5(tmp_path):
+    """Blosc with Zstandard, as DSEC's own files have it."""
+    h5py = pytest.importorskip("h5py", reason="HDF5 needs h5py")
+    plugin = pytest.importorskip("hdf5plugin", reason="DSEC's compression needs hdf5plugin")
+    events, path = made("hdf5", 5000, 0), tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        for name in "txyp":
+            file.create_dataset(
+                f"events/{name}", data=getattr(events, name), chunks=(1000,), **plugin.Blosc(cname="zstd")
+            )
+    assert open_events(path, height=events.height, width=events.width).equal(events)
+
+
 def test_dsec_index(tmp_path):
     h5py = pytest.importorskip("h5py", reason="HDF5 needs h5py")
     t = np.array([10**15, 10**15 + 999, 10**15 + 1000, 10**15 + 5000])
