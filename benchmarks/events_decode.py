@@ -292,7 +292,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="the folder of event recordings")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--only", default="", help="files whose name holds this")
+    parser.add_argument("--only", default="", help="files whose name holds this; others stay as they were")
     parser.add_argument("--container", type=int, default=0, metavar="N", help="also slices of a container of N events")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "events" / "decode.json")
     options = parser.parse_args()
@@ -310,6 +310,8 @@ def main() -> None:
         ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True
     ).stdout.strip()
     record["files"] = {}
+    if options.only and options.out.is_file():  # the others stay as they were
+        record["files"] = json.loads(options.out.read_text())["files"]
     names: set[str] = set()
     with tempfile.TemporaryDirectory() as place:
         for name, (path, kind) in files(options.data, Path(place)).items():

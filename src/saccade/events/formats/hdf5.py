@@ -24,6 +24,9 @@ NAMES = {
 }
 
 
+PIECE = 1 << 19  # events that are read at once: few calls of the library, and the last cache holds them
+
+
 def sniff(path: Path, head: bytes) -> int:
     if not head.startswith(MAGIC):
         return NO
@@ -85,12 +88,16 @@ def read(source: Source) -> Iterator[Columns]:
         sensor_of(source, group, file)
         offset = file["t_offset"][()] if "t_offset" in file else 0
         if np.ndim(offset) != 0 or np.asarray(offset).dtype.kind not in "iu":
-            raise ValueError(f"{source.path}: HDF5: t_offset is one integer, got {offset!r}")
+            raise ValueError(f"{source.path}: HDF5: t_offset is one integer, got {str(offset)[:40]}")
         lengths = {column.shape for column in columns}
         if len(lengths) != 1 or len(columns[0].shape) != 1:
             raise ValueError(f"{source.path}: HDF5: columns of different shapes: {sorted(map(str, lengths))}")
         for column in columns:
             stored(source, column)
+        as_held = [column.dtype for column in columns[1:]] == [np.uint16, np.uint16, np.uint8]
+        if source.part is None and as_held and columns[0].dtype.kind in "iu":
+            yield _whole(source, columns, int(offset))
+            return
         count = len(columns[0])
         piece = source.part or max(count, 1)
         for first in range(0, count, piece):
@@ -98,8 +105,28 @@ def read(source: Source) -> Iterator[Columns]:
             if t.dtype.kind == "f":
                 t = np.rint(t * 1e6).astype(np.int64)  # seconds
             if t.dtype.kind in "iu":
-                t = np.add(t, int(offset), dtype=np.int64, casting="unsafe")
+                t = np.add(t, np.int64(offset), dtype=np.int64, casting="unsafe")
             yield source.columns(t, x, y, p, first=first)
+
+
+def _whole(source: Source, columns: list[Any], offset: int) -> Columns:
+    """All events of columns of the types that we hold, read to where they stay, and looked at, piece by piece in the cache."""
+    count, kept = len(columns[0]), 0
+    t, x, y, p = (np.empty(count, dtype) for dtype in (np.int64, np.uint16, np.uint16, np.uint8))
+    times = np.empty(PIECE, columns[0].dtype)
+    for first in range(0, count, PIECE):
+        n = min(PIECE, count - first)
+        from_file, to = slice(first, first + n), slice(kept, kept + n)
+        columns[0].read_direct(times, from_file, slice(0, n))
+        np.add(times[:n], np.int64(offset), out=t[to], casting="unsafe")
+        for column, out in zip(columns[1:], (x, y, p), strict=True):
+            column.read_direct(out, from_file, to)
+        found = source.columns(t[to], x[to], y[to], p[to], first=first)
+        if len(found[0]) < n:
+            for out, part in zip((t, x, y, p), found, strict=True):
+                out[kept : kept + len(part)] = part
+        kept += len(found[0])
+    return t[:kept], x[:kept], y[:kept], p[:kept]
 
 
 def stored(source: Source, column: Any) -> None:

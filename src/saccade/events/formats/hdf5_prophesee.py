@@ -17,7 +17,7 @@ from saccade.optional import need
 
 FIELDS = ("x", "y", "p", "t")
 ROW = np.dtype([("x", "<u2"), ("y", "<u2"), ("p", "<i2"), ("t", "<i8")])
-PIECE = 1 << 16  # rows that are read at once: they stay in the cache
+PIECE = 1 << 18  # rows that are read at once: few calls of the library, and the last cache holds them
 
 
 def sniff(path: Path, head: bytes) -> int:
@@ -39,13 +39,17 @@ def read(source: Source) -> Iterator[Columns]:
         hdf5.stored(source, table)
         packets, state = Packets(source, len(table)), fresh_state("table")
         piece = min(source.part or PIECE, PIECE)
+        as_held = table.dtype == ROW
+        rows = np.empty(min(piece, len(table)) if as_held else 0, ROW)
         for first in range(0, len(table), piece):
-            rows = table[first : first + piece]
-            if rows.dtype == ROW:
-                yield from packets.decode("table", rows.view(np.uint8), partial(_event, first), state)
+            n = min(piece, len(table) - first)
+            if as_held:
+                table.read_direct(rows, slice(first, first + n), slice(0, n))
+                yield from packets.decode("table", rows[:n].view(np.uint8), partial(_event, first), state)
             else:
-                yield source.columns(rows["t"], rows["x"], rows["y"], rows["p"], first=first)
-        if table.dtype == ROW:
+                other = table[first : first + n]
+                yield source.columns(other["t"], other["x"], other["y"], other["p"], first=first)
+        if as_held:
             yield from packets.end()
 
 
