@@ -82,11 +82,14 @@ def container(found: dict[str, Any]) -> str:
         ["open", f"{one['open_ms']['median']:.2f} ms", f"{one['open_ms']['worst']:.2f} ms"],
         ["10 ms, copied out", f"{one['window_ms']['median']:.3f} ms", f"{one['window_ms']['worst']:.2f} ms"],
     ]
-    memory = f"the process grew by {one['more_memory_kB'] / 1000:.1f} MB over 200 windows at random places"
+    grown = one["more_memory_kB"]
+    memory = (
+        f"the process grew by {grown['median']:.0f} kB, at most {grown['most']} kB, mapped pages and the copy included"
+    )
     text = (
         f"\n\n{one['events']:,} events, {one['events_in_10_ms']:,} ({one['slice_kB']:.0f} kB) in the window; {memory}."
     )
-    return table(["", "median", "worst"], rows) + text
+    return table(["200 times", "median", "worst"], rows) + text
 
 
 def main() -> None:
