@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from saccade.events.encoding import times_fit
 from saccade.events.format import CERTAIN, FORMATS, NO, Format
@@ -110,23 +111,57 @@ def read(source: Source) -> Iterator[Columns]:
 
 
 def _whole(source: Source, columns: list[Any], offset: int) -> Columns:
-    """All events of columns of the types that we hold, read to where they stay, and looked at, piece by piece in the cache."""
+    """All events of columns of the types that we hold, put where they stay, and looked at, piece by piece in the cache."""
     count, kept = len(columns[0]), 0
     t, x, y, p = (np.empty(count, dtype) for dtype in (np.int64, np.uint16, np.uint16, np.uint8))
-    times = np.empty(PIECE, columns[0].dtype)
-    for first in range(0, count, PIECE):
-        n = min(PIECE, count - first)
-        from_file, to = slice(first, first + n), slice(kept, kept + n)
-        columns[0].read_direct(times, from_file, slice(0, n))
+    for first, times, *others in _as_they_lie(source, columns) or _read(columns):
+        n = min(len(times), count - first)
+        to = slice(kept, kept + n)
         np.add(times[:n], np.int64(offset), out=t[to], casting="unsafe")
-        for column, out in zip(columns[1:], (x, y, p), strict=True):
-            column.read_direct(out, from_file, to)
+        for out, part in zip((x, y, p), others, strict=True):
+            out[to] = part[:n]
         found = source.columns(t[to], x[to], y[to], p[to], first=first)
         if len(found[0]) < n:
             for out, part in zip((t, x, y, p), found, strict=True):
                 out[kept : kept + len(part)] = part
         kept += len(found[0])
     return t[:kept], x[:kept], y[:kept], p[:kept]
+
+
+def _read(columns: list[Any]) -> Iterator[list[Any]]:
+    """Pieces of all columns, by the library: where each begins, and its values."""
+    count = len(columns[0])
+    pieces = [np.empty(min(PIECE, count), column.dtype) for column in columns]
+    for first in range(0, count, PIECE):
+        n = min(PIECE, count - first)
+        for column, piece in zip(columns, pieces, strict=True):
+            column.read_direct(piece, slice(first, first + n), slice(0, n))
+        yield [first, *(piece[:n] for piece in pieces)]
+
+
+def _as_they_lie(source: Source, columns: list[Any]) -> list[list[Any]] | None:
+    """The same from the bytes of the file, where all columns lie in it uncompressed and cut alike."""
+    found = [pieces(source, column) for column in columns]
+    if any(one is None for one in found) or len({tuple(one) for one in found if one is not None}) != 1:
+        return None
+    return [[first, *(one[first] for one in found if one is not None)] for first in sorted(found[0] or {})]
+
+
+def pieces(source: Source, column: Any) -> dict[int, NDArray[Any]] | None:
+    """A column's chunks by their first row, as views of the file's bytes; None where the library has to unpack them."""
+    plain = column.compression is None and not column.shuffle and not column.fletcher32 and column.scaleoffset is None
+    plain = plain and hasattr(column.id, "chunk_iter")  # not in old builds of HDF5
+    if not plain or not column.chunks or not column.dtype.isnative or column.id.get_create_plist().get_nfilters():
+        return None
+    found: dict[int, NDArray[Any]] = {}
+    places: list[Any] = []
+    column.id.chunk_iter(places.append)
+    for place in places:
+        first, begin, size = place.chunk_offset[0], place.byte_offset, column.chunks[0] * column.dtype.itemsize
+        if place.filter_mask or place.size != size or begin is None or begin + size > len(source.data):
+            return None
+        found[first] = source.data[begin : begin + size].view(column.dtype)
+    return found if sorted(found) == list(range(0, len(column), column.chunks[0])) else None
 
 
 def stored(source: Source, column: Any) -> None:

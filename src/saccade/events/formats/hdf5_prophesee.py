@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,17 +41,27 @@ def read(source: Source) -> Iterator[Columns]:
         packets, state = Packets(source, len(table)), fresh_state("table")
         piece = min(source.part or PIECE, PIECE)
         as_held = table.dtype == ROW
-        rows = np.empty(min(piece, len(table)) if as_held else 0, ROW)
-        for first in range(0, len(table), piece):
-            n = min(piece, len(table) - first)
+        for first, rows in _rows(source, table, piece, as_held):
             if as_held:
-                table.read_direct(rows, slice(first, first + n), slice(0, n))
-                yield from packets.decode("table", rows[:n].view(np.uint8), partial(_event, first), state)
+                yield from packets.decode("table", rows.view(np.uint8), partial(_event, first), state)
             else:
-                other = table[first : first + n]
-                yield source.columns(other["t"], other["x"], other["y"], other["p"], first=first)
+                yield source.columns(rows["t"], rows["x"], rows["y"], rows["p"], first=first)
         if as_held:
             yield from packets.end()
+
+
+def _rows(source: Source, table: Any, piece: int, as_held: bool) -> Iterator[tuple[int, Any]]:
+    """Rows of the table, from the bytes of the file where they lie in it as they are, else by the library."""
+    lying = hdf5.pieces(source, table) if as_held else None
+    if lying is not None:
+        for first in sorted(lying):
+            yield first, lying[first][: len(table) - first]
+        return
+    buffer = np.empty(min(piece, len(table)), table.dtype)
+    for first in range(0, len(table), piece):
+        n = min(piece, len(table) - first)
+        table.read_direct(buffer, slice(first, first + n), slice(0, n))
+        yield first, buffer[:n]
 
 
 def _event(first: int, byte: int) -> str:
