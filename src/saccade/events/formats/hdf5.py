@@ -96,7 +96,7 @@ def read(source: Source) -> Iterator[Columns]:
         for column in columns:
             stored(source, column)
         as_held = [column.dtype for column in columns[1:]] == [np.uint16, np.uint16, np.uint8]
-        if source.part is None and as_held and columns[0].dtype.kind in "iu":
+        if source.part is None and as_held and columns[0].dtype.kind in "iu" and columns[0].dtype != np.uint64:
             yield _whole(source, columns, int(offset))
             return
         count = len(columns[0])
@@ -105,27 +105,26 @@ def read(source: Source) -> Iterator[Columns]:
             t, x, y, p = (column[first : first + piece] for column in columns)
             if t.dtype.kind == "f":
                 t = np.rint(t * 1e6).astype(np.int64)  # seconds
+            if t.dtype == np.uint64 and len(t) and int(t.max()) >> 62:
+                raise source.faults.error("column t", f"a time of {t.max()} us")
             if t.dtype.kind in "iu":
                 t = np.add(t, np.int64(offset), dtype=np.int64, casting="unsafe")
             yield source.columns(t, x, y, p, first=first)
 
 
 def _whole(source: Source, columns: list[Any], offset: int) -> Columns:
-    """All events of columns of the types that we hold, put where they stay, and looked at, piece by piece in the cache."""
-    count, kept = len(columns[0]), 0
+    """All events of columns of the types that we hold, put where they stay, and looked at once."""
+    count = len(columns[0])
     t, x, y, p = (np.empty(count, dtype) for dtype in (np.int64, np.uint16, np.uint16, np.uint8))
     for first, times, *others in _as_they_lie(source, columns) or _read(columns):
-        n = min(len(times), count - first)
-        to = slice(kept, kept + n)
-        np.add(times[:n], np.int64(offset), out=t[to], casting="unsafe")
+        to = slice(first, first + len(times))
+        held: Any = t[to]
+        held[:] = times[: len(held)]
+        if offset:
+            held += offset
         for out, part in zip((x, y, p), others, strict=True):
-            out[to] = part[:n]
-        found = source.columns(t[to], x[to], y[to], p[to], first=first)
-        if len(found[0]) < n:
-            for out, part in zip((t, x, y, p), found, strict=True):
-                out[kept : kept + len(part)] = part
-        kept += len(found[0])
-    return t[:kept], x[:kept], y[:kept], p[:kept]
+            out[to] = part[: len(held)]
+    return source.columns(t, x, y, p)
 
 
 def _read(columns: list[Any]) -> Iterator[list[Any]]:
@@ -153,15 +152,16 @@ def pieces(source: Source, column: Any) -> dict[int, NDArray[Any]] | None:
     plain = plain and hasattr(column.id, "chunk_iter")  # not in old builds of HDF5
     if not plain or not column.chunks or not column.dtype.isnative or column.id.get_create_plist().get_nfilters():
         return None
-    found: dict[int, NDArray[Any]] = {}
+    length, dtype, found = column.chunks[0], column.dtype, {}
+    size = length * dtype.itemsize
     places: list[Any] = []
     column.id.chunk_iter(places.append)
     for place in places:
-        first, begin, size = place.chunk_offset[0], place.byte_offset, column.chunks[0] * column.dtype.itemsize
+        begin = place.byte_offset
         if place.filter_mask or place.size != size or begin is None or begin + size > len(source.data):
             return None
-        found[first] = source.data[begin : begin + size].view(column.dtype)
-    return found if sorted(found) == list(range(0, len(column), column.chunks[0])) else None
+        found[place.chunk_offset[0]] = source.data[begin : begin + size].view(dtype)
+    return found if sorted(found) == list(range(0, len(column), length)) else None
 
 
 def stored(source: Source, column: Any) -> None:
