@@ -110,6 +110,27 @@ def dendritic_backward(
     threads: int,
     /,
 ) -> None: ...
+def events_decode(
+    layout: int,
+    data: int,
+    begin: int,
+    end: int,
+    t: int,
+    x: int,
+    y: int,
+    p: int,
+    room: int,
+    state: int,
+    width: int,
+    height: int,
+    lenient: bool,
+    report: int,
+    /,
+) -> int: ...
+def events_count(layout: int, data: int, begin: int, end: int, /) -> int: ...
+def events_check(
+    t: int, x: int, y: int, p: int, n: int, last: int, width: int, height: int, /
+) -> tuple[int, int] | None: ...
 
 class Dehazing:
     def __init__(self, H: int, W: int, threads: int, /) -> None: ...
