@@ -1,6 +1,16 @@
-"""Recordings of event cameras: streams, files, frames."""
+"""Recordings of event cameras: streams, files, windows, frames."""
 
-from saccade.events.frames import frames_by_number
+from saccade.events.representations import REPRESENTATIONS, FrameStream, Representation, make_frames
 from saccade.events.stream import EventStream, concat
+from saccade.events.windows import WINDOWS, Windows
 
-__all__ = ["EventStream", "concat", "frames_by_number"]
+__all__ = [
+    "REPRESENTATIONS",
+    "WINDOWS",
+    "EventStream",
+    "FrameStream",
+    "Representation",
+    "Windows",
+    "concat",
+    "make_frames",
+]
