@@ -17,6 +17,7 @@ void bind_lif(nb::module_& m);
 void bind_bits(nb::module_& m);
 void bind_pool(nb::module_& m);
 void bind_dehazing(nb::module_& m);
+void bind_events(nb::module_& m);
 void bind_integer(nb::module_& m);
 void bind_dendritic(nb::module_& m);
 void bind_frames(nb::module_& m);

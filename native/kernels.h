@@ -99,6 +99,7 @@ struct Dendritic {
 constexpr int64_t DENDRITIC_SEGMENT = 32;  // tokens whose states are held at once on the way back
 
 struct DehazeKernels;  // dehaze.h
+struct EventKernels;   // events.h
 
 struct Kernels {
   const char* name;
@@ -110,6 +111,7 @@ struct Kernels {
   void (*unpack)(const uint8_t* bits, int64_t plane_bytes, Grid, void* x, Type, int64_t begin, int64_t end);
   void (*pool)(const Pool&, int64_t first_row, int64_t last_row);
   const DehazeKernels* dehaze;
+  const EventKernels* events;
   void (*integer_forward)(const Integer&, int64_t begin, int64_t end, float* scratch);   // scratch: a chunk
   void (*integer_backward)(const Integer&, int64_t begin, int64_t end, float* scratch);  // 2 chunks, and T if stateful
   void (*dendritic_forward)(const Dendritic&, int64_t first_unit, int64_t last_unit);

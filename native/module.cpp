@@ -7,6 +7,7 @@ NB_MODULE(_native, m) {
   saccade::bind_bits(m);
   saccade::bind_pool(m);
   saccade::bind_dehazing(m);
+  saccade::bind_events(m);
   saccade::bind_integer(m);
   saccade::bind_dendritic(m);
   saccade::bind_frames(m);

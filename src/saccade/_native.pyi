@@ -110,6 +110,24 @@ def dendritic_backward(
     threads: int,
     /,
 ) -> None: ...
+def events_decode(
+    layout: int,
+    data: int,
+    begin: int,
+    end: int,
+    t: int,
+    x: int,
+    y: int,
+    p: int,
+    room: int,
+    state: int,
+    width: int,
+    height: int,
+    lenient: bool,
+    report: int,
+    /,
+) -> int: ...
+def events_count(layout: int, data: int, begin: int, end: int, /) -> int: ...
 
 class Dehazing:
     def __init__(self, H: int, W: int, threads: int, /) -> None: ...

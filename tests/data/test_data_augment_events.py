@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from saccade.data import build_augmentation
 from saccade.data import augment_events as events
+from saccade.data import build_augmentation
 from saccade.data.augment import NAMES, OF_EVENTS, OF_PICTURES
 
 T, N, H, W = 5, 200, 12, 10
@@ -57,10 +57,14 @@ def test_translation_never_wraps_and_a_roll_loses_nothing():
     x = torch.zeros(1, N, 1, 6, 6)
     x[..., 0] = 1
     torch.manual_seed(0)
-    moved, _ = build_augmentation(("crop",), classes=2, shape=(1, 6, 6), crop_padding=2, sequences=True)(x, torch.zeros(N))
+    moved, _ = build_augmentation(("crop",), classes=2, shape=(1, 6, 6), crop_padding=2, sequences=True)(
+        x, torch.zeros(N)
+    )
     assert moved[..., 3:].sum() == 0
     assert 0 < moved.sum() < x.sum()
-    rolled, _ = build_augmentation(("roll",), classes=2, shape=(1, 6, 6), crop_padding=2, sequences=True)(x, torch.zeros(N))
+    rolled, _ = build_augmentation(("roll",), classes=2, shape=(1, 6, 6), crop_padding=2, sequences=True)(
+        x, torch.zeros(N)
+    )
     assert rolled.sum() == x.sum()
     assert rolled[..., 4:].sum() > 0
     assert (rolled[0, :, 0].sum((1, 2)) == 6).all()
@@ -68,7 +72,10 @@ def test_translation_never_wraps_and_a_roll_loses_nothing():
 
 def test_a_roll_by_hand():
     x = torch.arange(12.0).view(1, 1, 1, 3, 4)
-    assert events.rolled(x, torch.tensor([[1, -1]])).squeeze().tolist() == torch.roll(x.squeeze(), (1, -1), (0, 1)).tolist()
+    assert (
+        events.rolled(x, torch.tensor([[1, -1]])).squeeze().tolist()
+        == torch.roll(x.squeeze(), (1, -1), (0, 1)).tolist()
+    )
 
 
 def test_a_quarter_turn_and_a_shear_by_hand():

@@ -20,6 +20,7 @@ from saccade.cli import (
     compress,
     dehazing,
     demo,
+    events,
     info,
     machine,
     training,
@@ -43,6 +44,7 @@ WITHOUT_TORCH = ("report",)  # they begin at once
 app.command("demo")(demo.demo)
 app.add_typer(catalogues.data_app, name="data")
 app.add_typer(dehazing.app, name="dehaze")
+app.add_typer(events.events_app, name="events")
 app.command("train")(training.train)
 app.command("evaluate")(training.evaluate)
 app.command("predict")(training.predict)

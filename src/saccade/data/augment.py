@@ -196,7 +196,9 @@ def mix_samples(
     label_share = torch.where(cut, left, share)[:, None]
     one_hot = functional.one_hot(y, classes).float()
     mixed = x[other].lerp_(x, pixel_share.expand_as(x))
-    return mixed.clamp_(0, top) if top is not None else mixed, label_share * one_hot + (1 - label_share) * one_hot[other]
+    return mixed.clamp_(0, top) if top is not None else mixed, label_share * one_hot + (1 - label_share) * one_hot[
+        other
+    ]
 
 
 def _boxes(x: Tensor, heights: Tensor, widths: Tensor) -> Tensor:

@@ -96,7 +96,7 @@ def rolled(x: Tensor, move: Tensor) -> Tensor:
 
 
 def nearest(x: Tensor, matrices: Tensor) -> Tensor:
-    """Images [n, C, H, W] whose pixel at p, from the middle, is the nearest one to ``matrices[i] p`` (x right, y down); 0 outside."""
+    """Images [n, C, H, W] whose pixel at p (x, y from the middle) is the nearest one to ``matrices[i] p``; 0 outside."""
     height, width = x.shape[-2:]
     rows, columns = torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2
     grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], -1)  # x, y

@@ -15,7 +15,7 @@ from torch import Tensor
 from saccade.data.frame_cache import cached
 from saccade.data.imageset import ImageSet, Indices
 from saccade.data.source import DataSource, Parts
-from saccade.events import REPRESENTATIONS, WINDOWS, EventStream, Representation, Windows
+from saccade.events import REPRESENTATIONS, WINDOWS, EventStream, Representation, Windows, open_events
 from saccade.events.framing import Framing
 
 
@@ -40,6 +40,7 @@ class EventSource(DataSource):
     scale: ClassVar[float] = 1.0
     sequences: ClassVar[bool] = True
     sensor: ClassVar[tuple[int, int]]
+    transpose: ClassVar[bool] = False
     reading: ClassVar[int] = 1  # raised where what is read of a file changes, so that kept frames are made again
     representation: Representation = REPRESENTATIONS["count"]
     windows: Windows = WINDOWS["equal_count"]
@@ -57,20 +58,21 @@ class EventSource(DataSource):
     def framing(self) -> Framing:
         """What makes frames of a recording of this set."""
         height, width = self.sensor
-        return Framing(self.representation, self.windows, height, width, self.binning)
+        return Framing(self.representation, self.windows, height, width, self.binning, self.transpose)
 
     def open(self, path: Path) -> EventStream:
         """A recording. Raises ValueError or OSError, in one line naming the file."""
-        raw = np.fromfile(path, np.uint8).reshape(-1, 5).astype(np.int64)
-        t = (raw[:, 2] & 127) << 16 | raw[:, 3] << 8 | raw[:, 4]
-        return EventStream(t, raw[:, 0], raw[:, 1], raw[:, 2] >> 7, *self.sensor)
+        height, width = self.framing().recorded
+        return open_events(path, height=height, width=width)
 
     def parts(self, train: Sequence[Clip], test: Sequence[Clip], classes: Sequence[str]) -> Parts:
         """The two sets of these samples. Raises ValueError naming a file of which no frames can be made."""
-        return Parts(*(self._set(list(clips), tuple(classes)) for clips in (train, test)))
+        return Parts(self.frames_of(train, classes), self.frames_of(test, classes))
 
-    def _set(self, clips: list[Clip], classes: tuple[str, ...]) -> EventFrames:
-        framing, reader = self.framing(), Reader(self.framing(), clips, self.open)
+    def frames_of(self, clips: Sequence[Clip], classes: Sequence[str]) -> EventFrames:
+        """The set of these samples. Raises ValueError naming a file of which no frames can be made."""
+        framing = self.framing()
+        reader = Reader(framing, clips, self.open)
         kept = cached(reader, f"{self.kind()} {self.reading}") if self.cache else None
         targets = torch.tensor([clip.label for clip in clips], dtype=torch.int64)
         return EventFrames(reader, targets, classes, framing, kept)
@@ -118,7 +120,7 @@ class EventFrames(ImageSet):
         kept: Path | None = None,
         rows: Tensor | None = None,
     ) -> None:
-        """``rows``: which of the reader's samples these are (None: all). ``kept``: the file of all its frames, if there is one."""
+        """``rows``: which of the reader's samples these are (None: all). ``kept``: the file of all its frames, if any."""
         self.reader, self.targets, self.classes, self.kept = reader, targets, tuple(classes), kept
         self.framing, self.shape, self.frames = framing, framing.shape, framing.record()
         self.rows = torch.arange(len(targets)) if rows is None else rows
@@ -138,9 +140,7 @@ class EventFrames(ImageSet):
 
     def subset(self, indices: Indices) -> EventFrames:
         index = torch.as_tensor(indices, dtype=torch.int64)
-        return EventFrames(
-            self.reader, self.targets[index], self.classes, self.framing, self.kept, self.rows[index]
-        )
+        return EventFrames(self.reader, self.targets[index], self.classes, self.framing, self.kept, self.rows[index])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_map": None}  # a child maps the file itself

@@ -46,7 +46,7 @@ class NMnistSmall(NMnist):
 
     def read(self, root: Path) -> Parts:
         folder = root / "nmnist-small"
-        return self.parts(*(_listed(folder, name) for name in _LISTS), DIGIT_NAMES)
+        return self.parts(_listed(folder, _LISTS[0]), _listed(folder, _LISTS[1]), DIGIT_NAMES)
 
     def prepare(self, root: Path, report: Report) -> Path:
         address = "https://github.com/bamsumit/slayerPytorch (example/02_NMNIST)"

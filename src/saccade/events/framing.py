@@ -19,6 +19,7 @@ class Framing:
     """Frames ``[T, C, ceil(height / binning), ceil(width / binning)]`` of recordings of one sensor.
 
     height, width: of the sensor, in pixels. binning: pixels a side that are put together, before anything is counted.
+    transpose: rows of the recording are columns of the frames; height and width are then the frames' (before binning).
     """
 
     representation: Representation
@@ -26,11 +27,17 @@ class Framing:
     height: int
     width: int
     binning: int = 1
+    transpose: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """``(C, H, W)`` of a frame."""
         return len(self.representation.channels), -(-self.height // self.binning), -(-self.width // self.binning)
+
+    @property
+    def recorded(self) -> tuple[int, int]:
+        """Height and width of the sensor that records."""
+        return (self.width, self.height) if self.transpose else (self.height, self.width)
 
     def record(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -40,6 +47,7 @@ class Framing:
             "height": self.height,
             "width": self.width,
             "binning": self.binning,
+            "transpose": self.transpose,
         }
 
     @classmethod
@@ -55,10 +63,13 @@ class Framing:
             height,
             width,
             binning,
+            record.get("transpose") is True,
         )
 
     def fit(self, events: EventStream) -> EventStream:
         """The events on the sensor of the frames, binned. Raises ValueError for a recording of a larger sensor."""
+        if self.transpose:
+            events = EventStream(events.t, events.y, events.x, events.p, events.width, events.height)
         if events.height > self.height or events.width > self.width:
             raise ValueError(
                 f"was recorded with {events.width} x {events.height} pixels, and the frames have {self.width} x "

@@ -80,15 +80,16 @@ class EventStream:
         columns = (self.t[which], self.x[which], self.y[which], self.p[which])
         if not self.checked:
             return EventStream(*columns, self.height, self.width)
-        return self._part(*columns)
+        return EventStream.trusted(*columns, self.height, self.width)
 
-    def _part(self, *columns: NDArray[Any]) -> EventStream:
-        """Events of this checked stream, made without looking at them again."""
-        part = object.__new__(EventStream)
-        values = (*columns, self.height, self.width, True)
+    @classmethod
+    def trusted(cls, t: Any, x: Any, y: Any, p: Any, height: int, width: int) -> EventStream:
+        """Columns of the right types that were checked where they came from, taken without looking at them again."""
+        stream = object.__new__(cls)
+        values = (t, x, y, p, height, width, True)
         for name, value in zip(("t", "x", "y", "p", "height", "width", "checked"), values, strict=True):
-            object.__setattr__(part, name, value)
-        return part
+            object.__setattr__(stream, name, value)
+        return stream
 
     @property
     def duration_us(self) -> int:

@@ -1,0 +1,123 @@
+"""Recordings from files and to files, whatever their format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+import saccade.events.formats  # registers them  # noqa: F401
+from saccade.events.format import FORMATS, NO, Format
+from saccade.events.source import Columns, Source
+from saccade.events.stream import EventStream
+
+HEAD = 1 << 14
+CHUNK = 1 << 20  # events
+
+
+def format_of(path: str | Path) -> Format:
+    """The format of a file, by its first bytes, or by its name where a format has no mark.
+
+    Raises ValueError if it is none that is known, OSError if it cannot be read.
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    found = [(one.sniff(path, head), name) for name, one in FORMATS.items()]
+    best = max(found, key=lambda pair: pair[0])
+    if best[0] == NO:
+        if not head:
+            raise ValueError(f"{path}: is empty")
+        raise ValueError(f"{path}: no format of event recordings that is known; say which: {', '.join(FORMATS)}")
+    rest = [name for sure, name in found if sure == best[0]]
+    if len(rest) > 1:
+        raise ValueError(f"{path}: could be {' or '.join(rest)}; say which")
+    return FORMATS[best[1]]
+
+
+def common_format(paths: Iterable[str | Path]) -> Format:
+    """The one format of all files. Raises ValueError naming two that differ."""
+    first: tuple[Path, Format] | None = None
+    for path in map(Path, paths):
+        found = format_of(path)
+        first = first or (path, found)
+        if found is not first[1]:
+            raise ValueError(f"{path}: is of format {found.name}, and {first[0]} of {first[1].name}; one at a time")
+    if first is None:
+        raise ValueError("there are no recordings")
+    return first[1]
+
+
+def open_events(
+    path: str | Path,
+    format: str | None = None,
+    *,
+    height: int | None = None,
+    width: int | None = None,
+    lenient: bool = False,
+) -> EventStream:
+    """All events of a recording.
+
+    format: its name in ``FORMATS`` (default: found out). height, width: of the sensor, in pixels (default: from the header,
+    else from the events, with an ``EventsWarning``). lenient: leave out what is wrong, with a warning that says what.
+
+    Raises ValueError, in one line with the place in the file, for what is wrong; OSError if the file cannot be read;
+    ModuleNotFoundError, naming the extra, where a library is missing.
+    """
+    path = Path(path)
+    kind = FORMATS[format] if format else format_of(path)
+    source = Source(path, height, width, lenient)
+    parts = list(kind.read(source))
+    source.faults.say()
+    height, width = source.size()
+    return EventStream.trusted(*(parts[0] if len(parts) == 1 else _join(parts)), height, width)
+
+
+def read_chunks(
+    path: str | Path,
+    format: str | None = None,
+    *,
+    events: int = CHUNK,
+    height: int | None = None,
+    width: int | None = None,
+    lenient: bool = False,
+) -> Iterator[EventStream]:
+    """A recording in chunks of at most ``events`` events, in memory for one of them. Options and errors as ``open_events``.
+
+    Where nobody says the size of the sensor, the file is read twice.
+    """
+    if events < 1:
+        raise ValueError(f"a chunk holds at least one event, got {events}")
+    path = Path(path)
+    kind = FORMATS[format] if format else format_of(path)
+    if height is None or width is None:
+        height, width = _size(kind, path, height, width, lenient, events)
+    source = Source(path, height, width, lenient, events)
+    for columns in kind.read(source):
+        for first in range(0, len(columns[0]), events):
+            t, x, y, p = (column[first : first + events] for column in columns)
+            yield EventStream.trusted(t, x, y, p, height, width)
+    source.faults.say()
+
+
+def _size(
+    kind: Format, path: Path, height: int | None, width: int | None, lenient: bool, events: int
+) -> tuple[int, int]:
+    """The sensor's size: after the header, if that says it, else at the end of the events."""
+    source = Source(path, height, width, lenient, events)
+    with closing(kind.read(source)) as parts:  # type: ignore[type-var]
+        for _ in parts:
+            if source.height and source.width:
+                break
+    return source.size()
+
+
+def _join(parts: list[Columns]) -> Columns:
+    types = (np.int64, np.uint16, np.uint16, np.uint8)
+    if not parts:
+        t, x, y, p = (np.empty(0, dtype) for dtype in types)
+    else:
+        t, x, y, p = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return t, x, y, p
