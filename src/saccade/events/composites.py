@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,9 +41,9 @@ def composite(
 ) -> Composite:
     """Recordings moving over a larger sensor, with noise: the target and each distractor on smooth random paths of their own.
 
-    Each is played again and again, enlarged by a factor drawn from ``scales`` (an event stays one event), and stays on the sensor.
-    ``noise_hz``: events a second and pixel, uniform, on or off at even odds. Events of one microsecond keep the order target,
-    distractors, noise. Raises ValueError for recordings without events, or that do not fit on the sensor.
+    Each is played again and again, enlarged by a factor drawn from ``scales`` (an event stays one event), and stays on the
+    sensor. ``noise_hz``: events a second and pixel, uniform, on or off at even odds. Events of one microsecond keep the order
+    target, distractors, noise. Raises ValueError for recordings without events, or that do not fit on the sensor.
     """
     if windows < 1 or window_us < 1 or not 0 < scales[0] <= scales[1] or noise_hz < 0:
         raise ValueError(
@@ -106,7 +107,7 @@ def _boxes(columns: NDArray[np.int64], stamps: NDArray[np.int64]) -> NDArray[np.
     t, x, y, _ = columns
     knots = np.searchsorted(t, stamps)
     boxes = np.full((len(stamps) - 1, 4), np.nan)
-    for i, (first, last) in enumerate(zip(knots[:-1], knots[1:], strict=True)):
+    for i, (first, last) in enumerate(itertools.pairwise(knots)):
         if last > first:
             across, down = x[first:last], y[first:last]
             boxes[i] = across.min(), down.min(), across.max() + 1, down.max() + 1

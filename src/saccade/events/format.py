@@ -18,10 +18,11 @@ CERTAIN, LIKELY, NO = 2, 1, 0
 class Format:
     """One format of files.
 
-    title: what it is. suffixes: of its files; the first format that can write a suffix gets it.
+    title: what it is. suffixes: of its files.
     sniff: (path, first bytes) -> CERTAIN, LIKELY or NO. read: checked columns of a source, in the order of the file; it says
-    the sensor's size before the first, where the file does. write: (path, streams one after the other, height, width); None where
-    it cannot be written.
+    the sensor's size before the first, where the file does. write: (path, streams one after the other, height, width), or
+    None where it cannot be written. preferred: among the formats of one suffix, the greatest is written.
+    open: the whole recording as memory maps, for files whose columns lie as they do in memory.
     """
 
     name: str
@@ -30,6 +31,8 @@ class Format:
     sniff: Callable[[Path, bytes], int]
     read: Callable[[Source], Iterator[Columns]]
     write: Callable[[Path, Iterable[EventStream], int, int], None] | None = None
+    preferred: int = 0
+    open: Callable[[Source], EventStream] | None = None
 
 
 FORMATS: Registry[Format] = Registry("event format")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -69,6 +70,8 @@ def open_events(
     path = Path(path)
     kind = FORMATS[format] if format else format_of(path)
     source = Source(path, height, width, lenient)
+    if kind.open and not lenient:
+        return kind.open(source)
     parts = list(kind.read(source))
     source.faults.say()
     height, width = source.size()
@@ -121,3 +124,70 @@ def _join(parts: list[Columns]) -> Columns:
     else:
         t, x, y, p = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return t, x, y, p
+
+
+def format_for(path: str | Path, format: str | None = None) -> Format:
+    """What a file is written as: the format named, else the first that writes files of such a name.
+
+    Raises ValueError if there is none, or it cannot be written.
+    """
+    path = Path(path)
+    if format is None:
+        found = [one for one in FORMATS.values() if path.suffix.lower() in one.suffixes and one.write]
+        if not found:
+            known = sorted({suffix for one in FORMATS.values() if one.write for suffix in one.suffixes})
+            raise ValueError(f"{path}: no format is written under this name; known: {', '.join(known)}")
+        return max(found, key=lambda one: one.preferred)
+    kind = FORMATS[format]
+    if kind.write is None:
+        able = [one.name for one in FORMATS.values() if one.write]
+        raise ValueError(f"{path}: {kind.title} is read, not written; written are {', '.join(able)}")
+    return kind
+
+
+def write_events(
+    path: str | Path,
+    events: EventStream | Iterable[EventStream],
+    format: str | None = None,
+    *,
+    height: int | None = None,
+    width: int | None = None,
+) -> Format:
+    """Write a stream, or streams one after the other, as one recording; returns the format (default: by the file's name).
+
+    height, width: of the sensor; needed only where there is no first stream to say them. A file that is there is replaced once
+    the new one is whole. Raises ValueError for what the format cannot hold, and for streams that run back in time or are of
+    sensors of different sizes.
+    """
+    path = Path(path)
+    kind = format_for(path, format)
+    assert kind.write is not None
+    streams = iter([events] if isinstance(events, EventStream) else events)
+    first = next(streams, None)
+    if first is not None:
+        height, width = first.height, first.width
+    elif height is None or width is None:
+        raise ValueError(f"{path}: there are no events, and nobody says the size of the sensor")
+    unfinished = path.with_name(f".{path.name}.part")
+    try:
+        kind.write(unfinished, _in_order([] if first is None else [first], streams), height, width)
+        unfinished.replace(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return kind
+
+
+def _in_order(first: list[EventStream], rest: Iterator[EventStream]) -> Iterator[EventStream]:
+    last: EventStream | None = None
+    for stream in itertools.chain(first, rest):
+        stream = stream if stream.checked else stream[:]
+        if last is not None:
+            if (stream.height, stream.width) != (last.height, last.width):
+                sizes = f"{last.width} x {last.height} and {stream.width} x {stream.height}"
+                raise ValueError(f"streams of sensors of one size go together, got {sizes}")
+            if len(last) and len(stream) and stream.t[0] < last.t[-1]:
+                raise ValueError(f"time runs back from {last.t[-1]} to {stream.t[0]} us between two streams")
+        yield stream
+        last = stream if len(stream) or last is None else last

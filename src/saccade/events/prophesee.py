@@ -75,6 +75,15 @@ def read_header(head: bytes) -> Header:
     return header
 
 
+def header(version: str, height: int, width: int, options: str = "") -> bytes:
+    """The lines that are written."""
+    major, _, minor = version.partition(".")
+    name = f"EVT{major}{minor if minor != '0' else ''}"
+    return (
+        f"% evt {version}\n% format {name};{options}height={height};width={width}\n% geometry {width}x{height}\n% end\n"
+    ).encode()
+
+
 def version_of(head: bytes) -> str | None:
     """The EVT version of a file that begins so; None where there is none."""
     return read_header(head).version if head[:1] == b"%" else None
@@ -86,7 +95,7 @@ def begin(source: Source, version: str) -> Header:
     if header.version not in (None, version):
         words = f"is of EVT {header.version}, and was to be read as EVT {version}; read it as what it is"
         raise source.faults.error("header", words)
-    if "containing" in header.values.get("data", "") or header.values.get("data", "").startswith("file"):
+    if header.values.get("data", "").startswith("file"):
         raise source.faults.error("header", f"is of a DAT file, and was to be read as EVT {version}")
     source.facts |= {
         key: header.values[key] for key in ("date", "plugin_name", "serial_number") if key in header.values

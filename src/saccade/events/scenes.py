@@ -71,9 +71,7 @@ def resized(pictures: NDArray[Any], height: int, width: int) -> NDArray[np.float
     return np.stack(made).astype(np.float64)
 
 
-def shown(
-    frames: Iterable[tuple[float, NDArray[np.uint8]]], shape: tuple[int, int] | None = None
-) -> Iterator[Timed]:
+def shown(frames: Iterable[tuple[float, NDArray[np.uint8]]], shape: tuple[int, int] | None = None) -> Iterator[Timed]:
     """Frames ``[H, W, 3]`` or ``[H, W]`` of 0 to 255 with their times in seconds, as grey pictures; the first is at 0.
 
     shape: of the sensor; the middle of each frame is brought to it (None: frames as they are).

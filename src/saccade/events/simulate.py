@@ -1,8 +1,8 @@
 """An event camera made up: brightness that changes, as the events that its pixels would send.
 
 Each pixel keeps the log brightness at which it last sent an event. An event comes where the log brightness, linear between two
-pictures, is a threshold away from that (Rebecq et al. 2018, ESIM); thresholds differ from pixel to pixel, a pixel rests after an
-event, a leak drives it towards on events, and noise comes by chance (Hu et al. 2021, v2e).
+pictures, is a threshold away from that (Rebecq et al. 2018, ESIM); thresholds differ from pixel to pixel, a pixel rests after
+an event, a leak drives it towards on events, and noise comes by chance (Hu et al. 2021, v2e).
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ class Timed(NamedTuple):
 class Camera(Config):
     """What a pixel does with brightness L in [0, 1].
 
-    on, off: thresholds in units of ``log(L + eps)``. mismatch: standard deviation of a pixel's thresholds (normal, at least 0.01).
-    refractory_us: rest after an event; what is crossed meanwhile moves the pixel's level and sends nothing. leak_hz: on events a
-    second that a still pixel sends. noise_hz: events a second and pixel that mean nothing, on or off at even odds.
+    on, off: thresholds in units of ``log(L + eps)``. mismatch: standard deviation of a pixel's thresholds (normal, at least
+    0.01). refractory_us: rest after an event; what is crossed meanwhile moves the pixel's level and sends nothing. leak_hz:
+    on events a second that a still pixel sends. noise_hz: events a second and pixel that mean nothing, on or off at even
+    odds.
     """
 
     registry = CAMERAS
@@ -60,8 +61,8 @@ def simulate(pictures: Iterable[Timed], camera: Camera | str | dict[str, Any] = 
     """All events of pictures in order; the first one is where each pixel begins, and sends nothing.
 
     Times are rounded down to microseconds; events of one microsecond are ordered by their exact time, then row and column.
-    Raises ValueError for fewer than one picture, pictures of different sizes or that are no grey pictures, and times that do not
-    rise.
+    Raises ValueError for fewer than one picture, pictures of different sizes or that are no grey pictures, and times that do
+    not rise.
     """
     parts = list(simulate_chunks(pictures, camera, seed))
     t, x, y, p = (np.concatenate([getattr(part, name) for part in parts]) for name in ("t", "x", "y", "p"))
@@ -84,10 +85,10 @@ def simulate_chunks(
 
 
 class _Crossings(NamedTuple):
-    """Pixels that cross ``count`` levels, each a threshold from the last, upwards (sign 1) or downwards (-1)."""
+    """Pixels that cross ``levels`` levels, each a threshold from the last, upwards (sign 1) or downwards (-1)."""
 
     pixels: NDArray[np.int64]
-    count: NDArray[np.int64]
+    levels: NDArray[np.int64]
     sign: int
     threshold: NDArray[np.float64]
 
@@ -99,7 +100,9 @@ class _Sensor:
         self.camera, self.shape = camera, shape
         self.draw = np.random.default_rng(seed)
         spread = self.draw.standard_normal((2, *shape)) * camera.mismatch
-        self.off, self.on = (np.maximum(np.array([[[camera.off]], [[camera.on]]]) + spread, LEAST_THRESHOLD)).reshape(2, -1)
+        self.off, self.on = (np.maximum(np.array([[[camera.off]], [[camera.on]]]) + spread, LEAST_THRESHOLD)).reshape(
+            2, -1
+        )
         self.time: float | None = None
         self.level = self.log = np.zeros(0)
         self.sent = np.full(int(np.prod(shape)), -np.inf)
@@ -124,8 +127,8 @@ class _Sensor:
             count = sign * (start + rise - level) / threshold * (1 + ROUNDING)
             moving = np.flatnonzero(count >= 1)
             if len(moving):
-                crossed = _Crossings(moving, np.floor(count[moving]).astype(np.int64), sign, threshold[moving])
-                events.append(self._send(crossed, start, rise, begin, lasting))
+                moved = _Crossings(moving, np.floor(count[moving]).astype(np.int64), sign, threshold[moving])
+                events.append(self._send(moved, start, rise, begin, lasting))
         self.level -= leak * self.on
         self.log, self.time = log, time_us
         if self.camera.noise_hz:
@@ -134,14 +137,14 @@ class _Sensor:
 
     def _send(
         self,
-        crossed: _Crossings,
+        moved: _Crossings,
         start: NDArray[np.float64],
         rise: NDArray[np.float64],
         begin: float,
         lasting: float,
     ) -> tuple[NDArray[Any], ...]:
         """Times, pixels and polarity of the events of lines from ``start`` by ``rise``; levels are moved."""
-        pixels, count, sign, threshold = crossed
+        pixels, count, sign, threshold = moved
         base = self.level[pixels]
         which = np.repeat(np.arange(len(pixels)), count)
         number = np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count) + 1
@@ -149,17 +152,17 @@ class _Sensor:
         times = begin + np.clip(place / rise[pixels][which], 0, 1) * lasting
         self.level[pixels] = base + sign * count * threshold
         if self.camera.refractory_us:
-            kept = self._rested(crossed, times)
+            kept = self._rested(moved, times)
             which, times = which[kept], times[kept]
         return times, pixels[which], np.full(len(which), sign > 0, np.uint8)
 
-    def _rested(self, crossed: _Crossings, times: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def _rested(self, moved: _Crossings, times: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which events come from a pixel that has rested: the first of each pixel, then the second, ..."""
         kept = np.zeros(len(times), bool)
-        at = np.cumsum(crossed.count) - crossed.count
-        for i in range(int(crossed.count.max())):
-            there = crossed.count > i
-            now, pixel = at[there] + i, crossed.pixels[there]
+        at = np.cumsum(moved.levels) - moved.levels
+        for i in range(int(moved.levels.max())):
+            there = moved.levels > i
+            now, pixel = at[there] + i, moved.pixels[there]
             ready = times[now] - self.sent[pixel] >= self.camera.refractory_us
             kept[now] = ready
             self.sent[pixel[ready]] = times[now[ready]]
@@ -172,10 +175,10 @@ class _Sensor:
 
     def _stream(self, events: list[tuple[NDArray[Any], ...]]) -> EventStream:
         if not events:
-            empty = np.zeros(0, np.int64)
-            return EventStream(empty, empty, empty, empty, *self.shape)
+            events = [(np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.uint8))]
         times, pixels, polarity = (np.concatenate(columns) for columns in zip(*events, strict=True))
         order = np.lexsort((pixels, times))
         t = np.floor(times[order] + 1e-6).astype(np.int64)
-        y, x = np.divmod(pixels[order], self.shape[1])
-        return EventStream(t, x, y, polarity[order], *self.shape)
+        height, width = self.shape
+        y, x = np.divmod(pixels[order], width)
+        return EventStream(t, x.astype(np.uint16), y.astype(np.uint16), polarity[order], height, width)

@@ -22,13 +22,16 @@ Hertz = Annotated[float, typer.Option(min=0, metavar="HZ")]
 @events_app.command("simulate")
 def simulate(
     source: Annotated[
-        Path, typer.Argument(metavar="IMAGE|VIDEO|FOLDER", help="A picture, a video, or a folder of frames (25 a second).")
+        Path,
+        typer.Argument(metavar="IMAGE|VIDEO|FOLDER", help="A picture, a video, or a folder of frames (25 a second)."),
     ],
     out: Annotated[Path, typer.Option(help="The recording; its format is that of the name.")],
     size: Annotated[
         str | None, typer.Option(metavar="WxH", help="Pixels of the sensor (default: of the picture or video).")
     ] = None,
-    path: Annotated[str, typer.Option(help="How a picture moves: saccades (as N-MNIST) or loop (as CIFAR10-DVS).")] = "saccades",
+    path: Annotated[
+        str, typer.Option(help="How a picture moves: saccades (as N-MNIST) or loop (as CIFAR10-DVS).")
+    ] = "saccades",
     amplitude: Annotated[float, typer.Option(min=0, metavar="PIXELS", help="How far a picture moves.")] = 4.0,
     duration_us: Annotated[int, typer.Option(min=1, metavar="US", help="How long a picture moves.")] = 300_000,
     on: Annotated[float, typer.Option(min=0.01, help="Threshold of on events, log brightness.")] = 0.2,
@@ -67,7 +70,7 @@ def _shape(size: str | None) -> tuple[int, int] | None:
     if size is None:
         return None
     width, x, height = size.lower().partition("x")
-    if not x or not width.isdecimal() or not height.isdecimal() or not 1 <= min(int(width), int(height)):
+    if not x or not width.isdecimal() or not height.isdecimal() or not min(int(width), int(height)) >= 1:
         raise ValueError(f"--size {size!r}: write WxH, such as 128x128")
     if max(int(width), int(height)) > 1 << 14:
         raise ValueError(f"--size {size!r}: at most {1 << 14} pixels a side")
@@ -95,4 +98,5 @@ def _scene(
         return
     pixels = read_picture(source).pixels
     picture = grey(pixels / np.iinfo(pixels.dtype).max)
-    yield from moving(picture, *(shape or picture.shape), path, amplitude, duration_us, step_us=max(1, duration_us // 300))
+    height, width = shape or picture.shape
+    yield from moving(picture, height, width, path, amplitude, duration_us, max(1, duration_us // 300))

@@ -1,0 +1,56 @@
+"""HDF5 as Prophesee writes it: a table ``CD/events`` of x, y, p and t. The ECF compression needs Prophesee's own plug-in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from saccade.events.format import CERTAIN, FORMATS, NO, Format
+from saccade.events.formats import hdf5
+from saccade.events.source import Columns, Source
+from saccade.events.stream import EventStream
+from saccade.optional import need
+
+FIELDS = ("x", "y", "p", "t")
+
+
+def sniff(path: Path, head: bytes) -> int:
+    if not head.startswith(hdf5.MAGIC):
+        return NO
+    try:
+        with hdf5.opened(path) as file:
+            return CERTAIN if "CD" in file else NO
+    except (ModuleNotFoundError, ValueError):
+        return NO
+
+
+def read(source: Source) -> Iterator[Columns]:
+    with hdf5.opened(source.path) as file:
+        table = file.get("CD/events")
+        if table is None or not set(FIELDS) <= set(getattr(table, "dtype", np.dtype("u1")).names or ()):
+            raise ValueError(f"{source.path}: HDF5: no table CD/events of x, y, p and t")
+        hdf5.sensor_of(source, table, file)
+        piece = source.part or hdf5.PIECE
+        for first in range(0, len(table), piece):
+            rows = table[first : first + piece]
+            yield source.columns(rows["t"], rows["x"], rows["y"], rows["p"], first=first)
+
+
+def write(path: Path, streams: Iterable[EventStream], height: int, width: int) -> None:
+    """Not compressed."""
+    library = need("h5py", "events")
+    dtype = np.dtype([("x", "<u2"), ("y", "<u2"), ("p", "<i2"), ("t", "<i8")])
+    with library.File(path, "w") as file:
+        file.attrs["geometry"], file.attrs["version"] = f"{width}x{height}", "1.0"
+        table = file.create_dataset("CD/events", (0,), dtype, maxshape=(None,), chunks=(1 << 14,))
+        for events in streams:
+            rows = np.empty(len(events), dtype)
+            for name in FIELDS:
+                rows[name] = getattr(events, name)
+            table.resize((len(table) + len(rows),))
+            table[len(table) - len(rows) :] = rows
+
+
+FORMATS.register("hdf5_prophesee", Format("hdf5_prophesee", "HDF5 of Prophesee", (".hdf5", ".h5"), sniff, read, write))
