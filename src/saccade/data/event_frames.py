@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from saccade.data.frame_cache import cached
+from saccade.data.frame_cache import Frames, cached, digest_of
 from saccade.data.imageset import ImageSet, Indices
 from saccade.data.source import DataSource, Parts
 from saccade.events import REPRESENTATIONS, WINDOWS, EventStream, Representation, Windows, open_events
@@ -71,11 +71,13 @@ class EventSource(DataSource):
 
     def frames_of(self, clips: Sequence[Clip], classes: Sequence[str]) -> EventFrames:
         """The set of these samples. Raises ValueError naming a file of which no frames can be made."""
-        framing = self.framing()
-        reader = Reader(framing, clips, self.open)
-        kept = cached(reader, f"{self.kind()} {self.reading}") if self.cache else None
         targets = torch.tensor([clip.label for clip in clips], dtype=torch.int64)
-        return EventFrames(reader, targets, classes, framing, kept)
+        return self.frames_by(Reader(self.framing(), clips, self.open), targets, classes)
+
+    def frames_by(self, reader: Frames, targets: Tensor, classes: Sequence[str]) -> EventFrames:
+        """The set of a reader's samples, kept on disk if the source says so."""
+        kept = cached(reader, f"{self.kind()} {self.reading}") if self.cache else None
+        return EventFrames(reader, targets, classes, kept)
 
 
 class Reader:
@@ -101,6 +103,11 @@ class Reader:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 
+    def made_of(self) -> list[Any]:
+        """The contents of the recordings, and which part of which is which sample."""
+        digests = {path: digest_of(path) for path in dict.fromkeys(clip.path for clip in self.clips)}
+        return [(digests[clip.path], clip.start_us, clip.stop_us) for clip in self.clips]
+
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_last": None}
 
@@ -113,16 +120,15 @@ class EventFrames(ImageSet):
 
     def __init__(
         self,
-        reader: Reader,
+        reader: Frames,
         targets: Tensor,
         classes: Sequence[str],
-        framing: Framing,
         kept: Path | None = None,
         rows: Tensor | None = None,
     ) -> None:
         """``rows``: which of the reader's samples these are (None: all). ``kept``: the file of all its frames, if any."""
         self.reader, self.targets, self.classes, self.kept = reader, targets, tuple(classes), kept
-        self.framing, self.shape, self.frames = framing, framing.shape, framing.record()
+        self.shape, self.frames = reader.framing.shape, reader.framing.record()
         self.rows = torch.arange(len(targets)) if rows is None else rows
         self._map: Any = None
 
@@ -135,12 +141,13 @@ class EventFrames(ImageSet):
         else:
             if self._map is None:
                 self._map = np.load(self.kept, mmap_mode="r")
-            frames = torch.from_numpy(self._map[rows])
+            part = self._map[rows]
+            frames = torch.from_numpy(part if part.dtype == np.uint8 else part.astype(np.float32))
         return frames, self.targets[index]
 
     def subset(self, indices: Indices) -> EventFrames:
         index = torch.as_tensor(indices, dtype=torch.int64)
-        return EventFrames(self.reader, self.targets[index], self.classes, self.framing, self.kept, self.rows[index])
+        return EventFrames(self.reader, self.targets[index], self.classes, self.kept, self.rows[index])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_map": None}  # a child maps the file itself

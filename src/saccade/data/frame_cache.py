@@ -8,16 +8,29 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
+from torch import Tensor
 
 import saccade
-
-if TYPE_CHECKING:
-    from saccade.data.event_frames import Reader
+from saccade.events.framing import Framing
 
 FORMAT = 1
+
+
+class Frames(Protocol):
+    """Samples whose frames are made when they are asked for."""
+
+    framing: Framing
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Float32 ``[T, C, H, W]``."""
+
+    def made_of(self) -> Any:
+        """Everything but the framing that decides what the frames are, as JSON holds it: contents of files, settings."""
 
 
 def cache_root() -> Path:
@@ -28,7 +41,7 @@ def cache_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "saccade"
 
 
-def cached(reader: Reader, reading: str) -> Path:
+def cached(reader: Frames, reading: str) -> Path:
     """The file of all frames of the reader's samples, ``[M, T, C, H, W]`` as npy; made if it is not there.
 
     Whole numbers are kept in as few bytes as they need, everything else as float32. The file is written aside and renamed, so
@@ -50,20 +63,16 @@ def cached(reader: Reader, reading: str) -> Path:
     return path
 
 
-def key_of(reader: Reader, reading: str) -> str:
-    """32 hexadecimal digits of: the contents of the recordings, which part of which is which sample, how frames are made."""
-    digests: dict[Path, str] = {}
-    for clip in reader.clips:
-        if clip.path not in digests:
-            digests[clip.path] = digest_of(clip.path)
-    made_of: dict[str, Any] = {
+def key_of(reader: Frames, reading: str) -> str:
+    """32 hexadecimal digits of: what the samples are made of, how frames are made of them, and by which version."""
+    whole: dict[str, Any] = {
         "format": FORMAT,
         "version": saccade.__version__,
         "reading": reading,
         "framing": reader.framing.record(),
-        "samples": [(digests[clip.path], clip.start_us, clip.stop_us) for clip in reader.clips],
+        "samples": reader.made_of(),
     }
-    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def digest_of(path: Path) -> str:
@@ -75,7 +84,7 @@ def digest_of(path: Path) -> str:
         raise FileNotFoundError(f"{path}: no such recording") from None
 
 
-def _write(reader: Reader, path: Path) -> None:
+def _write(reader: Frames, path: Path) -> None:
     representation = reader.framing.representation
     whole = representation.whole and representation.low is not None and representation.low >= 0
     for dtype in (np.uint8, np.uint16, np.float32) if whole else (np.float32,):
@@ -83,7 +92,7 @@ def _write(reader: Reader, path: Path) -> None:
             return
 
 
-def _written_as(dtype: np.dtype[Any], reader: Reader, path: Path) -> bool:
+def _written_as(dtype: np.dtype[Any], reader: Frames, path: Path) -> bool:
     """Whether all values fit into ``dtype``; the file is of no use if they do not."""
     most = np.iinfo(dtype).max if dtype.kind == "u" else np.inf
     kept: Any = None
