@@ -26,7 +26,7 @@ SMALL = {"windows": {"name": "equal_count", "config": {"frames": 3}}}
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
+def fresh_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SACCADE_CACHE", str(tmp_path / "cache"))
 
 
