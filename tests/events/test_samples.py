@@ -72,3 +72,30 @@ def test_no_recordings(recordings):
         with pytest.raises(ValueError, match=words) as error:
             open_events(recordings / "formats" / name)
         assert "\n" not in str(error.value)
+
+
+def test_commands(recordings, tmp_path, capsys):
+    """Every command on every recording; what is converted or cut is the same events."""
+    from saccade.cli.main import run
+
+    for name, (form, *size, count, first, _, _) in SAMPLES.items():
+        source, target = recordings / name, tmp_path / "x.events"
+        options = ["--height", str(size[0]), "--width", str(size[1])]
+        if form in LIBRARIES and not importable(LIBRARIES[form]):
+            continue
+        assert run(["events", "info", str(source), *options]) == 0
+        assert run(["events", "stats", str(source), *options]) == 0
+        assert run(["events", "convert", str(source), str(target), *options]) == 0
+        events = open_events(source, height=size[0], width=size[1])
+        assert open_events(target).equal(events), name
+        if count:
+            window = ["--start-us", str(first + 1000), "--stop-us", str(first + 20_000)]
+            assert run(["events", "cut", str(source), str(tmp_path / "y.events"), *window, *options]) == 0
+            assert open_events(tmp_path / "y.events").equal(events.between(first + 1000, first + 20_000)), name
+        assert capsys.readouterr().err == ""
+
+
+def importable(module: str) -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec(module.partition(".")[0]) is not None

@@ -16,7 +16,6 @@ try:
 except ImportError:  # a platform without a wheel, or a source tree that was never built
     _native = None  # type: ignore[assignment]
 
-SPARE = 64  # events that a decoder may write beyond those it has found
 STATE = 8
 Where = Callable[[int], int | str]
 
@@ -70,8 +69,8 @@ def _native_piece(
     address = data.ctypes.data
     room = source.part or _native.events_count(kind.number, address, begin, end)
     room = max(room, kind.most)
-    t, x = np.empty(room + SPARE, np.int64), np.empty(room + SPARE, np.uint16)
-    y, p = np.empty(room + SPARE, np.uint16), np.empty(room + SPARE, np.uint8)
+    t, x = np.empty(room, np.int64), np.empty(room, np.uint16)
+    y, p = np.empty(room, np.uint16), np.empty(room, np.uint8)
     report = np.zeros(7 + 2 * len(faults.NUMBERED), np.int64)
     height, width = source.limits
     state[0] = source.last
