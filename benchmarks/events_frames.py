@@ -10,6 +10,7 @@ where that computes the same. Writes results/events/frames.json.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import statistics
@@ -55,11 +56,21 @@ def repeated(path: Path, count: int) -> EventStream:
 
 
 class NumPy:
-    """Each representation as NumPy says it shortest: ``add.at`` and assignments over flat places, a window after the other."""
+    """Each representation as NumPy says it shortest: ``add.at`` and assignments over flat places, a window after the other.
 
-    def __init__(self, events: EventStream, windows: Windows) -> None:
-        self.e, self.windows = events, windows
+    ``bincount`` instead of ``add.at`` is NumPy's fastest way to count.
+    """
+
+    def __init__(self, events: EventStream, windows: Windows, bincount: bool = False) -> None:
+        self.e, self.windows, self.bincount = events, windows, bincount
         self.plane = events.height * events.width
+
+    def counted(self, place: np.ndarray) -> np.ndarray:
+        if self.bincount:
+            return np.bincount(place, minlength=2 * self.plane).astype(np.float32)
+        frame = np.zeros(2 * self.plane, np.float32)
+        np.add.at(frame, place, np.float32(1))
+        return frame
 
     def each(self) -> Any:
         e = self.e
@@ -71,12 +82,7 @@ class NumPy:
         return np.stack(frames).reshape(len(frames), -1, self.e.height, self.e.width)
 
     def count(self) -> np.ndarray:
-        frames = []
-        for place, *_ in self.each():
-            frame = np.zeros(2 * self.plane, np.float32)
-            np.add.at(frame, place, 1)
-            frames.append(frame)
-        return self.shaped(frames)
+        return self.shaped([self.counted(place) for place, *_ in self.each()])
 
     def binary(self) -> np.ndarray:
         frames = []
@@ -97,8 +103,7 @@ class NumPy:
     def count_and_time(self) -> np.ndarray:
         frames = []
         for place, t, _, start, stop in self.each():
-            frame = np.zeros(4 * self.plane, np.float32)
-            np.add.at(frame, place, 1)
+            frame = np.concatenate([self.counted(place), np.zeros(2 * self.plane, np.float32)])
             frame[2 * self.plane + place] = (t - start) / (stop - start)
             frames.append(frame)
         return self.shaped(frames)
@@ -127,8 +132,7 @@ class NumPy:
     def gtp(self) -> np.ndarray:
         frames, trace, before = [], np.zeros(self.plane), None
         for place, *_ in self.each():
-            count = np.zeros(2 * self.plane, np.float32)
-            np.add.at(count, place, 1)
+            count = self.counted(place)
             seen = count.reshape(2, -1) > 0
             trace = np.minimum(255, 0.8 * trace + 30.0 * (seen & ~before).sum(0)) if before is not None else trace
             before = seen
@@ -147,7 +151,11 @@ def tonic_calls(events: EventStream) -> dict[str, Call]:
     frame = transforms.ToFrame(sensor_size=size, time_window=WINDOW_US)
     surface = transforms.ToTimesurface(sensor_size=size, dt=WINDOW_US, tau=TAU_US)
     grid = transforms.ToVoxelGrid(sensor_size=size, n_time_bins=BINS)
-    return {"count": lambda: frame(rows), "time_surface": lambda: surface(rows), "voxel_grid": lambda: grid(rows.copy())}
+    return {
+        "count": lambda: frame(rows),
+        "time_surface": lambda: surface(rows),
+        "voxel_grid": lambda: grid(rows.copy()),
+    }
 
 
 def ours(events: EventStream, name: str, windows: Windows) -> Call:
@@ -166,6 +174,8 @@ def measure(events: EventStream, recording: str, rounds: int) -> list[dict[str, 
         windows: Windows = EqualTime(frames=1) if name == "voxel_grid" else ByTime(duration_us=WINDOW_US)
         plain: Call = getattr(NumPy(events, windows), name)
         calls: dict[str, Call] = {"saccade": ours(events, name, windows), "numpy": plain}
+        if name in ("count", "count_and_time", "gtp"):
+            calls["numpy bincount"] = getattr(NumPy(events, windows, bincount=True), name)
         if name in theirs:
             calls["tonic"] = theirs[name]
         found = calls["saccade"]()
@@ -227,8 +237,6 @@ def main() -> None:
         "environment": environment(),
         "rows": rows,
     }
-    import json
-
     settings.out.parent.mkdir(parents=True, exist_ok=True)
     write_text(settings.out, json.dumps(record, indent=1) + "\n")
 

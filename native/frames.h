@@ -5,7 +5,8 @@
 namespace saccade {
 
 // Columns of a recording and the windows that are made frames of. spans: [T, 4], first event, one past the last, start and
-// stop of the window in microseconds. out: [T, C, H, W], zeros where a kernel does not say otherwise.
+// stop of the window in microseconds. out: [T, C, H, W], of which every element is written. scratch: zeros [C, H, W], which they are
+// again afterwards: events scatter there, where it stays in the caches, and the frame is moved on whole.
 struct Recording {
   const int64_t* t;
   const uint16_t* x;
@@ -14,25 +15,28 @@ struct Recording {
   const int64_t* spans;
   int64_t T, H, W;
   float* out;
+  float* scratch;
+};
+
+constexpr int64_t NEVER = INT64_MIN;
+
+// trajectory: [H, W]; before: [2, H, W], counts of the window before; counts: [2, H, W] of zeros, which they are again afterwards.
+struct Trajectory {
+  float alpha, beta;
+  float* trajectory;
+  int32_t* before;
+  int32_t* counts;
 };
 
 // Each returns the number of the first event that lies outside the sensor, where it stops; -1 without any.
-int64_t count_frames(const Recording& r, bool once);
-int64_t last_polarity_frames(const Recording& r);
-int64_t voxel_frames(const Recording& r, int64_t bins, bool split);
-int64_t count_and_time_frames(const Recording& r);
-// last: [2, H, W], time of the last event of each pixel so far, NEVER without any. Every element of out is written.
-constexpr int64_t NEVER = INT64_MIN;
-int64_t age_frames(const Recording& r, int64_t* last);
-// trajectory: [H, W]; seen: [2, H, W], whether the window before had events there; counts: [2, H, W] of scratch. Every element
-// of out is written.
-struct Trajectory {
-  double alpha, beta;
-  bool first;
-  double* trajectory;
-  uint8_t* seen;
-  uint32_t* counts;
+struct FrameKernels {
+  int64_t (*count)(const Recording&, bool once);
+  int64_t (*last_polarity)(const Recording&);
+  int64_t (*voxel)(const Recording&, int64_t bins, bool split);
+  int64_t (*count_and_time)(const Recording&);
+  // last: [2, H, W], time of the last event of each pixel so far, NEVER without any.
+  int64_t (*time_surface)(const Recording&, int64_t* last, float tau);
+  int64_t (*trajectory)(const Recording&, const Trajectory&);
 };
-int64_t trajectory_frames(const Recording& r, const Trajectory& g);
 
 }  // namespace saccade

@@ -65,10 +65,6 @@ class Representation(Config):
         """The frames of all windows by the native kernels, ``state`` brought up to date; see native/frames.h."""
         raise NotImplementedError
 
-    def finish(self, frames: Tensor) -> Tensor:
-        """What is done to all frames alike after either form."""
-        return frames
-
 
 def make_frames(
     events: EventStream,
@@ -132,17 +128,19 @@ class FrameStream:
         if not len(spans):
             return torch.zeros(shape, device=self.device)
         if self.native:
-            return self.representation.finish(self._natively(events, spans, shape))
+            return self._natively(events, spans, shape)
         made = [self._plainly(events, *map(int, span)) for span in spans]
-        return self.representation.finish(torch.stack(made))
+        return torch.stack(made)
 
     def _natively(self, events: EventStream, spans: Spans, shape: tuple[int, ...]) -> Tensor:
         stream = events if events.checked else events[:]
         columns = [np.ascontiguousarray(column) for column in (stream.t, stream.x, stream.y, stream.p)]
         spans = np.ascontiguousarray(spans)
-        out = torch.zeros(shape)
+        out, scratch = torch.empty(shape), torch.zeros(shape[1:])
         t, x, y, p, cuts = (column.ctypes.data for column in (*columns, spans))
-        recording = _native.Recording(t, x, y, p, cuts, out.data_ptr(), len(spans), self.height, self.width)
+        recording = _native.Recording(
+            t, x, y, p, cuts, out.data_ptr(), scratch.data_ptr(), len(spans), self.height, self.width
+        )
         wrong = self.representation.native(recording, self.state)
         if wrong >= 0:  # the columns were changed after they were checked
             raise ValueError(f"event {wrong}: lies outside the sensor of {self.width} x {self.height}")

@@ -33,10 +33,10 @@ class GlobalTrajectoryPrompt(Representation):
         return "trajectory", "off", "on"
 
     def rest(self, height: int, width: int) -> State:
+        """The trajectory, and the counts of the window before: ones, so that nothing begins in the first window."""
         return {
-            "trajectory": torch.zeros(height, width, dtype=torch.float64),
-            "seen": torch.zeros(2, height, width, dtype=torch.uint8),
-            "started": torch.zeros(1, dtype=torch.uint8),
+            "trajectory": torch.zeros(height, width),
+            "before": torch.ones(2, height, width, dtype=torch.int32),
         }
 
     def window(
@@ -44,19 +44,15 @@ class GlobalTrajectoryPrompt(Representation):
     ) -> tuple[Tensor, State]:
         plane = height * width
         count = counts(events.p * plane + events.place, 2 * plane).view(2, height, width)
-        seen = (count > 0).to(torch.uint8)
-        fresh = (seen > state["seen"]).sum(0).double()
-        trajectory = (self.beta * state["trajectory"] + self.alpha * fresh).clamp(max=255) * state["started"]
-        frame = torch.cat([trajectory[None], (self.alpha * count).clamp(max=255)]).floor().float()
-        return frame, {"trajectory": trajectory, "seen": seen, "started": torch.ones_like(state["started"])}
+        fresh = ((count > 0) & (state["before"] == 0)).sum(0).float()
+        trajectory = (self.beta * state["trajectory"] + self.alpha * fresh).clamp(max=255)
+        frame = torch.cat([trajectory[None], (self.alpha * count.float()).clamp(max=255)]).floor()
+        return frame, {"trajectory": trajectory, "before": count.int()}
 
     def native(self, recording: Any, state: State) -> int:
-        scratch = torch.empty(state["seen"].shape, dtype=torch.int32)
-        first = not state["started"].item()
-        addresses = [part.data_ptr() for part in (state["trajectory"], state["seen"], scratch)]
-        wrong = kernel("trajectory_frames")(recording, self.alpha, self.beta, first, *addresses)
-        state["started"].fill_(1)
-        return wrong
+        scratch = torch.zeros_like(state["before"])
+        addresses = [part.data_ptr() for part in (state["trajectory"], state["before"], scratch)]
+        return kernel("trajectory_frames")(recording, self.alpha, self.beta, *addresses)
 
 
 REPRESENTATIONS.register("gtp", GlobalTrajectoryPrompt())

@@ -40,13 +40,10 @@ class TimeSurface(Representation):
         last = state["last"].flatten().clone()
         last[place[chosen]] = events.t[chosen]
         age = (stop_us - last).float().masked_fill(last == NEVER, torch.inf)
-        return age.view(2, height, width), {"last": last.view(2, height, width)}
+        return (age / -self.tau_us).exp().view(2, height, width), {"last": last.view(2, height, width)}
 
     def native(self, recording: Any, state: State) -> int:
-        return kernel("age_frames")(recording, state["last"].data_ptr())
-
-    def finish(self, frames: Tensor) -> Tensor:
-        return frames.div_(-self.tau_us).exp_()
+        return kernel("time_surface_frames")(recording, state["last"].data_ptr(), self.tau_us)
 
 
 REPRESENTATIONS.register("time_surface", TimeSurface())

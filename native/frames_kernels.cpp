@@ -1,13 +1,12 @@
-// See frames.h. The loops are bound by their scattered writes, so they are written once for every instruction set.
+// See frames.h: scattered writes of the events of a window, then, where there is one, a pass over the pixels.
 #include "frames.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <limits>
+
+#include "simd.h"
 
 namespace saccade {
-
+namespace SACCADE_ISA {
 namespace {
 
 struct Window {
@@ -30,15 +29,25 @@ template <class At> int64_t each(const Recording& r, const Window& w, At&& at) {
   return -1;
 }
 
-}  // namespace
+// The frame that was scattered into scratch, to its place; scratch is zeros again.
+void move_on(const Recording& r, int64_t k, size_t frame) {
+  float* to = r.out + frame * k;
+  size_t i = 0;
+  for (; i + W <= frame; i += W) {
+    store(to + i, load(r.scratch + i));
+    store(r.scratch + i, V{});
+  }
+  for (; i < frame; ++i) to[i] = r.scratch[i], r.scratch[i] = 0;
+}
 
 int64_t count_frames(const Recording& r, bool once) {
   const size_t plane = static_cast<size_t>(r.H * r.W);
   for (int64_t k = 0; k < r.T; ++k) {
-    float* out = r.out + 2 * plane * k;
+    float* out = r.scratch;
     const int64_t wrong = once ? each(r, window(r, k), [&](int64_t i, size_t at) { out[r.p[i] * plane + at] = 1; })
                                : each(r, window(r, k), [&](int64_t i, size_t at) { out[r.p[i] * plane + at] += 1; });
     if (wrong >= 0) return wrong;
+    move_on(r, k, 2 * plane);
   }
   return -1;
 }
@@ -46,13 +55,14 @@ int64_t count_frames(const Recording& r, bool once) {
 int64_t last_polarity_frames(const Recording& r) {
   const size_t plane = static_cast<size_t>(r.H * r.W);
   for (int64_t k = 0; k < r.T; ++k) {
-    float* out = r.out + 2 * plane * k;
+    float* out = r.scratch;
     const int64_t wrong = each(r, window(r, k), [&](int64_t i, size_t at) {
       const float on = r.p[i];
       out[at] = 1 - on;
       out[plane + at] = on;
     });
     if (wrong >= 0) return wrong;
+    move_on(r, k, 2 * plane);
   }
   return -1;
 }
@@ -62,7 +72,7 @@ int64_t voxel_frames(const Recording& r, int64_t bins, bool split) {
   const size_t frame = step * static_cast<size_t>(bins);
   for (int64_t k = 0; k < r.T; ++k) {
     const Window w = window(r, k);
-    float* out = r.out + frame * k;
+    float* out = r.scratch;
     const double span = static_cast<double>(w.stop - w.start);
     const double scale = span > 0 ? static_cast<double>(bins - 1) / span : 0;
     const int64_t wrong = each(r, w, [&](int64_t i, size_t at) {
@@ -75,6 +85,7 @@ int64_t voxel_frames(const Recording& r, int64_t bins, bool split) {
       if (bin + 1 < bins) to[step] += sign * right;
     });
     if (wrong >= 0) return wrong;
+    move_on(r, k, frame);
   }
   return -1;
 }
@@ -83,7 +94,7 @@ int64_t count_and_time_frames(const Recording& r) {
   const size_t plane = static_cast<size_t>(r.H * r.W);
   for (int64_t k = 0; k < r.T; ++k) {
     const Window w = window(r, k);
-    float* out = r.out + 4 * plane * k;
+    float* out = r.scratch;
     const double span = static_cast<double>(w.stop - w.start);
     const int64_t wrong = each(r, w, [&](int64_t i, size_t at) {
       float* to = out + r.p[i] * plane + at;
@@ -91,45 +102,80 @@ int64_t count_and_time_frames(const Recording& r) {
       to[2 * plane] = span > 0 ? static_cast<float>(static_cast<double>(r.t[i] - w.start) / span) : 0.0f;
     });
     if (wrong >= 0) return wrong;
+    move_on(r, k, 4 * plane);
   }
   return -1;
 }
 
-int64_t age_frames(const Recording& r, int64_t* last) {
-  const size_t plane = static_cast<size_t>(r.H * r.W);
+// e^(-(stop - last) / tau) of n pixels; 0 for those that never had an event. An age counts up to 2^31 us.
+void faded(const int64_t* last, int64_t stop, float tau, float* out, int64_t n) {
+  int32_t ages[W];
+  int64_t i = 0;
+  const auto some = [&](int64_t count) {
+    for (int64_t j = 0; j < count; ++j) {
+      const int64_t then = last[i + j];
+      const int64_t age = stop - std::max(then, stop - INT32_MAX);
+      ages[j] = then == NEVER ? -1 : static_cast<int32_t>(age);
+    }
+    I age;
+    std::memcpy(&age, ages, sizeof age);
+    const V x = __builtin_convertvector(age, V) / -tau;
+    return age < 0 ? V{} : x < -87.f ? V{} : exponential(x);
+  };
+  for (; i + W <= n; i += W) store(out + i, some(W));
+  if (i < n) store_part(out + i, some(n - i), n - i);
+}
+
+int64_t time_surface_frames(const Recording& r, int64_t* last, float tau) {
+  const int64_t plane = r.H * r.W;
   for (int64_t k = 0; k < r.T; ++k) {
     const Window w = window(r, k);
     const int64_t wrong = each(r, w, [&](int64_t i, size_t at) { last[r.p[i] * plane + at] = r.t[i]; });
     if (wrong >= 0) return wrong;
-    float* out = r.out + 2 * plane * k;
-    for (size_t i = 0; i < 2 * plane; ++i)
-      out[i] = last[i] == NEVER ? std::numeric_limits<float>::infinity() : static_cast<float>(w.stop - last[i]);
+    faded(last, w.stop, tau, r.out + 2 * plane * k, 2 * plane);
   }
   return -1;
+}
+
+ALWAYS V at_most_255(V v) { return v > 255.f ? all(255.f) : v; }
+ALWAYS V whole(V v) { return __builtin_convertvector(__builtin_convertvector(v, I), V); }
+ALWAYS I load_ints(const int32_t* p, int64_t n) { I v{}; std::memcpy(&v, p, n * sizeof(int32_t)); return v; }
+ALWAYS void store_ints(int32_t* p, I v, int64_t n) { std::memcpy(p, &v, n * sizeof(int32_t)); }
+
+// One step of the recursion for n <= W pixels, all planes of which lie `plane` apart.
+ALWAYS void step_trajectory(const Trajectory& g, int64_t at, int64_t plane, float* out, int64_t n) {
+  const I off = load_ints(g.counts + at, n), on = load_ints(g.counts + plane + at, n);
+  const I off_before = load_ints(g.before + at, n), on_before = load_ints(g.before + plane + at, n);
+  const I fresh = ((off > 0) & (off_before == 0)) + ((on > 0) & (on_before == 0));  // a comparison that holds is -1
+  const V now = at_most_255(g.beta * load_part(g.trajectory + at, n) + g.alpha * __builtin_convertvector(-fresh, V));
+  store_part(g.trajectory + at, now, n);
+  store_part(out + at, whole(now), n);
+  store_part(out + plane + at, whole(at_most_255(g.alpha * __builtin_convertvector(off, V))), n);
+  store_part(out + 2 * plane + at, whole(at_most_255(g.alpha * __builtin_convertvector(on, V))), n);
+  store_ints(g.before + at, off, n);
+  store_ints(g.before + plane + at, on, n);
+  store_ints(g.counts + at, I{}, n);
+  store_ints(g.counts + plane + at, I{}, n);
 }
 
 int64_t trajectory_frames(const Recording& r, const Trajectory& g) {
-  const size_t plane = static_cast<size_t>(r.H * r.W);
-  bool first = g.first;
+  const int64_t plane = r.H * r.W;
   for (int64_t k = 0; k < r.T; ++k) {
-    std::memset(g.counts, 0, 2 * plane * sizeof(uint32_t));
     const int64_t wrong = each(r, window(r, k), [&](int64_t i, size_t at) { ++g.counts[r.p[i] * plane + at]; });
     if (wrong >= 0) return wrong;
     float* out = r.out + 3 * plane * k;
-    for (size_t i = 0; i < plane; ++i) {
-      const uint32_t off = g.counts[i], on = g.counts[plane + i];
-      const int fresh = (off && !g.seen[i]) + (on && !g.seen[plane + i]);
-      const double now = first ? 0.0 : std::min(255.0, g.beta * g.trajectory[i] + g.alpha * fresh);
-      g.trajectory[i] = now;
-      g.seen[i] = off != 0;
-      g.seen[plane + i] = on != 0;
-      out[i] = static_cast<float>(static_cast<int>(now));
-      out[plane + i] = static_cast<float>(static_cast<int>(std::min(255.0, g.alpha * off)));
-      out[2 * plane + i] = static_cast<float>(static_cast<int>(std::min(255.0, g.alpha * on)));
-    }
-    first = false;
+    int64_t at = 0;
+    for (; at + W <= plane; at += W) step_trajectory(g, at, plane, out, W);
+    if (at < plane) step_trajectory(g, at, plane, out, plane - at);
   }
   return -1;
 }
 
+}  // namespace
+
+extern const FrameKernels frames;
+const FrameKernels frames = {count_frames, last_polarity_frames, voxel_frames, count_and_time_frames, time_surface_frames,
+                             trajectory_frames};
+
+}  // namespace SACCADE_ISA
 }  // namespace saccade
