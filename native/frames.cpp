@@ -33,10 +33,10 @@ void bind_frames(nb::module_& m) {
     nb::gil_scoped_release release;
     return chosen_kernels().frames->time_surface(r, at<int64_t>(last), tau);
   });
-  m.def("trajectory_frames", [](const Recording& r, float alpha, float beta, uintptr_t trajectory, uintptr_t before,
+  m.def("trajectory_frames", [](const Recording& r, double alpha, double beta, uintptr_t trajectory, uintptr_t before,
                                 uintptr_t counts) {
     nb::gil_scoped_release release;
-    return chosen_kernels().frames->trajectory(r, {alpha, beta, at<float>(trajectory), at<int32_t>(before), at<int32_t>(counts)});
+    return chosen_kernels().frames->trajectory(r, {alpha, beta, at<double>(trajectory), at<uint8_t>(before), at<uint8_t>(counts)});
   });
 }
 

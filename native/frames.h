@@ -20,12 +20,13 @@ struct Recording {
 
 constexpr int64_t NEVER = INT64_MIN;
 
-// trajectory: [H, W]; before: [2, H, W], counts of the window before; counts: [2, H, W] of zeros, which they are again afterwards.
+// trajectory: [H, W]; before: [2, H, W], counts of the window before, at most 255; counts: zeros [2, H, W], which they are again
+// afterwards.
 struct Trajectory {
-  float alpha, beta;
-  float* trajectory;
-  int32_t* before;
-  int32_t* counts;
+  double alpha, beta;
+  double* trajectory;
+  uint8_t* before;
+  uint8_t* counts;
 };
 
 // Each returns the number of the first event that lies outside the sensor, where it stops; -1 without any.

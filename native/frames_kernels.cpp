@@ -18,13 +18,28 @@ Window window(const Recording& r, int64_t i) {
   return {s[0], s[1], s[2], s[3]};
 }
 
-// Calls at(event, place) for the events of a window, place = y * W + x; the first event outside the sensor ends it.
+constexpr int64_t BLOCK = 512;  // events whose places are found together, by vectors
+
+// Calls at(event, place, cell) for the events of a window: place = y * W + x, cell = polarity * H * W + place. A block of events
+// with one outside the sensor ends it.
 template <class At> int64_t each(const Recording& r, const Window& w, At&& at) {
-  const uint32_t H = static_cast<uint32_t>(r.H), W = static_cast<uint32_t>(r.W);
-  for (int64_t i = w.first; i < w.last; ++i) {
-    const uint32_t x = r.x[i], y = r.y[i];
-    if ((x >= W) | (y >= H) | (r.p[i] > 1)) return i;
-    at(i, static_cast<size_t>(y) * W + x);
+  const uint32_t high = static_cast<uint32_t>(r.H), wide = static_cast<uint32_t>(r.W), plane = high * wide;
+  uint32_t places[BLOCK], cells[BLOCK];
+  for (int64_t first = w.first; first < w.last; first += BLOCK) {
+    const int64_t count = std::min(BLOCK, w.last - first);
+    const uint16_t* x = r.x + first;
+    const uint16_t* y = r.y + first;
+    const uint8_t* p = r.p + first;
+    uint32_t outside = 0;
+    for (int64_t j = 0; j < count; ++j) {
+      outside |= (x[j] >= wide) | (y[j] >= high) | (p[j] > 1);
+      places[j] = y[j] * wide + x[j];
+      cells[j] = places[j] + p[j] * plane;
+    }
+    if (outside)
+      for (int64_t j = 0; j < count; ++j)
+        if (x[j] >= wide || y[j] >= high || p[j] > 1) return first + j;
+    for (int64_t j = 0; j < count; ++j) at(first + j, places[j], cells[j]);
   }
   return -1;
 }
@@ -44,8 +59,8 @@ int64_t count_frames(const Recording& r, bool once) {
   const size_t plane = static_cast<size_t>(r.H * r.W);
   for (int64_t k = 0; k < r.T; ++k) {
     float* out = r.scratch;
-    const int64_t wrong = once ? each(r, window(r, k), [&](int64_t i, size_t at) { out[r.p[i] * plane + at] = 1; })
-                               : each(r, window(r, k), [&](int64_t i, size_t at) { out[r.p[i] * plane + at] += 1; });
+    const int64_t wrong = once ? each(r, window(r, k), [&](int64_t, uint32_t, uint32_t cell) { out[cell] = 1; })
+                               : each(r, window(r, k), [&](int64_t, uint32_t, uint32_t cell) { out[cell] += 1; });
     if (wrong >= 0) return wrong;
     move_on(r, k, 2 * plane);
   }
@@ -56,10 +71,10 @@ int64_t last_polarity_frames(const Recording& r) {
   const size_t plane = static_cast<size_t>(r.H * r.W);
   for (int64_t k = 0; k < r.T; ++k) {
     float* out = r.scratch;
-    const int64_t wrong = each(r, window(r, k), [&](int64_t i, size_t at) {
+    const int64_t wrong = each(r, window(r, k), [&](int64_t i, uint32_t place, uint32_t) {
       const float on = r.p[i];
-      out[at] = 1 - on;
-      out[plane + at] = on;
+      out[place] = 1 - on;
+      out[plane + place] = on;
     });
     if (wrong >= 0) return wrong;
     move_on(r, k, 2 * plane);
@@ -75,11 +90,11 @@ int64_t voxel_frames(const Recording& r, int64_t bins, bool split) {
     float* out = r.scratch;
     const double span = static_cast<double>(w.stop - w.start);
     const double scale = span > 0 ? static_cast<double>(bins - 1) / span : 0;
-    const int64_t wrong = each(r, w, [&](int64_t i, size_t at) {
+    const int64_t wrong = each(r, w, [&](int64_t i, uint32_t at, uint32_t cell) {
       const double place = std::min(std::max(static_cast<double>(r.t[i] - w.start) * scale, 0.0), static_cast<double>(bins - 1));
       const int64_t bin = static_cast<int64_t>(place);
       const float right = static_cast<float>(place - static_cast<double>(bin)), left = 1 - right;
-      float* to = out + bin * step + (split ? r.p[i] * plane : 0) + at;
+      float* to = out + bin * step + (split ? cell : at);
       const float sign = split || r.p[i] ? 1.0f : -1.0f;
       *to += sign * left;
       if (bin + 1 < bins) to[step] += sign * right;
@@ -96,8 +111,8 @@ int64_t count_and_time_frames(const Recording& r) {
     const Window w = window(r, k);
     float* out = r.scratch;
     const double span = static_cast<double>(w.stop - w.start);
-    const int64_t wrong = each(r, w, [&](int64_t i, size_t at) {
-      float* to = out + r.p[i] * plane + at;
+    const int64_t wrong = each(r, w, [&](int64_t i, uint32_t, uint32_t cell) {
+      float* to = out + cell;
       *to += 1;
       to[2 * plane] = span > 0 ? static_cast<float>(static_cast<double>(r.t[i] - w.start) / span) : 0.0f;
     });
@@ -130,38 +145,51 @@ int64_t time_surface_frames(const Recording& r, int64_t* last, float tau) {
   const int64_t plane = r.H * r.W;
   for (int64_t k = 0; k < r.T; ++k) {
     const Window w = window(r, k);
-    const int64_t wrong = each(r, w, [&](int64_t i, size_t at) { last[r.p[i] * plane + at] = r.t[i]; });
+    const int64_t wrong = each(r, w, [&](int64_t i, uint32_t, uint32_t cell) { last[cell] = r.t[i]; });
     if (wrong >= 0) return wrong;
     faded(last, w.stop, tau, r.out + 2 * plane * k, 2 * plane);
   }
   return -1;
 }
 
-ALWAYS V at_most_255(V v) { return v > 255.f ? all(255.f) : v; }
-ALWAYS V whole(V v) { return __builtin_convertvector(__builtin_convertvector(v, I), V); }
-ALWAYS I load_ints(const int32_t* p, int64_t n) { I v{}; std::memcpy(&v, p, n * sizeof(int32_t)); return v; }
-ALWAYS void store_ints(int32_t* p, I v, int64_t n) { std::memcpy(p, &v, n * sizeof(int32_t)); }
+typedef double D __attribute__((vector_size(8 * W)));  // as many numbers as a V: one float falls below a whole number too easily
+
+ALWAYS D at_most_255(D v) { return v > 255.0 ? 255.0 - D{} : v; }
+ALWAYS V whole(D v) { return __builtin_convertvector(__builtin_convertvector(v, I), V); }
+typedef uint8_t B __attribute__((vector_size(W)));
+ALWAYS B load_bytes(const uint8_t* p, int64_t n) { B v{}; std::memcpy(&v, p, n); return v; }
+ALWAYS void store_bytes(uint8_t* p, B v, int64_t n) { std::memcpy(p, &v, n); }
+
+ALWAYS V scaled(B v, float alpha) {
+  const V exact = alpha * __builtin_convertvector(__builtin_convertvector(v, I), V);
+  return __builtin_convertvector(__builtin_convertvector(exact > 255.f ? all(255.f) : exact, I), V);
+}
+ALWAYS D wide(B v) { return __builtin_convertvector(__builtin_convertvector(v, I), D); }
 
 // One step of the recursion for n <= W pixels, all planes of which lie `plane` apart.
 ALWAYS void step_trajectory(const Trajectory& g, int64_t at, int64_t plane, float* out, int64_t n) {
-  const I off = load_ints(g.counts + at, n), on = load_ints(g.counts + plane + at, n);
-  const I off_before = load_ints(g.before + at, n), on_before = load_ints(g.before + plane + at, n);
-  const I fresh = ((off > 0) & (off_before == 0)) + ((on > 0) & (on_before == 0));  // a comparison that holds is -1
-  const V now = at_most_255(g.beta * load_part(g.trajectory + at, n) + g.alpha * __builtin_convertvector(-fresh, V));
-  store_part(g.trajectory + at, now, n);
+  const B off = load_bytes(g.counts + at, n), on = load_bytes(g.counts + plane + at, n);
+  const B off_before = load_bytes(g.before + at, n), on_before = load_bytes(g.before + plane + at, n);
+  const B fresh = (B)((off > 0) & (off_before == 0) & 1) + (B)((on > 0) & (on_before == 0) & 1);
+  D now{};
+  std::memcpy(&now, g.trajectory + at, n * sizeof(double));
+  now = at_most_255(g.beta * now + g.alpha * wide(fresh));
+  std::memcpy(g.trajectory + at, &now, n * sizeof(double));
   store_part(out + at, whole(now), n);
-  store_part(out + plane + at, whole(at_most_255(g.alpha * __builtin_convertvector(off, V))), n);
-  store_part(out + 2 * plane + at, whole(at_most_255(g.alpha * __builtin_convertvector(on, V))), n);
-  store_ints(g.before + at, off, n);
-  store_ints(g.before + plane + at, on, n);
-  store_ints(g.counts + at, I{}, n);
-  store_ints(g.counts + plane + at, I{}, n);
+  store_part(out + plane + at, scaled(off, static_cast<float>(g.alpha)), n);
+  store_part(out + 2 * plane + at, scaled(on, static_cast<float>(g.alpha)), n);
+  store_bytes(g.before + at, off, n);
+  store_bytes(g.before + plane + at, on, n);
+  store_bytes(g.counts + at, B{}, n);
+  store_bytes(g.counts + plane + at, B{}, n);
 }
 
 int64_t trajectory_frames(const Recording& r, const Trajectory& g) {
   const int64_t plane = r.H * r.W;
   for (int64_t k = 0; k < r.T; ++k) {
-    const int64_t wrong = each(r, window(r, k), [&](int64_t i, size_t at) { ++g.counts[r.p[i] * plane + at]; });
+    const int64_t wrong = each(r, window(r, k), [&](int64_t, uint32_t, uint32_t cell) {
+      g.counts[cell] = static_cast<uint8_t>(g.counts[cell] + (g.counts[cell] < 255));
+    });
     if (wrong >= 0) return wrong;
     float* out = r.out + 3 * plane * k;
     int64_t at = 0;

@@ -1,5 +1,6 @@
 """Folders of event recordings: one folder a class."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -9,7 +10,7 @@ from pydantic import Field
 from saccade.data.event_frames import Clip, EventSource
 from saccade.data.event_lists import by_class, class_folders
 from saccade.data.source import DATA_SETS, Parts, Report
-from saccade.events import common_format, open_events
+from saccade.events import EventsWarning, common_format, open_events
 from saccade.events.framing import Framing
 
 Side = Annotated[int, Field(ge=1, le=1 << 16)]
@@ -56,7 +57,9 @@ class EventFolder(EventSource):
             if (root / name).is_dir():
                 clips += by_class(root / name, classes)
         kind = common_format(clip.path for clip in clips)
-        sizes = {(events.height, events.width) for events in (open_events(clip.path) for clip in clips)}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", EventsWarning)  # where no header says the size; it is said below
+            sizes = {(events.height, events.width) for events in (open_events(clip.path) for clip in clips)}
         height, width = max(size[0] for size in sizes), max(size[1] for size in sizes)
         report(f"{root}: {len(clips):,} recordings of {kind.name}, up to {width} x {height} pixels, all readable")
         return root

@@ -25,7 +25,7 @@ class GlobalTrajectoryPrompt(Representation):
 
     high: ClassVar[float | None] = 255.0
     carries: ClassVar[bool] = True
-    alpha: Annotated[float, Field(gt=0)] = 30.0
+    alpha: Annotated[float, Field(ge=1)] = 30.0
     beta: Annotated[float, Field(ge=0, le=1)] = 0.8
 
     @property
@@ -33,10 +33,10 @@ class GlobalTrajectoryPrompt(Representation):
         return "trajectory", "off", "on"
 
     def rest(self, height: int, width: int) -> State:
-        """The trajectory, and the counts of the window before: ones, so that nothing begins in the first window."""
+        """The trajectory, and the counts of the window before: ones, so that nothing begins in the first window; at most 255."""
         return {
-            "trajectory": torch.zeros(height, width),
-            "before": torch.ones(2, height, width, dtype=torch.int32),
+            "trajectory": torch.zeros(height, width, dtype=torch.float64),
+            "before": torch.ones(2, height, width, dtype=torch.uint8),
         }
 
     def window(
@@ -44,10 +44,10 @@ class GlobalTrajectoryPrompt(Representation):
     ) -> tuple[Tensor, State]:
         plane = height * width
         count = counts(events.p * plane + events.place, 2 * plane).view(2, height, width)
-        fresh = ((count > 0) & (state["before"] == 0)).sum(0).float()
+        fresh = ((count > 0) & (state["before"] == 0)).sum(0).double()
         trajectory = (self.beta * state["trajectory"] + self.alpha * fresh).clamp(max=255)
-        frame = torch.cat([trajectory[None], (self.alpha * count.float()).clamp(max=255)]).floor()
-        return frame, {"trajectory": trajectory, "before": count.int()}
+        frame = torch.cat([trajectory[None], (self.alpha * count.float()).clamp(max=255)]).floor().float()
+        return frame, {"trajectory": trajectory, "before": count.clamp(max=255).to(torch.uint8)}
 
     def native(self, recording: Any, state: State) -> int:
         scratch = torch.zeros_like(state["before"])
