@@ -66,30 +66,29 @@ class NumPy:
         self.e, self.windows, self.tuned = events, windows, tuned
         self.plane = events.height * events.width
 
-    def add(self, frame: np.ndarray, place: np.ndarray, weights: Any = 1) -> np.ndarray:
-        """Add to places of a flat frame."""
+    def add(self, frame: np.ndarray, place: np.ndarray, index: tuple[np.ndarray, ...], weights: Any = 1) -> np.ndarray:
+        """Add to places of a flat frame, which ``index`` says as channel, row and column."""
         if self.tuned:
             np.add.at(frame, place, np.float32(1) if isinstance(weights, int) else weights)
         else:
-            channel, rest = np.divmod(place, self.plane)
-            y, x = np.divmod(rest, self.e.width)
-            np.add.at(frame.reshape(-1, self.e.height, self.e.width), (channel, y, x), weights)
+            np.add.at(frame.reshape(-1, self.e.height, self.e.width), index, weights)
         return frame
 
-    def counted(self, place: np.ndarray) -> np.ndarray:
-        return self.add(np.zeros(2 * self.plane, np.float32), place)
+    def counted(self, place: np.ndarray, index: tuple[np.ndarray, ...]) -> np.ndarray:
+        return self.add(np.zeros(2 * self.plane, np.float32), place, index)
 
     def each(self) -> Any:
         e = self.e
         for first, last, start, stop in self.windows.spans(e):
-            place = e.p[first:last].astype(np.int64) * self.plane + e.y[first:last].astype(np.int64) * e.width
-            yield place + e.x[first:last], e.t[first:last], e.p[first:last], start, stop
+            p, y, x = e.p[first:last], e.y[first:last], e.x[first:last]
+            place = p.astype(np.int64) * self.plane + y.astype(np.int64) * e.width + x
+            yield place, (p, y, x), e.t[first:last], start, stop
 
     def shaped(self, frames: list[np.ndarray]) -> np.ndarray:
         return np.stack(frames).reshape(len(frames), -1, self.e.height, self.e.width)
 
     def count(self) -> np.ndarray:
-        return self.shaped([self.counted(place) for place, *_ in self.each()])
+        return self.shaped([self.counted(place, index) for place, index, *_ in self.each()])
 
     def binary(self) -> np.ndarray:
         frames = []
@@ -101,7 +100,7 @@ class NumPy:
 
     def event_frame(self) -> np.ndarray:
         frames = []
-        for place, _, p, *_ in self.each():
+        for place, (p, _, _), *_ in self.each():
             last = np.full(self.plane, -1, np.int8)
             last[place % self.plane] = p
             frames.append(np.stack([last == 0, last == 1]).astype(np.float32))
@@ -109,37 +108,37 @@ class NumPy:
 
     def count_and_time(self) -> np.ndarray:
         frames = []
-        for place, t, _, start, stop in self.each():
-            frame = np.concatenate([self.counted(place), np.zeros(2 * self.plane, np.float32)])
+        for place, index, t, start, stop in self.each():
+            frame = np.concatenate([self.counted(place, index), np.zeros(2 * self.plane, np.float32)])
             frame[2 * self.plane + place] = (t - start) / (stop - start)
             frames.append(frame)
         return self.shaped(frames)
 
     def time_surface(self) -> np.ndarray:
         frames, last = [], np.full(2 * self.plane, -np.inf)
-        for place, t, _, _, stop in self.each():
+        for place, _, t, _, stop in self.each():
             last[place] = t
             frames.append(np.exp((last - stop) / TAU_US).astype(np.float32))
         return self.shaped(frames)
 
     def voxel_grid(self) -> np.ndarray:
         frames = []
-        for place, t, p, start, stop in self.each():
+        for place, (p, y, x), t, start, stop in self.each():
             star = (BINS - 1) * (t - start) / (stop - start)
             low = star.astype(np.int64)
             right = (star - low).astype(np.float32)
             sign = p.astype(np.float32) * 2 - 1
             frame = np.zeros((BINS + 1) * self.plane, np.float32)
             at = low * self.plane + place % self.plane
-            self.add(frame, at, sign * (1 - right))
-            self.add(frame, at + self.plane, sign * right)
+            self.add(frame, at, (low, y, x), sign * (1 - right))
+            self.add(frame, at + self.plane, (low + 1, y, x), sign * right)
             frames.append(frame[: BINS * self.plane])
         return self.shaped(frames)
 
     def gtp(self) -> np.ndarray:
         frames, trace, before = [], np.zeros(self.plane), None
-        for place, *_ in self.each():
-            count = self.counted(place)
+        for place, index, *_ in self.each():
+            count = self.counted(place, index)
             seen = count.reshape(2, -1) > 0
             trace = np.minimum(255, 0.8 * trace + 30.0 * (seen & ~before).sum(0)) if before is not None else trace
             before = seen

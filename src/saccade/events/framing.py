@@ -68,8 +68,9 @@ class Framing:
 
     def fit(self, events: EventStream) -> EventStream:
         """The events on the sensor of the frames, binned. Raises ValueError for a recording of a larger sensor."""
+        events = events if events.checked else events[:]
         if self.transpose:
-            events = EventStream(events.t, events.y, events.x, events.p, events.width, events.height)
+            events = EventStream.trusted(events.t, events.y, events.x, events.p, events.width, events.height)
         if events.height > self.height or events.width > self.width:
             raise ValueError(
                 f"was recorded with {events.width} x {events.height} pixels, and the frames have {self.width} x "
@@ -78,8 +79,10 @@ class Framing:
         _, height, width = self.shape
         if (events.height, events.width, self.binning) == (height, width, 1):
             return events
-        x, y = (np.asarray(column) // np.uint16(self.binning) for column in (events.x, events.y))
-        return EventStream(events.t, x, y, events.p, height, width)
+        x, y = events.x, events.y
+        if self.binning > 1:
+            x, y = x // np.uint16(self.binning), y // np.uint16(self.binning)
+        return EventStream.trusted(events.t, x, y, events.p, height, width)
 
     def frames(self, events: EventStream) -> Tensor:
         """All frames of a recording, float32 ``[T, C, H, W]``."""
