@@ -33,7 +33,7 @@ class GlobalTrajectoryPrompt(Representation):
         return "trajectory", "off", "on"
 
     def rest(self, height: int, width: int) -> State:
-        """The trajectory, and the counts of the window before: ones, so that nothing begins in the first window; at most 255."""
+        """The trajectory, and the counts of the window before: ones, so that nothing begins in the first one; at most 255."""
         return {
             "trajectory": torch.zeros(height, width, dtype=torch.float64),
             "before": torch.ones(2, height, width, dtype=torch.uint8),
