@@ -26,7 +26,7 @@ docs: $(VENV)/.docs
 
 # The native module under AddressSanitizer and UBSan, and under ThreadSanitizer: built aside with gcc and cmake, work shared among
 # three threads in the smallest pieces. Each sanitizer must first see a fault that is there.
-NATIVE_TESTS := tests/kernels tests/layers/test_packed.py tests/dehaze/test_engines.py
+NATIVE_TESTS := tests/kernels tests/layers/test_packed.py tests/dehaze/test_engines.py tests/events/test_native_mutations.py
 RUNTIMES = $(foreach name,$(1),$(shell gcc -print-file-name=lib$(name).so))
 SANITIZED = SACCADE_NATIVE="$$(ls $(CURDIR)/build/$(1)/_native*.so)" PYTHONPATH=$(CURDIR)/tests/sanitizers:$(CURDIR)/src \
 	OMP_NUM_THREADS=3 SACCADE_TEST_THREADS=3 PYTHONDONTWRITEBYTECODE=1
@@ -34,7 +34,7 @@ SANITIZED = SACCADE_NATIVE="$$(ls $(CURDIR)/build/$(1)/_native*.so)" PYTHONPATH=
 asan: build/asan/.built
 	! $(call SANITIZED,asan) $(ASAN) $(BIN)/python tests/sanitizers/faults.py overflow 2>/dev/null
 	$(call SANITIZED,asan) $(ASAN) $(BIN)/python -m pytest -p no:cacheprovider $(NATIVE_TESTS)
-asan: ASAN = ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+asan: ASAN = SACCADE_MUTATIONS=100000 ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	LD_PRELOAD="$(call RUNTIMES,asan ubsan)"
 build/asan/.built: SANITIZERS = address,undefined
 

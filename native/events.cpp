@@ -31,6 +31,18 @@ int64_t decode(int layout, uintptr_t data, int64_t begin, int64_t end, uintptr_t
   return events;
 }
 
+// The most of x and y, or nothing where some event is wrong.
+nb::object check(uintptr_t t, uintptr_t x, uintptr_t y, uintptr_t p, int64_t n, int64_t last, int64_t width, int64_t height) {
+  const Columns columns{at<int64_t>(t), at<uint16_t>(x), at<uint16_t>(y), at<uint8_t>(p)};
+  Report found;
+  bool right;
+  {
+    nb::gil_scoped_release release;
+    right = chosen_kernels().events->check(columns, n, last, width, height, found);
+  }
+  return right ? nb::object(nb::make_tuple(found.most_x, found.most_y)) : nb::none();
+}
+
 int64_t count(int layout, uintptr_t data, int64_t begin, int64_t end) {
   nb::gil_scoped_release release;
   return chosen_kernels().events->count(layout_of(layout), at<const uint8_t>(data), begin, end);
@@ -41,6 +53,7 @@ int64_t count(int layout, uintptr_t data, int64_t begin, int64_t end) {
 void bind_events(nb::module_& m) {
   m.def("events_decode", &decode);
   m.def("events_count", &count);
+  m.def("events_check", &check);
 }
 
 }  // namespace saccade

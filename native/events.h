@@ -6,7 +6,7 @@ namespace saccade {
 
 // Layouts, in the order of saccade/events/decoding.py.
 enum class Layout : int {
-  evt2, evt21, evt21_halves, evt3, dat, bs2, dvs128, davis, aedat3, dv, es_dvs, es_atis, ros_events, ros_mono, count
+  evt2, evt21, evt21_halves, evt3, dat, bs2, dvs128, davis, aedat3, dv, es_dvs, es_atis, ros_events, ros_mono, table, count
 };
 
 struct Columns {
@@ -42,6 +42,8 @@ struct Report {
 
 struct EventKernels {
   int64_t (*decode)(const Request&, Report&);  // returns the number of events
+  // Whether columns are right: no pixel outside, no other polarity than 0 and 1, no time before `last`. Sets the most of x and y.
+  bool (*check)(const Columns&, int64_t n, int64_t last, int64_t width, int64_t height, Report&);
   int64_t (*count)(Layout, const uint8_t* data, int64_t begin, int64_t end);  // at least as many as decode will give
 };
 

@@ -5,6 +5,9 @@
 #include "events.h"
 
 #include <cstring>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 namespace saccade {
 namespace SACCADE_ISA {
@@ -35,6 +38,50 @@ INLINE void put(const Columns& out, int64_t i, int64_t t, uint32_t x, uint32_t y
 }
 
 constexpr int64_t GROUP = 16;  // words that are looked at together
+
+// One event for each bit of 16, all of one time, row and polarity; there is room for 16. Returns how many.
+INLINE int64_t spread(const Columns& out, int64_t n, int64_t t, uint32_t x, uint32_t y, uint32_t p, uint32_t bits) {
+#if defined(__AVX512F__)
+  const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  const __m512i place = _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), lanes);
+  const __m512i time = _mm512_set1_epi64(t);
+  _mm512_storeu_si512(out.t + n, time);
+  _mm512_storeu_si512(out.t + n + 8, time);
+  const __m512i column = _mm512_add_epi32(place, _mm512_set1_epi32(static_cast<int>(x)));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.x + n), _mm512_cvtepi32_epi16(column));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.y + n), _mm256_set1_epi16(static_cast<int16_t>(y)));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out.p + n), _mm_set1_epi8(static_cast<char>(p)));
+  return __builtin_popcount(bits);
+#else
+  int64_t k = n;
+  for (; bits; bits &= bits - 1) put(out, k++, t, x + static_cast<uint32_t>(__builtin_ctz(bits)), y, p);
+  return k - n;
+#endif
+}
+
+// As many for 32 bits; there is room for 32.
+INLINE int64_t spread32(const Columns& out, int64_t n, int64_t t, uint32_t x, uint32_t y, uint32_t p, uint32_t bits) {
+  const int64_t count = __builtin_popcount(bits);
+#if defined(__AVX512F__)
+  if (__builtin_expect(count <= 8, 1)) {  // most words hold few
+    const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const __m512i right = _mm512_add_epi32(lanes, _mm512_set1_epi32(16));
+    const __m512i few = _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), lanes);
+    const __m512i rest = _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits >> 16), right);
+    const uint32_t after = ~0u << __builtin_popcount(bits & 0xffff);
+    const __m256i place = _mm512_castsi512_si256(_mm512_mask_expand_epi32(few, static_cast<__mmask16>(after), rest));
+    const __m256i column = _mm256_add_epi32(place, _mm256_set1_epi32(static_cast<int>(x)));
+    _mm512_storeu_si512(out.t + n, _mm512_set1_epi64(t));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out.x + n), _mm256_cvtepi32_epi16(column));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out.y + n), _mm_set1_epi16(static_cast<int16_t>(y)));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(out.p + n), _mm_set1_epi8(static_cast<char>(p)));
+    return count;
+  }
+#endif
+  const int64_t first = spread(out, n, t, x, y, p, bits & 0xffff);
+  spread(out, n + first, t, x + 16, y, p, bits >> 16);
+  return count;
+}
 
 // Prophesee EVT 2.0: type:4, low time:6, x:11, y:11. TIME_HIGH holds the upper 28 bits of 34; they wrap where they fall by more
 // than half their range.
@@ -132,7 +179,11 @@ template <bool Halves> struct Evt21 {
         }
         const int64_t t = time.base() + static_cast<int64_t>(w >> 54 & 63);
         const uint32_t x = w >> 43 & 0x7ff, y = w >> 32 & 0x7ff;
-        for (; mask; mask &= mask - 1) put(out, n++, t, x + static_cast<uint32_t>(__builtin_ctz(mask)), y, type);
+        if (n + MOST <= room) {
+          n += spread32(out, n, t, x, y, type, mask);
+        } else {
+          for (; mask; mask &= mask - 1) put(out, n++, t, x + static_cast<uint32_t>(__builtin_ctz(mask)), y, type);
+        }
       } else if (!time.rare(type, static_cast<int64_t>(w >> 32 & 0x0fffffff), wrong)) {
         return n;
       }
@@ -155,10 +206,11 @@ struct Evt3 {
     s[1] = time, s[2] = low, s[3] = y, s[4] = base, s[5] = polarity, s[6] = has_base;
   }
 
+  static constexpr uint32_t SIMPLE = 0x45;  // kinds Y, X and TIME_LOW
   static INLINE uint32_t vector_bits(uint32_t w) { return w >> 12 == 4 ? w & 0xfff : w & 0xff; }
 
-  // Any word but Y, X and TIME_LOW. False where it is wrong.
-  INLINE bool other(uint32_t w, const Columns& out, int64_t& n, Wrong& wrong) {
+  // Any word but Y, X and TIME_LOW. False where it is wrong. wide: there is room for 16 events.
+  INLINE bool other(uint32_t w, const Columns& out, int64_t& n, bool wide, Wrong& wrong) {
     const uint32_t type = w >> 12;
     switch (type) {
       case 3:
@@ -172,9 +224,11 @@ struct Evt3 {
           wrong = {has_base ? NO_TIME : NO_BASE, 0};
           return false;
         }
-        const int64_t t = time | low;
-        for (uint32_t mask = vector_bits(w); mask; mask &= mask - 1)
-          put(out, n++, t, base + static_cast<uint32_t>(__builtin_ctz(mask)), y, polarity);
+        uint32_t bits = vector_bits(w);
+        if (wide) n += spread(out, n, time | low, base, y, polarity, bits);
+        else
+          for (; bits; bits &= bits - 1)
+            put(out, n++, time | low, base + static_cast<uint32_t>(__builtin_ctz(bits)), y, polarity);
         base += type == 4 ? 12 : 8;
         return true;
       }
@@ -201,34 +255,102 @@ struct Evt3 {
     }
   }
 
+#if defined(__AVX512F__)
+  // 16 words at once, up to the first that is not Y, X or TIME_LOW: the row and the time of an X are those of the last such word
+  // before it, found by the bits below its own. There is room for 16 events. `rows` and `lows` go on. Returns the words taken.
+  static INLINE int64_t together(const uint8_t* from, const Columns& out, int64_t& n, int64_t time, __m512i& rows, __m512i& lows) {
+    const __m512i below = _mm512_set_epi32(0x7fff, 0x3fff, 0x1fff, 0xfff, 0x7ff, 0x3ff, 0x1ff, 0xff, 0x7f, 0x3f, 0x1f, 0xf, 7, 3,
+                                           1, 0);
+    const __m512i last = _mm512_set1_epi32(31), bit = _mm512_set1_epi32(1), eleven = _mm512_set1_epi32(0x7ff);
+    const __m512i w = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+    const __m512i kind = _mm512_srli_epi32(w, 12);
+    uint32_t x = _mm512_cmpeq_epi32_mask(kind, _mm512_set1_epi32(2)), y = _mm512_testn_epi32_mask(kind, kind);
+    uint32_t t = _mm512_cmpeq_epi32_mask(kind, _mm512_set1_epi32(6));
+    const int64_t taken = __builtin_ctz(~(x | y | t) | 0x10000u);
+    const uint32_t live = (1u << taken) - 1;
+    x &= live, y &= live, t &= live;
+    const __m512i payload = _mm512_and_si512(w, _mm512_set1_epi32(0xfff));
+    const __m512i before_y = _mm512_and_si512(_mm512_set1_epi32(static_cast<int>(y)), below);
+    const __m512i before_t = _mm512_and_si512(_mm512_set1_epi32(static_cast<int>(t)), below);
+    const __m512i row = _mm512_mask_permutexvar_epi32(rows, _mm512_test_epi32_mask(before_y, before_y),
+                                                      _mm512_sub_epi32(last, _mm512_lzcnt_epi32(before_y)), payload);
+    const __m512i low = _mm512_mask_permutexvar_epi32(lows, _mm512_test_epi32_mask(before_t, before_t),
+                                                      _mm512_sub_epi32(last, _mm512_lzcnt_epi32(before_t)), payload);
+    const __mmask16 events = static_cast<__mmask16>(x);
+    const __m512i both = _mm512_maskz_compress_epi32(events, _mm512_or_si512(payload, _mm512_slli_epi32(row, 12)));
+    const __m512i when = _mm512_maskz_compress_epi32(events, low);
+    const __m512i high = _mm512_set1_epi64(time);
+    _mm512_storeu_si512(out.t + n, _mm512_or_si512(high, _mm512_cvtepu32_epi64(_mm512_castsi512_si256(when))));
+    _mm512_storeu_si512(out.t + n + 8, _mm512_or_si512(high, _mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(when, 1))));
+    const __m512i column = _mm512_and_si512(both, eleven), line = _mm512_and_si512(_mm512_srli_epi32(both, 12), eleven);
+    const __m512i sign = _mm512_and_si512(_mm512_srli_epi32(both, 11), bit);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.x + n), _mm512_cvtepi32_epi16(column));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.y + n), _mm512_cvtepi32_epi16(line));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out.p + n), _mm512_cvtepi32_epi8(sign));
+    n += __builtin_popcount(x);
+    const auto of_last = [](uint32_t mask) { return _mm512_set1_epi32(31 - __builtin_clz(mask | 1)); };
+    rows = _mm512_mask_permutexvar_epi32(rows, y ? 0xffff : 0, of_last(y), payload);
+    lows = _mm512_mask_permutexvar_epi32(lows, t ? 0xffff : 0, of_last(t), payload);
+    return taken;
+  }
+
+  // As long as there are 16 words and room; false where a word is wrong.
+  INLINE bool many(const uint8_t* data, int64_t& at, int64_t end, int64_t& words, const Columns& out, int64_t& n, int64_t room,
+                   Wrong& wrong) {
+    __m512i rows = _mm512_set1_epi32(static_cast<int>(y)), lows = _mm512_set1_epi32(static_cast<int>(low));
+    bool right = true;
+    while (right && words >= GROUP && at + GROUP * UNIT <= end && n + GROUP <= room) {
+      const int64_t taken = together(data + at, out, n, time, rows, lows);
+      at += taken * UNIT;
+      words -= taken;
+      if (taken == GROUP) continue;
+      y = static_cast<uint32_t>(_mm512_cvtsi512_si32(rows)) & 0x7ff;
+      low = static_cast<uint32_t>(_mm512_cvtsi512_si32(lows));
+      for (; words > 0 && at + UNIT <= end && n + GROUP <= room; at += UNIT, --words) {
+        const uint32_t w = get<uint16_t>(data + at);
+        if (SIMPLE >> (w >> 12) & 1) break;
+        right = other(w, out, n, true, wrong);
+        if (!right) break;
+      }
+      lows = _mm512_set1_epi32(static_cast<int>(low));
+    }
+    y = static_cast<uint32_t>(_mm512_cvtsi512_si32(rows)) & 0x7ff;
+    low = static_cast<uint32_t>(_mm512_cvtsi512_si32(lows));
+    return right;
+  }
+#else
+  // The latest word of each kind is kept in a table: no branch tells Y, X and TIME_LOW apart.
+  INLINE bool many(const uint8_t* data, int64_t& at, int64_t end, int64_t& words, const Columns& out, int64_t& n, int64_t room,
+                   Wrong& wrong) {
+    uint32_t latest[16] = {};
+    latest[0] = y;
+    latest[6] = low;
+    bool right = true;
+    for (; words > 0 && at + UNIT <= end && n + MOST < room; at += UNIT, --words) {
+      const uint32_t w = get<uint16_t>(data + at), type = w >> 12;
+      if (__builtin_expect(SIMPLE >> type & 1, 1)) {
+        latest[type] = w & 0xfff;
+        put(out, n, time | latest[6], w & 0x7ff, latest[0] & 0x7ff, w >> 11 & 1);
+        n += type == 2;
+        continue;
+      }
+      y = latest[0] & 0x7ff;
+      low = latest[6];
+      right = other(w, out, n, false, wrong);
+      if (!right) break;
+      latest[6] = low;
+    }
+    y = latest[0] & 0x7ff;
+    low = latest[6];
+    return right;
+  }
+#endif
+
   int64_t read(const uint8_t* data, int64_t& at, int64_t end, int64_t words, Columns out, int64_t room, Wrong& wrong) {
-    constexpr int64_t MANY = 32;
     int64_t n = 0;
     while (words > 0 && at + UNIT <= end) {
-      if (time >= 0 && words >= MANY && at + MANY * UNIT <= end && n + MANY * MOST <= room) {
-        int64_t t = time | low;
-        uint32_t row = y;
-        for (int64_t i = 0; i < MANY; ++i) {
-          const uint32_t w = get<uint16_t>(data + at + i * UNIT), type = w >> 12;
-          if (__builtin_expect(0x45u >> type & 1, 1)) {  // Y, X, TIME_LOW: no branch tells them apart
-            row = type == 0 ? w & 0x7ff : row;
-            t = type == 6 ? (t & ~int64_t{0xfff}) | (w & 0xfff) : t;
-            put(out, n, t, w & 0x7ff, row, w >> 11 & 1);
-            n += type == 2;
-          } else {
-            y = row;
-            low = static_cast<uint32_t>(t & 0xfff);
-            if (!other(w, out, n, wrong)) {
-              at += i * UNIT;
-              return n;
-            }
-            t = time | low;
-          }
-        }
-        y = row;
-        low = static_cast<uint32_t>(t & 0xfff);
-        at += MANY * UNIT;
-        words -= MANY;
+      if (time >= 0 && words >= GROUP && n + GROUP < room && at + GROUP * UNIT <= end) {
+        if (!many(data, at, end, words, out, n, room, wrong)) return n;
         continue;
       }
       const uint32_t w = get<uint16_t>(data + at), type = w >> 12;
@@ -245,7 +367,7 @@ struct Evt3 {
         low = w & 0xfff;
       } else {
         if ((type == 4 || type == 5) && n + __builtin_popcount(vector_bits(w)) > room) return n;
-        if (!other(w, out, n, wrong)) return n;
+        if (!other(w, out, n, false, wrong)) return n;
       }
       at += UNIT;
       --words;
@@ -442,6 +564,22 @@ struct RosMono {
   }
 };
 
+// A row of Prophesee's HDF5 table: x:16, y:16, on:16, time:64.
+struct Table {
+  static constexpr int64_t UNIT = 14;
+  explicit Table(const Request&) {}
+  void save(int64_t*) const {}
+  INLINE Found one(const uint8_t* from, const Columns& out, int64_t n, Wrong& wrong) {
+    const uint32_t p = get<uint16_t>(from + 4);
+    if (p > 1) {
+      wrong = {POLARITY, get<int16_t>(from + 4)};
+      return FAULTY;
+    }
+    put(out, n, get<int64_t>(from + 6), get<uint16_t>(from), get<uint16_t>(from + 2), p);
+    return EVENT;
+  }
+};
+
 // Event Stream 2, DVS and ATIS: the time since the event before in the first byte, whose highest value says that more passed.
 template <bool Atis> struct Es {
   static constexpr int64_t UNIT = 1, MOST = 1;
@@ -573,9 +711,29 @@ int64_t decode(const Request& q, Report& r) {
     case Layout::es_atis: return run<Es<true>>(q, r);
     case Layout::ros_events: return run<Records<RosEvents>>(q, r);
     case Layout::ros_mono: return run<Records<RosMono>>(q, r);
+    case Layout::table: return run<Records<Table>>(q, r);
     case Layout::count: break;
   }
   return 0;
+}
+
+bool check(const Columns& in, int64_t n, int64_t last, int64_t width, int64_t height, Report& r) {
+  constexpr int64_t PIECE = 2048;  // looked at column by column while it is in the cache
+  uint16_t most_x = 0, most_y = 0;
+  uint8_t most_p = 0;
+  for (int64_t from = 0; from < n; from += PIECE) {
+    const int64_t end = from + PIECE < n ? from + PIECE : n;
+    for (int64_t i = from; i < end; ++i) most_x = in.x[i] > most_x ? in.x[i] : most_x;
+    for (int64_t i = from; i < end; ++i) most_y = in.y[i] > most_y ? in.y[i] : most_y;
+    for (int64_t i = from; i < end; ++i) most_p = in.p[i] > most_p ? in.p[i] : most_p;
+    int64_t falls = in.t[from] < last;
+    for (int64_t i = from + 1; i < end; ++i) falls |= in.t[i] < in.t[i - 1];
+    if (falls) return false;
+    last = in.t[end - 1];
+  }
+  r.most_x = most_x;
+  r.most_y = most_y;
+  return most_x < width && most_y < height && most_p <= 1;
 }
 
 INLINE uint32_t ones(uint32_t v) {  // of 16 bits
@@ -607,7 +765,7 @@ int64_t count(Layout layout, const uint8_t* data, int64_t begin, int64_t end) {
       if (upper >> 28 < 2) n += __builtin_popcount(get<uint32_t>(data + at + (halves ? 4 : 0)));
     }
   } else {
-    constexpr int64_t units[] = {4, 8, 8, 2, 8, 5, 8, 8, 8, 16, 5, 5, 13, 8};
+    constexpr int64_t units[] = {4, 8, 8, 2, 8, 5, 8, 8, 8, 16, 5, 5, 13, 8, 14};
     n = (end - begin) / units[static_cast<int>(layout)];
   }
   return n;
@@ -616,7 +774,7 @@ int64_t count(Layout layout, const uint8_t* data, int64_t begin, int64_t end) {
 }  // namespace
 
 extern const EventKernels events;
-const EventKernels events = {decode, count};
+const EventKernels events = {decode, check, count};
 
 }  // namespace SACCADE_ISA
 }  // namespace saccade

@@ -19,6 +19,7 @@ from saccade.events import (
     write_events,
 )
 from saccade.events.faults import Faults
+from saccade.events.format import CERTAIN, NO, Format
 from saccade.events.plain import LAYOUTS
 from saccade.events.source import Source
 
@@ -225,8 +226,8 @@ def test_evt21_of_both_orders(tmp_path):
     write_events(path, events, "evt21")
     head, body = path.read_bytes().split(b"% end\n")
     swapped = np.frombuffer(body, "<u4").reshape(-1, 2)[:, ::-1].tobytes()
-    for name, content in (("little", body), ("legacy", swapped)):
-        for header in (head.replace(b"little", name.encode()), head.replace(b"endianness=little;", b"")):
+    for name, content in (("legacy", body), ("little", swapped)):
+        for header in (head.replace(b"legacy", name.encode()), head.replace(b"endianness=legacy;", b"")):
             path.write_bytes(header + b"% end\n" + content)
             assert open_events(path).equal(events), (name, header)
 
@@ -293,6 +294,19 @@ def test_other_hdf5(tmp_path):
     assert (events.height, events.width, events.t.tolist(), events.p.tolist()) == (30, 40, [500000, 500001], [1, 0])
 
 
+def test_compressed_hdf5(tmp_path):
+    """Blosc with Zstandard, as DSEC's own files have it."""
+    h5py = pytest.importorskip("h5py", reason="HDF5 needs h5py")
+    plugin = pytest.importorskip("hdf5plugin", reason="DSEC's compression needs hdf5plugin")
+    events, path = made("hdf5", 5000, 0), tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        for name in "txyp":
+            file.create_dataset(
+                f"events/{name}", data=getattr(events, name), chunks=(1000,), **plugin.Blosc(cname="zstd")
+            )
+    assert open_events(path, height=events.height, width=events.width).equal(events)
+
+
 def test_dsec_index(tmp_path):
     h5py = pytest.importorskip("h5py", reason="HDF5 needs h5py")
     t = np.array([10**15, 10**15 + 999, 10**15 + 1000, 10**15 + 5000])
@@ -316,7 +330,8 @@ def test_compressed_bags(tmp_path):
     path = tmp_path / "x.bag"
     write_events(path, events)
     content = path.read_bytes()
-    records = content[13 + 4096 + 4 :] if content[13 + 4096 : 13 + 4100] == b"" else content[13 + 4096 :]
+    chunks = [one for one in rosbag._records(memoryview(content), len(rosbag.MAGIC), None) if one.op == rosbag.CHUNK]
+    records = b"".join(bytes(chunk.data) for chunk in chunks)
     forms = [(b"bz2", bz2.compress)]
     if importlib.util.find_spec("lz4"):
         import lz4.frame
@@ -354,6 +369,42 @@ def test_mono_packets(tmp_path):
     assert (events.t.tolist(), events.x.tolist(), events.y.tolist(), events.p.tolist()) == (
         [2_000_005, 2_000_010], [3, 5], [4, 6], [1, 0],
     )  # fmt: skip
+
+
+def test_another_format(tmp_path, monkeypatch):
+    """A format is one record: what is registered is found, read in one go or in chunks, and written."""
+    monkeypatch.setattr(FORMATS, "_values", dict(FORMATS._values))
+
+    def read(source):
+        source.sensor(20, 30)
+        rows = np.frombuffer(source.data[4:].tobytes(), "<i4").reshape(-1, 4).T
+        yield source.columns(*rows)
+
+    def write(path, streams, height, width):
+        with path.open("wb") as file:
+            file.write(b"mine")
+            for events in streams:
+                file.write(np.stack([events.t, events.x, events.y, events.p], 1).astype("<i4").tobytes())
+
+    mine = Format("mine", "mine", (".mine",), lambda path, head: CERTAIN if head[:4] == b"mine" else NO, read, write)
+    FORMATS.register("mine", mine)
+    events = EventStream(np.arange(9), np.arange(9), np.arange(9), np.arange(9) % 2, 20, 30)
+    assert write_events(tmp_path / "x.mine", events) is mine
+    assert open_events(tmp_path / "x.mine").equal(events)
+    assert [len(chunk) for chunk in read_chunks(tmp_path / "x.mine", events=4)] == [4, 4, 1]
+    (tmp_path / "x.mine").write_bytes(b"mine" + np.array([5, 30, 1, 1], "<i4").tobytes())
+    with pytest.raises(ValueError, match=r"event 0: an event at \(30, 1\), outside the sensor of 30 x 20"):
+        open_events(tmp_path / "x.mine")
+
+
+def test_events_that_take_few_bytes(tmp_path):
+    """More events than a file of such a size is likely to hold: the columns grow."""
+    needs("aedat4")
+    n = 300_000
+    events = EventStream(np.arange(n) // 4096, *np.ones((3, n), int), 30, 40)
+    write_events(tmp_path / "x.aedat4", events)
+    assert (tmp_path / "x.aedat4").stat().st_size < n
+    assert open_events(tmp_path / "x.aedat4").equal(events)
 
 
 def test_faults_are_counted(tmp_path):

@@ -37,20 +37,23 @@ def decode(
     state: State | None = None,
     where: Where | None = None,
     native: bool = True,
+    whole: Room | None = None,
 ) -> Iterator[Columns]:
     """Events of bytes ``[begin, end)`` of a file, or of ``data``; several columns where the source reads in parts.
 
     state: kept by the caller from packet to packet. where: the place in the file of a byte of ``data``, for messages.
-    native: False runs the plain form. Raises ValueError for the first fault unless the source is lenient.
+    native: False runs the plain form. whole: columns to go on with, where the source reads in one go.
+
+    Raises ValueError for the first fault unless the source is lenient.
     """
     data = source.data if data is None else data
     end = len(data) if end is None else end
     kind = LAYOUTS[layout]
     state = fresh_state(layout) if state is None else state
     step = _native_piece if native and _native is not None else _plain_piece
-    whole = where or (lambda byte: byte)
+    place = where or _itself
     while begin < end:
-        columns, consumed = step(source, kind, data, begin, end, state, whole)
+        columns, consumed = step(source, kind, data, begin, end, state, place, whole)
         if len(columns[0]) or source.part is None:
             yield columns
         if consumed == begin:
@@ -60,36 +63,103 @@ def decode(
             break
     if begin < end:
         words = f"ends in the middle of a word: {end - begin} bytes"
-        source.faults.found(faults.UNFINISHED, whole(begin), words)
+        source.faults.found(faults.UNFINISHED, place(begin), words)
+
+
+def _itself(byte: int) -> int:
+    return byte
+
+
+_NONE = np.empty(0, np.uint8)
+
+
+class Room:
+    """Columns with room for more events; more is set aside than is likely to be needed, and memory comes when it is written."""
+
+    def __init__(self, room: int) -> None:
+        self.count = self.room = 0
+        self.columns: Columns = (_NONE, _NONE, _NONE, _NONE)
+        self._grow(room)
+
+    def _grow(self, room: int) -> None:
+        room = -(-room // 8) * 8  # so that every column begins at a multiple of its size
+        whole = np.empty(13 * room, np.uint8)
+        t, x, y = whole[: 8 * room].view(np.int64), *(whole[k * room : (k + 2) * room].view(np.uint16) for k in (8, 10))
+        columns: Columns = (t, x, y, whole[12 * room :])
+        for column, before in zip(columns, self.columns, strict=True):
+            column[: self.count] = before[: self.count]
+        self.columns, self.room, self._place = columns, room, whole.ctypes.data
+
+    def take(self, count: int) -> tuple[int, int, int, int]:
+        """The addresses of the columns' ends, where so many events fit now."""
+        if self.count + count > self.room:
+            self._grow(max(2 * self.room, self.count + count))
+        n, room, place = self.count, self.room, self._place
+        return place + 8 * n, place + 8 * room + 2 * n, place + 10 * room + 2 * n, place + 12 * room + n
+
+    def filled(self, begin: int = 0) -> Columns:
+        """The events from one on."""
+        t, x, y, p = (column[begin : self.count] for column in self.columns)
+        return t, x, y, p
+
+
+class Packets:
+    """Packets of one file, decoded one after the other, into columns that they share where the file is read in one go."""
+
+    def __init__(self, source: Source, room: int) -> None:
+        """room: how many events are likely in the whole file."""
+        self.source, self.whole = source, None
+        if source.part is None and _native is not None:
+            self.whole = Room(max(room, 1))
+
+    def decode(
+        self, layout: str, data: NDArray[np.uint8], where: Where, state: State, begin: int = 0, end: int | None = None
+    ) -> Iterator[Columns]:
+        """As ``decode``; what goes into the shared columns comes with ``end``."""
+        for columns in decode(self.source, layout, begin, end, data, state, where, whole=self.whole):
+            if self.whole is None:
+                yield columns
+
+    def end(self) -> Iterator[Columns]:
+        """All events of a file that is read in one go."""
+        if self.whole is not None:
+            yield self.whole.filled()
 
 
 def _native_piece(
-    source: Source, kind: Layout, data: NDArray[np.uint8], begin: int, end: int, state: State, where: Where
+    source: Source,
+    kind: Layout,
+    data: NDArray[np.uint8],
+    begin: int,
+    end: int,
+    state: State,
+    where: Where,
+    whole: Room | None,
 ) -> tuple[Columns, int]:
     address = data.ctypes.data
-    room = source.part or _native.events_count(kind.number, address, begin, end)
-    room = max(room, kind.most)
-    t, x = np.empty(room, np.int64), np.empty(room, np.uint16)
-    y, p = np.empty(room, np.uint16), np.empty(room, np.uint8)
+    count = source.part or _native.events_count(kind.number, address, begin, end)
+    count = max(count, kind.most)
+    out = Room(count) if whole is None else whole
     report = np.zeros(7 + 2 * len(faults.NUMBERED), np.int64)
     height, width = source.limits
     state[0] = source.last
-    columns = (t.ctypes.data, x.ctypes.data, y.ctypes.data, p.ctypes.data)
     lenient = source.faults.lenient
-    count = _native.events_decode(
-        kind.number, address, begin, end, *columns, room, state.ctypes.data, width, height, lenient, report.ctypes.data
-    )
-    consumed, fault, offset, a, b, most_x, most_y = (int(value) for value in report[:7])
+    first = out.count
+    t, x, y, p = out.take(count)
+    asked = (width, height, lenient, report.ctypes.data)
+    out.count += _native.events_decode(kind.number, address, begin, end, t, x, y, p, count, state.ctypes.data, *asked)
+    numbers = report.tolist()
+    consumed, fault, offset, a, b, most_x, most_y = numbers[:7]
     if fault:
         raise _error(source, fault, where(offset), a, b)
     source.last = int(state[0])
     source.most_x, source.most_y = max(source.most_x, most_x), max(source.most_y, most_y)
-    dropped = report[7:].reshape(2, -1)
-    if dropped[0].any():
-        for number, name in enumerate(faults.NUMBERED):
-            if dropped[0, number]:
-                source.faults.count(name, where(int(dropped[1, number])), int(dropped[0, number]))
-    return (t[:count], x[:count], y[:count], p[:count]), consumed
+    dropped, firsts = numbers[7 : 7 + len(faults.NUMBERED)], numbers[7 + len(faults.NUMBERED) :]
+    if any(dropped):
+        for name, number, place in zip(faults.NUMBERED, dropped, firsts, strict=True):
+            if number:
+                source.faults.count(name, where(place), number)
+    return out.filled(first), consumed
 
 
 def _error(source: Source, fault: int, where: int | str, a: int, b: int) -> ValueError:
@@ -104,11 +174,20 @@ def _words(source: Source, kind: str, a: int, b: int) -> str:
         return source.backward(a, b)
     if kind == faults.RESERVED:
         return f"a word of kind {a:#x}, which the format does not have"
+    if kind == faults.POLARITY:
+        return f"polarity {a}; 0 and 1 are known"
     return kind
 
 
 def _plain_piece(
-    source: Source, kind: Layout, data: NDArray[np.uint8], begin: int, end: int, state: State, where: Where
+    source: Source,
+    kind: Layout,
+    data: NDArray[np.uint8],
+    begin: int,
+    end: int,
+    state: State,
+    where: Where,
+    whole: Room | None = None,
 ) -> tuple[Columns, int]:
     if source.part:
         end = min(end, begin + max(source.part // kind.most, 1) * kind.unit)

@@ -12,11 +12,12 @@ class Flat:
         self.data = memoryview(data)
         if len(self.data) < 12:
             raise ValueError(f"{len(self.data)} bytes, too few for a table")
-        if self.u32(0) + 4 > len(self.data):
-            raise ValueError(f"a size of {self.u32(0)} bytes, and {len(self.data) - 4} are there")
-        if bytes(self.data[8:12]) != identifier:
-            raise ValueError(f"a table of kind {bytes(self.data[8:12])!r}, not {identifier!r}")
-        self.table = self.follow(4)
+        size, root, kind = struct.unpack_from("<II4s", self.data)
+        if size + 4 > len(self.data):
+            raise ValueError(f"a size of {size} bytes, and {len(self.data) - 4} are there")
+        if kind != identifier:
+            raise ValueError(f"a table of kind {kind!r}, not {identifier!r}")
+        self.table = 4 + root
         self.fields = self.table - self._read("<i", self.table)
         if self.fields < 0:
             raise ValueError("a table whose list of fields lies before the buffer")

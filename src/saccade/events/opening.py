@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import saccade.events.formats  # registers them  # noqa: F401
-from saccade.events.format import FORMATS, NO, Format
+from saccade.events.format import CERTAIN, FORMATS, LIKELY, NO, Format
 from saccade.events.source import Columns, Source
 from saccade.events.stream import EventStream
 
@@ -25,17 +25,21 @@ def format_of(path: str | Path) -> Format:
     """
     path = Path(path)
     with path.open("rb") as file:
-        head = file.read(HEAD)
-    found = [(one.sniff(path, head), name) for name, one in FORMATS.items()]
-    best = max(found, key=lambda pair: pair[0])
-    if best[0] == NO:
+        return _known(path, file.read(HEAD))
+
+
+def _known(path: Path, head: bytes) -> Format:
+    sure: dict[int, list[Format]] = {CERTAIN: [], LIKELY: [], NO: []}
+    for one in FORMATS.values():
+        sure[one.sniff(path, head)].append(one)
+    found = sure[CERTAIN] or sure[LIKELY]
+    if not found:
         if not head:
             raise ValueError(f"{path}: is empty")
         raise ValueError(f"{path}: no format of event recordings that is known; say which: {', '.join(FORMATS)}")
-    rest = [name for sure, name in found if sure == best[0]]
-    if len(rest) > 1:
-        raise ValueError(f"{path}: could be {' or '.join(rest)}; say which")
-    return FORMATS[best[1]]
+    if len(found) > 1:
+        raise ValueError(f"{path}: could be {' or '.join(one.name for one in found)}; say which")
+    return found[0]
 
 
 def common_format(paths: Iterable[str | Path]) -> Format:
@@ -67,9 +71,8 @@ def open_events(
     Raises ValueError, in one line with the place in the file, for what is wrong; OSError if the file cannot be read;
     ModuleNotFoundError, naming the extra, where a library is missing.
     """
-    path = Path(path)
-    kind = FORMATS[format] if format else format_of(path)
-    source = Source(path, height, width, lenient)
+    source = Source(Path(path), height, width, lenient)
+    kind = FORMATS[format] if format else _known(source.path, source.head(HEAD))
     if kind.open and not lenient:
         return kind.open(source)
     parts = list(kind.read(source))

@@ -236,6 +236,14 @@ def ros_mono(data: Bytes, begin: int, end: int, state: State, width: int, height
     return Found(t, r["x"], r["y"] & 0x7FFF, r["y"] >> 15, byte, consumed)
 
 
+def table(data: Bytes, begin: int, end: int, state: State, width: int, height: int) -> Found:
+    r, byte, consumed = _records(data, begin, end, [("x", "<u2"), ("y", "<u2"), ("p", "<u2"), ("t", "<i8")], 14)
+    bad = r["p"] > 1
+    wrong = [(int(b), faults.POLARITY, int(p)) for b, p in zip(byte[bad], r["p"][bad].astype(np.int16), strict=True)]
+    r, byte = r[~bad], byte[~bad]
+    return Found(r["t"], r["x"], r["y"], r["p"], byte, consumed, wrong)
+
+
 def _es(data: Bytes, begin: int, end: int, state: State, height: int, atis: bool) -> Found:
     now, at = int(state[1]), begin
     rows: list[tuple[int, int, int, int, int]] = []
@@ -282,5 +290,6 @@ _NATIVE_ORDER = (
     (es_atis, 5, 1),
     (ros_events, 13, 1),
     (ros_mono, 8, 1),
+    (table, 14, 1),
 )
 LAYOUTS = {f.__name__: Layout(f.__name__, i, unit, most, f) for i, (f, unit, most) in enumerate(_NATIVE_ORDER)}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from saccade.events.decoding import decode, fresh_state
+from saccade.events.decoding import Packets, fresh_state
 from saccade.events.encoding import fits, refuse, times_fit
 from saccade.events.faults import UNFINISHED
 from saccade.events.format import CERTAIN, FORMATS, NO, Format
@@ -49,10 +49,11 @@ def read(source: Source) -> Iterator[Columns]:
     if size:
         source.sensor(*size)
     at += len(END)
+    packets = Packets(source, len(data) // 8)
     while at < len(data):
         if at + PACKET > len(data):
             source.faults.found(UNFINISHED, at, "the file ends in the header of a packet")
-            return
+            break
         kind, _, each, _, overflow, capacity, number, _ = np.frombuffer(data[at : at + PACKET].tobytes(), _HEADER)[
             0
         ].item()
@@ -66,14 +67,19 @@ def read(source: Source) -> Iterator[Columns]:
         ):
             words = f"no header of a packet (type {kind}, {number} of {capacity} events of {each} bytes)"
             source.faults.found(BAD_PACKET, at, words)
-            return  # where the next one begins is not known
+            break  # where the next one begins is not known
         if last > len(data):
             words = f"a packet of {number} events of {each} bytes, and {len(data) - body} bytes are left"
             source.faults.found(UNFINISHED, at, words)
             last = body + (len(data) - body) // each * each
         if kind == POLARITY:
-            yield from decode(source, "aedat3", body, last, state=fresh_state("aedat3", overflow << 31))
+            yield from packets.decode("aedat3", data, _itself, fresh_state("aedat3", overflow << 31), body, last)
         at = body + number * each
+    yield from packets.end()
+
+
+def _itself(byte: int) -> int:
+    return byte
 
 
 _HEADER = np.dtype(

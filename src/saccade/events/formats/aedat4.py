@@ -5,13 +5,14 @@ from __future__ import annotations
 import struct
 import warnings
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 
 from saccade.events import compression
-from saccade.events.decoding import decode, fresh_state
+from saccade.events.decoding import Packets, fresh_state
 from saccade.events.encoding import fits
 from saccade.events.faults import UNFINISHED, EventsWarning
 from saccade.events.flat import Flat
@@ -87,16 +88,16 @@ def _stream(source: Source, info: str) -> int | None:
 
 def _packets(source: Source, data: np.ndarray, at: int, wanted: int | None, number: int) -> Iterator[Columns]:
     expand, whole = compression.BY_NUMBER[number], data.data
-    state = fresh_state("dv")
+    state, packets = fresh_state("dv"), Packets(source, len(data) // 4)
     while at < len(data):
         if at + 8 > len(data):
             source.faults.found(UNFINISHED, at, "the file ends in the header of a packet")
-            return
+            break
         stream, size = struct.unpack_from("<ii", whole, at)
         if size < 0 or at + 8 + size > len(data):
             words = f"a packet of {size} bytes, and {len(data) - at - 8} are left"
             source.faults.found(UNFINISHED if size >= 0 else BAD_PACKET, at, words)
-            return
+            break
         if wanted is None or stream == wanted:
             try:
                 body = expand(whole[at + 8 : at + 8 + size])
@@ -105,14 +106,15 @@ def _packets(source: Source, data: np.ndarray, at: int, wanted: int | None, numb
             except ValueError as error:
                 source.faults.found(BAD_PACKET, at, f"a packet with {error}")
             else:
-                place = f"packet at byte {at}"
-                events = np.frombuffer(body, np.uint8, count * EVENT, begin) if count else np.empty(0, np.uint8)
-                yield from decode(source, "dv", 0, data=events, state=state, where=_where(place))
+                if count:
+                    events = np.frombuffer(body, np.uint8, count * EVENT, begin)
+                    yield from packets.decode("dv", events, partial(_where, at), state)
         at += 8 + size
+    yield from packets.end()
 
 
-def _where(place: str):  # a closure of its own for every packet
-    return lambda byte: f"{place}, event {byte // EVENT}"
+def _where(packet: int, byte: int) -> str:
+    return f"packet at byte {packet}, event {byte // EVENT}"
 
 
 def write(path: Path, streams: Iterable[EventStream], height: int, width: int) -> None:

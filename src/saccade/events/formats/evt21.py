@@ -38,20 +38,21 @@ def _halves(source: Source, begin: int) -> bool:
 
 
 def write(path: Path, streams: Iterable[EventStream], height: int, width: int) -> None:
+    """The upper half of each word first, as most cameras send it and most readers take it."""
     fits("evt21", height, width, 2048, 2048)
     before = -1
     with path.open("wb") as file:
-        file.write(prophesee.header("2.1", height, width, "endianness=little;"))
+        file.write(prophesee.header("2.1", height, width, "endianness=legacy;"))
         for events in streams:
             first, bits = runs(events)
             if not len(first):
                 continue
             t = events.t[first]
             counts, said = steps("evt21", t >> 6, before, 28)
-            time = (8 << 28 | said & 0x0FFFFFFF).astype(np.uint64) << np.uint64(32)
+            time = (8 << 28 | said & 0x0FFFFFFF).astype(np.uint64)
             upper = events.p[first].astype(np.uint32) << 28 | (t & 63).astype(np.uint32) << 22
             upper |= (events.x[first] & 0x7E0).astype(np.uint32) << 11 | events.y[first]
-            word = upper.astype(np.uint64) << np.uint64(32) | bits
+            word = upper.astype(np.uint64) | bits.astype(np.uint64) << np.uint64(32)
             file.write(laid([(counts, time), (np.ones(len(first), np.int64), word)], "<u8").tobytes())
             before = int(t[-1] >> 6)
 

@@ -22,8 +22,6 @@ NAMES = {
     "y": ("y", "ys"),
     "p": ("p", "ps", "pol", "polarity"),
 }
-PIECE = 1 << 22  # events that are read at once
-MOST_SPAN_MS = 1 << 32
 
 
 def sniff(path: Path, head: bytes) -> int:
@@ -91,12 +89,24 @@ def read(source: Source) -> Iterator[Columns]:
         lengths = {column.shape for column in columns}
         if len(lengths) != 1 or len(columns[0].shape) != 1:
             raise ValueError(f"{source.path}: HDF5: columns of different shapes: {sorted(map(str, lengths))}")
-        count, piece = len(columns[0]), source.part or PIECE
+        for column in columns:
+            stored(source, column)
+        count = len(columns[0])
+        piece = source.part or max(count, 1)
         for first in range(0, count, piece):
             t, x, y, p = (column[first : first + piece] for column in columns)
             if t.dtype.kind == "f":
                 t = np.rint(t * 1e6).astype(np.int64)  # seconds
-            yield source.columns(t.astype(np.int64) + int(offset), x, y, p, first=first)
+            if t.dtype.kind in "iu":
+                t = np.add(t, int(offset), dtype=np.int64, casting="unsafe")
+            yield source.columns(t, x, y, p, first=first)
+
+
+def stored(source: Source, column: Any) -> None:
+    """Raises ValueError for a column that says it holds more than the file can: compression takes a thousandth at most."""
+    size = column.id.get_storage_size()
+    if column.size * column.dtype.itemsize > 1032 * size + 4096:
+        raise ValueError(f"{source.path}: HDF5: {column.name} says {column.size} numbers, and {size} bytes are stored")
 
 
 def write(path: Path, streams: Iterable[EventStream], height: int, width: int) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from saccade.events.decoding import Packets, fresh_state
 from saccade.events.format import CERTAIN, FORMATS, NO, Format
 from saccade.events.formats import hdf5
 from saccade.events.source import Columns, Source
@@ -14,6 +16,8 @@ from saccade.events.stream import EventStream
 from saccade.optional import need
 
 FIELDS = ("x", "y", "p", "t")
+ROW = np.dtype([("x", "<u2"), ("y", "<u2"), ("p", "<i2"), ("t", "<i8")])
+PIECE = 1 << 16  # rows that are read at once: they stay in the cache
 
 
 def sniff(path: Path, head: bytes) -> int:
@@ -32,21 +36,31 @@ def read(source: Source) -> Iterator[Columns]:
         if table is None or not set(FIELDS) <= set(getattr(table, "dtype", np.dtype("u1")).names or ()):
             raise ValueError(f"{source.path}: HDF5: no table CD/events of x, y, p and t")
         hdf5.sensor_of(source, table, file)
-        piece = source.part or hdf5.PIECE
+        hdf5.stored(source, table)
+        packets, state = Packets(source, len(table)), fresh_state("table")
+        piece = min(source.part or PIECE, PIECE)
         for first in range(0, len(table), piece):
             rows = table[first : first + piece]
-            yield source.columns(rows["t"], rows["x"], rows["y"], rows["p"], first=first)
+            if rows.dtype == ROW:
+                yield from packets.decode("table", rows.view(np.uint8), partial(_event, first), state)
+            else:
+                yield source.columns(rows["t"], rows["x"], rows["y"], rows["p"], first=first)
+        if table.dtype == ROW:
+            yield from packets.end()
+
+
+def _event(first: int, byte: int) -> str:
+    return f"event {first + byte // ROW.itemsize}"
 
 
 def write(path: Path, streams: Iterable[EventStream], height: int, width: int) -> None:
     """Not compressed."""
     library = need("h5py", "events")
-    dtype = np.dtype([("x", "<u2"), ("y", "<u2"), ("p", "<i2"), ("t", "<i8")])
     with library.File(path, "w") as file:
         file.attrs["geometry"], file.attrs["version"] = f"{width}x{height}", "1.0"
-        table = file.create_dataset("CD/events", (0,), dtype, maxshape=(None,), chunks=(1 << 14,))
+        table = file.create_dataset("CD/events", (0,), ROW, maxshape=(None,), chunks=(1 << 14,))
         for events in streams:
-            rows = np.empty(len(events), dtype)
+            rows = np.empty(len(events), ROW)
             for name in FIELDS:
                 rows[name] = getattr(events, name)
             table.resize((len(table) + len(rows),))

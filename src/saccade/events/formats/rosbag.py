@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from saccade.events import compression
-from saccade.events.decoding import decode, fresh_state
-from saccade.events.encoding import fits, times_fit
+from saccade.events.decoding import Packets, fresh_state
+from saccade.events.encoding import fits, refuse, times_fit
 from saccade.events.faults import UNFINISHED, EventsWarning
 from saccade.events.format import CERTAIN, FORMATS, NO, Format
 from saccade.events.plain import State
@@ -145,6 +145,7 @@ def read(source: Source) -> Iterator[Columns]:
     if reader.topic is None:
         kinds = sorted({kind for _, kind in topics.values()})
         raise source.faults.error("connections", f"no messages of events; it holds {', '.join(kinds) or 'none'}"[:300])
+    yield from reader.packets.end()
     source.facts["topic"] = reader.topic
     if others:
         words = f"{source.path}: events of {reader.topic} are read; those of {', '.join(sorted(others))} are left"
@@ -181,6 +182,7 @@ class _Reader:
         self.source = source
         self.topic: str | None = None
         self.states: dict[str, State] = {}
+        self.packets = Packets(source, len(source.data) // 2)
 
     def message(self, record: Record, kind: str) -> Iterator[Columns]:
         message = _Message(record.data)
@@ -210,35 +212,94 @@ class _Reader:
                 state = self.states.setdefault(layout, fresh_state(layout))
         place = f"message at byte {record.at}"
         data = np.frombuffer(events, np.uint8)
-        yield from decode(
-            self.source, layout, 0, data=data, state=state, where=lambda byte: f"{place}, its byte {byte}"
-        )
+        yield from self.packets.decode(layout, data, lambda byte: f"{place}, its byte {byte}", state)
 
 
 def write(path: Path, streams: Iterable[EventStream], height: int, width: int) -> None:
-    """Messages dvs_msgs/EventArray of at most 10,000 events on /dvs/events, not compressed, without an index."""
+    """Messages dvs_msgs/EventArray of at most 10,000 events on /dvs/events: each a chunk, not compressed, with its index."""
     fits("rosbag", height, width, 1 << 16, 1 << 16)
-    connection = _named({b"op": b"\7", b"conn": bytes(4), b"topic": b"/dvs/events"}) + _named(
-        {b"topic": b"/dvs/events", b"type": ARRAYS[0].encode(), b"md5sum": b"5e8beee5a6c107e504c2e78903c224b8"}
+    connection = _record(
+        {b"op": b"\7", b"conn": bytes(4), b"topic": b"/dvs/events"},
+        _fields_of(
+            {b"topic": b"/dvs/events", b"type": ARRAYS[0].encode(), b"md5sum": MD5, b"message_definition": DEFINITION}
+        ),
     )
+    chunks: list[tuple[int, bytes]] = []
     with path.open("wb") as file:
-        bag = _named({b"op": b"\3", b"index_pos": bytes(8), b"conn_count": b"\1\0\0\0", b"chunk_count": bytes(4)})
-        fill = 4096 - len(bag) - 4
-        file.write(MAGIC + bag + struct.pack("<I", fill) + b" " * fill + connection)
+        file.write(MAGIC + _bag_header(0, 0))
         for events in streams:
             times_fit("rosbag", events, 51)
             for part in events.by_count(10_000, incomplete=True) if len(events) else [events]:
-                rows = np.empty(len(part), [("x", "<u2"), ("y", "<u2"), ("s", "<u4"), ("ns", "<u4"), ("p", "u1")])
-                seconds = part.t // 1_000_000
-                if len(part) and int(seconds[-1]) >> 32:
-                    raise ValueError(f"rosbag files cannot hold a time of {part.t[-1]} us")
-                for name, column in zip("xyp", (part.x, part.y, part.p), strict=True):
-                    rows[name] = column
-                rows["s"], rows["ns"] = seconds, part.t % 1_000_000 * 1000
-                stamp = struct.pack("<II", *(rows[0].item()[2:4] if len(rows) else (0, 0)))
-                body = struct.pack("<I", 0) + stamp + struct.pack("<IIII", 0, height, width, len(part)) + rows.tobytes()
-                head = _named({b"op": b"\2", b"conn": bytes(4), b"time": stamp})
-                file.write(head + struct.pack("<I", len(body)) + body)
+                stamp, body = _array(part)
+                message = _record({b"op": b"\2", b"conn": bytes(4), b"time": stamp}, body)
+                inside = (b"" if chunks else connection) + message
+                size = struct.pack("<I", len(inside))
+                index = stamp + struct.pack("<I", len(inside) - len(message))
+                chunks.append((file.tell(), stamp))
+                file.write(_record({b"op": b"\5", b"compression": b"none", b"size": size}, inside))
+                file.write(_record({b"op": b"\4", b"ver": ONE, b"conn": bytes(4), b"count": ONE}, index))
+        end = file.tell()
+        file.write(connection)
+        for place, stamp in chunks:
+            times = {b"chunk_pos": struct.pack("<Q", place), b"start_time": stamp, b"end_time": stamp}
+            file.write(_record({b"op": b"\6", b"ver": ONE, **times, b"count": ONE}, bytes(4) + ONE))
+        file.seek(len(MAGIC))
+        file.write(_bag_header(end, len(chunks)))
+
+
+ONE = struct.pack("<I", 1)
+MD5 = b"5e8beee5a6c107e504c2e78903c224b8"
+DEFINITION = b"""std_msgs/Header header
+uint32 height
+uint32 width
+dvs_msgs/Event[] events
+================================================================================
+MSG: std_msgs/Header
+uint32 seq
+time stamp
+string frame_id
+================================================================================
+MSG: dvs_msgs/Event
+uint16 x
+uint16 y
+time ts
+bool polarity
+"""
+
+
+def _array(part: EventStream) -> tuple[bytes, bytes]:
+    """The time of a message, that of its first event, and the message."""
+    rows = np.empty(len(part), [("x", "<u2"), ("y", "<u2"), ("s", "<u4"), ("ns", "<u4"), ("p", "u1")])
+    seconds = part.t // 1_000_000
+    if len(part) and int(seconds[-1]) >> 32:
+        raise refuse("rosbag", f"a time of {part.t[-1]} us; seconds have 32 bits (--rebase)")
+    for name, column in zip("xyp", (part.x, part.y, part.p), strict=True):
+        rows[name] = column
+    rows["s"], rows["ns"] = seconds, part.t % 1_000_000 * 1000
+    stamp = struct.pack("<II", *(rows[0].item()[2:4] if len(rows) else (0, 0)))
+    sizes = struct.pack("<IIII", 0, part.height, part.width, len(part))
+    return stamp, struct.pack("<I", 0) + stamp + sizes + rows.tobytes()
+
+
+def _bag_header(index: int, chunks: int) -> bytes:
+    """The first record, filled up to 4096 bytes."""
+    fields = {
+        b"op": b"\3",
+        b"index_pos": struct.pack("<Q", index),
+        b"conn_count": ONE,
+        b"chunk_count": struct.pack("<I", chunks),
+    }
+    head = _named(fields)
+    fill = 4096 - len(head) - 4
+    return head + struct.pack("<I", fill) + b" " * fill
+
+
+def _record(fields: dict[bytes, bytes], data: bytes) -> bytes:
+    return _named(fields) + struct.pack("<I", len(data)) + data
+
+
+def _fields_of(fields: dict[bytes, bytes]) -> bytes:
+    return _named(fields)[4:]
 
 
 def _named(fields: dict[bytes, bytes]) -> bytes:
