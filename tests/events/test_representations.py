@@ -264,3 +264,43 @@ def test_bad_input_is_one_line():
     changed.x[2] = 9  # after it was checked
     with pytest.raises(ValueError, match="event 2: lies outside the sensor of 7 x 5"):
         make_frames(changed, "count", EqualTime(frames=1))
+
+
+def test_a_representation_without_a_kernel_is_made_in_plain_torch(monkeypatch):
+    """What somebody else adds needs ``window`` only."""
+    from dataclasses import dataclass
+
+    from saccade.events import Representation
+
+    @dataclass(frozen=True)
+    class Mean(Representation):
+        """On events less off events."""
+
+        low = None
+
+        @property
+        def channels(self):
+            return ("both",)
+
+        def window(self, events, start_us, stop_us, height, width, state):
+            frame = torch.zeros(height * width).index_add_(0, events.place, events.p.float() * 2 - 1)
+            return frame.view(1, height, width), state
+
+    monkeypatch.setattr(REPRESENTATIONS, "_values", {**REPRESENTATIONS._values, "mean": Mean()})
+    events = some_events(50)
+    off, on = make_frames(events, "count", EqualCount(frames=2)).unbind(1)
+    assert torch.equal(make_frames(events, "mean", EqualCount(frames=2))[:, 0], on - off)
+
+
+def test_real_recordings_lose_no_event(recordings):
+    """Ten gestures of 128 x 128, and a format of each kind: all events are in the counts, and in a stream's."""
+    from saccade.events import open_events
+
+    for path in sorted((recordings / "dvs-gesture-10").glob("*.bs2"))[:3]:
+        events = open_events(path, height=128, width=128)
+        whole = make_frames(events, "count", ByTime(duration_us=50_000))
+        assert int(whole.sum(dtype=torch.float64)) == len(events)
+        assert int(whole[:, 1].sum(dtype=torch.float64)) == int(events.p.sum(dtype=np.int64))
+        stream, cutter = FrameStream("count", 128, 128), ByTime(duration_us=50_000).cutter()
+        parts = [stream.update(*window) for window in [*cutter.push(events), *cutter.rest()]]
+        assert torch.equal(torch.stack(parts), whole)

@@ -38,7 +38,7 @@ class Representation(Config):
 
     ``channels``: what each one holds, in order. ``low``, ``high``: what values can be (None: no bound). ``whole``: whether they
     are whole numbers. ``carries``: whether a frame depends on the windows before it, in ``state``: tensors by name, of the
-    shapes that ``rest`` gives.
+    shapes that ``rest`` gives. ``window`` defines what it is; ``native``, where there is a kernel, is faster and no more.
     """
 
     registry: ClassVar[Registry] = REPRESENTATIONS
@@ -98,7 +98,8 @@ class FrameStream:
         self.representation: Representation = Representation.parse(representation)
         self.height, self.width = height, width
         self.device = torch.device(device)
-        self.native = (_native is not None and self.device.type == "cpu") if native is None else native
+        able = _native is not None and type(self.representation).native is not Representation.native
+        self.native = (able and self.device.type == "cpu") if native is None else native
         self.reset()
 
     def reset(self) -> None:
