@@ -248,13 +248,44 @@ def test_what_looks_ahead_is_no_stream():
             windows.cutter()
 
 
+def test_instruction_sets_agree():
+    """Every one that this machine has, on a sensor whose pixels no vector divides."""
+    _native = pytest.importorskip("saccade._native")
+    events, before = some_events(300, seed=9), _native.instruction_set()
+    found = {}
+    try:
+        for name in _native.instruction_sets():
+            _native.use_instruction_set(name)
+            found[name] = [FrameStream(record, H, W).frames(events, ByTime(duration_us=90)) for record in EVERY]
+    finally:
+        _native.use_instruction_set(before)
+    for frames in found.values():
+        for record, one, other in zip(EVERY, frames, found["baseline"], strict=True):
+            if REPRESENTATIONS[record["name"]].whole:
+                assert torch.equal(one, other), record
+            else:
+                torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+
+
+class Outside(ByTime):
+    """Windows of somebody else, with a mistake in them."""
+
+    def spans(self, events):
+        return np.array([[0, len(events) + 1, 0, 1]])
+
+
+def test_windows_outside_the_recording_are_refused():
+    with pytest.raises(ValueError, match="windows reach outside a recording of 3 events"):
+        FrameStream("count", H, W).frames(some_events(3), Outside())
+
+
 def test_bad_input_is_one_line():
     events = some_events(4)
     with pytest.raises(ValueError, match="events of a sensor of 7 x 5 for frames of 3 x 5"):
         FrameStream("count", 5, 3).update(events)
     with pytest.raises(ValueError, match="has 1,125,899,906,842,625, more than"):
         make_frames(EventStream([0, 1 << 50], [0, 0], [0, 0], [1, 1], 1, 1), "count", ByTime(duration_us=1))
-    with pytest.raises(ValueError, match="1,000 windows would take more than 32 GiB"):
+    with pytest.raises(ValueError, match="1,000 windows would take more than 16 GiB"):
         make_frames(EventStream([0], [0], [0], [1], 2400, 3600), "count", ByTime(frames=1000))
     with pytest.raises(ValueError, match="stamp 1 runs back from 5"):
         AtStamps(stamps_us=(5, 4))

@@ -21,7 +21,7 @@ except ImportError:  # a platform without a wheel, or a source tree that was nev
 
 REPRESENTATIONS: Registry[Representation] = Registry("representation of events")
 State = dict[str, Tensor]
-MOST_BYTES = 1 << 35
+MOST_BYTES = 1 << 34
 
 
 class Events(NamedTuple):
@@ -122,6 +122,9 @@ class FrameStream:
             raise ValueError(
                 f"events of a sensor of {events.width} x {events.height} for frames of {self.width} x {self.height}"
             )
+        cuts = spans[:, :2]
+        if len(spans) and (cuts.min() < 0 or cuts.max() > len(events) or (cuts[:, 0] > cuts[:, 1]).any()):
+            raise ValueError(f"windows reach outside a recording of {len(events)} events")
         channels = len(self.representation.channels)
         shape = (len(spans), channels, self.height, self.width)
         if np.prod([float(n) for n in shape]) * 4 > MOST_BYTES:
