@@ -89,27 +89,29 @@ class ByTime(Windows):
 class _TimeCutter(Cutter):
     def __init__(self, duration_us: int) -> None:
         self.duration_us = duration_us
-        self.kept: EventStream | None = None
-        self.begin: int | None = None
+        self.pieces: list[EventStream] = []  # of the window that is not complete
+        self.begin = 0
 
     def push(self, events: EventStream) -> Iterator[Window]:
-        self.kept = events if self.kept is None else concat([self.kept, events])
-        if not len(self.kept):
+        if not len(events):
             return
-        if self.begin is None:
-            self.begin = int(self.kept.t[0])
-        last = int(self.kept.t[-1])
-        while self.begin + self.duration_us <= last:
+        if not self.pieces:
+            self.begin = int(events.t[0])
+        self.pieces.append(events)
+        if int(events.t[-1]) < self.begin + self.duration_us:
+            return
+        kept = concat(self.pieces)
+        while self.begin + self.duration_us <= int(kept.t[-1]):
             stop = self.begin + self.duration_us
-            count = int(self.kept.index(stop))
-            window, self.kept = Window(self.kept[:count], self.begin, stop), self.kept[count:]
-            self.begin = stop
+            count = int(kept.index(stop))
+            window, kept = Window(kept[:count], self.begin, stop), kept[count:]
+            self.begin, self.pieces = stop, [kept]
             yield window
 
     def rest(self) -> Iterator[Window]:
-        if self.kept is not None and self.begin is not None and len(self.kept):
-            yield Window(self.kept, self.begin, self.begin + self.duration_us)
-        self.kept = None
+        if self.pieces:
+            yield Window(concat(self.pieces), self.begin, self.begin + self.duration_us)
+        self.pieces = []
 
 
 @dataclass(frozen=True)
@@ -136,12 +138,16 @@ class ByCount(Windows):
 class _CountCutter(Cutter):
     def __init__(self, count: int) -> None:
         self.count = count
-        self.kept: EventStream | None = None
+        self.pieces: list[EventStream] = []
 
     def push(self, events: EventStream) -> Iterator[Window]:
-        self.kept = events if self.kept is None else concat([self.kept, events])
-        while len(self.kept) >= self.count:
-            whole, self.kept = self.kept[: self.count], self.kept[self.count :]
+        self.pieces.append(events)
+        if sum(map(len, self.pieces)) < self.count:
+            return
+        kept = concat(self.pieces)
+        while len(kept) >= self.count:
+            whole, kept = kept[: self.count], kept[self.count :]
+            self.pieces = [kept]
             yield Window(whole, int(whole.t[0]), int(whole.t[-1]))
 
     def rest(self) -> Iterator[Window]:
