@@ -20,6 +20,7 @@ void bind_dehazing(nb::module_& m);
 void bind_events(nb::module_& m);
 void bind_integer(nb::module_& m);
 void bind_dendritic(nb::module_& m);
+void bind_frames(nb::module_& m);
 void bind_machine(nb::module_& m);
 
 template <class T> T* at(uintptr_t address) { return reinterpret_cast<T*>(address); }

@@ -100,6 +100,7 @@ constexpr int64_t DENDRITIC_SEGMENT = 32;  // tokens whose states are held at on
 
 struct DehazeKernels;  // dehaze.h
 struct EventKernels;   // events.h
+struct FrameKernels;   // frames.h
 
 struct Kernels {
   const char* name;
@@ -112,6 +113,7 @@ struct Kernels {
   void (*pool)(const Pool&, int64_t first_row, int64_t last_row);
   const DehazeKernels* dehaze;
   const EventKernels* events;
+  const FrameKernels* frames;
   void (*integer_forward)(const Integer&, int64_t begin, int64_t end, float* scratch);   // scratch: a chunk
   void (*integer_backward)(const Integer&, int64_t begin, int64_t end, float* scratch);  // 2 chunks, and T if stateful
   void (*dendritic_forward)(const Dendritic&, int64_t first_unit, int64_t last_unit);

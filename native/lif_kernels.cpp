@@ -374,11 +374,12 @@ void dendritic_backward(const Dendritic&, int64_t, int64_t, float*);
 
 extern const DehazeKernels dehaze;
 extern const EventKernels events;
+extern const FrameKernels frames;
 extern const Kernels kernels;
 #define NAME(x) NAME_(x)
 #define NAME_(x) #x
-const Kernels kernels = {NAME(SACCADE_ISA), forward,          backward,          pack,              unpack,
-                         pool,              &dehaze,          &events,           integer_forward,   integer_backward,  dendritic_forward,
+const Kernels kernels = {NAME(SACCADE_ISA), forward, backward,        pack,             unpack,            pool,
+                         &dehaze,           &events, &frames,         integer_forward,  integer_backward,  dendritic_forward,
                          dendritic_backward, W};
 
 }  // namespace SACCADE_ISA

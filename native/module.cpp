@@ -10,5 +10,6 @@ NB_MODULE(_native, m) {
   saccade::bind_events(m);
   saccade::bind_integer(m);
   saccade::bind_dendritic(m);
+  saccade::bind_frames(m);
   saccade::bind_machine(m);
 }

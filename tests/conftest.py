@@ -30,6 +30,14 @@ DIGITS: dict[str, Any] = {
 }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """What tests keep goes into no user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SACCADE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def make_recipe() -> Callable[..., Recipe]:
     """A small run on digits; keyword arguments change keys, such as ``train__epochs=3``."""

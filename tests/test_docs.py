@@ -44,6 +44,7 @@ BEFORE = {  # what a page takes as given
     "compression.md": "",
     "data.md": "",
     "dense.md": "",
+    "event-networks.md": "",
     "events.md": "",
     "kernels.md": NET + "images = torch.rand(2, 3, 32, 32)",
     "layers.md": "",

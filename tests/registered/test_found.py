@@ -10,6 +10,7 @@ from saccade.plugins import load_files_of
 
 PACKAGES = [
     "data",
+    "events.representations",
     "experiment.stages",
     "layers.attention",
     "layers.stems",

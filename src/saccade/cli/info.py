@@ -55,6 +55,7 @@ def _record(opened: Opened) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in network.parameters()),
         "T": getattr(network, "T", None),
         "input": list(opened.input_shape or ()),
+        "frames": network.frames,
         "classes": list(opened.classes),
         "transforms": [one.kind() for one in network.transforms],
         "bytes_parameters": sum(p.numel() * p.element_size() for p in network.parameters()),
@@ -107,6 +108,21 @@ def _where_it_goes(opened: Opened) -> dict[str, str]:
     return ways
 
 
+def _frames(record: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """How the input is made of event recordings, if it is."""
+    if record is None:
+        return []
+    from saccade.events.framing import Framing
+
+    framing = Framing.parse(record)
+    parts = [
+        f"{one.kind()}{''.join(f', {key} {value}' for key, value in one.settings().items())}"
+        for one in (framing.representation, framing.windows)
+    ]
+    binned = f", {framing.binning} x {framing.binning} pixels as one" if framing.binning > 1 else ""
+    return [("frames", f"{parts[0]}; windows by {parts[1]}; a sensor of {framing.width} x {framing.height}{binned}")]
+
+
 def _lines(record: dict[str, Any]) -> list[tuple[str, str]]:
     """The record for people."""
     shape = " x ".join(map(str, record["input"]))
@@ -117,6 +133,7 @@ def _lines(record: dict[str, Any]) -> list[tuple[str, str]]:
             "input",
             f"{shape}, {record['T']} steps" + (f"; {len(record['classes'])} classes" if record["classes"] else ""),
         ),
+        *_frames(record["frames"]),
         ("parameters", f"{record['parameters']:,}, {record['bytes_parameters'] / 1e3:,.1f} kB in memory"),
         ("packed file", f"{record['bytes_packed']:,} bytes"),
     ]

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from saccade.cli import common
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from saccade.experiment import Recipe
+    from saccade.models import SpikingModel
+    from saccade.train import Task
 
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file, or the run directory it lies in.")]
 DataRoot = Annotated[
@@ -126,41 +135,59 @@ def evaluate(
 
 def predict(
     model: ModelPath,
-    images: Annotated[list[Path], typer.Argument(help="Picture files.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Picture files; for a network of events recordings, or - for lines t x y p on standard input."
+        ),
+    ],
     top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 3,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Watch a recording window by window: a line each, as soon as it is known.")
+    ] = False,
+    window_us: Annotated[
+        int | None, typer.Option(min=1, metavar="US", help="Duration of a window in a stream (default: as trained).")
+    ] = None,
+    window_events: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Number of events of a window in a stream.")
+    ] = None,
+    over: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Windows that an answer is read over (default: as trained)."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
-    """Name what pictures show. They are resized and centre-cropped to what the model was trained on.
+    """Name what pictures or event recordings show. Pictures are resized and centre-cropped to what the model was trained on.
 
-    One that cannot be read is said, the others are still looked at; the exit code is 2 then.
+    One that cannot be read is said, the others are still looked at; the exit code is 2 then. With --stream: for each window its
+    end, what is seen, how sure the network is, and the time from the last event of the window to the answer.
     """
     import torch
 
-    from saccade.data import read_image
-    from saccade.experiment import pixel_maps
     from saccade.train import Classification
 
     opened, recipe = common.trained(model)
     network = common.ours(opened)
     if not opened.input_said or opened.input_shape is None:
         raise ValueError(f"{model}: does not say what input it was trained on")
-    channels, size, _ = opened.input_shape
-    maps = pixel_maps(recipe.data) if recipe else []
     try:
         task = (recipe.task if recipe else Classification()).build(network, opened.classes)
     except ValueError as error:
         raise ValueError(f"{model}: {error}") from None
+    if stream:
+        _watch(str(model), network, task, images, (window_us, window_events, over), json)
+        return
+    if (window_us, window_events, over) != (None, None, None):
+        raise ValueError("--window-us, --window-events and --over belong to --stream")
+    read = _recordings(network, str(model)) if network.frames else _pictures(opened.input_shape, recipe)
     results: list[dict[str, Any]] = []
     for path in images:
         try:
-            x = read_image(path, size, channels).unsqueeze(0)
-        except ValueError as error:
+            x = read(path)
+        except (ValueError, OSError) as error:
             results.append({"image": str(path), "error": str(error)})
             common.complain(str(error))
             continue
-        for function in maps:
-            x = function(x)
-        x = x.float() / 255
         with torch.inference_mode():
             prediction = task.predictions(network(x, steps=True), top)[0]
         results.append({"image": str(path), **prediction})
@@ -170,3 +197,74 @@ def predict(
         common.print_json(results)
     if any("error" in result for result in results):
         raise typer.Exit(2)
+
+
+def _pictures(shape: tuple[int, ...], recipe: Recipe | None) -> Callable[[Path], Tensor]:
+    """Reads a picture as ``[1, C, H, W]``."""
+    from saccade.data import read_image
+    from saccade.experiment import pixel_maps
+
+    channels, size, _ = shape
+    maps = pixel_maps(recipe.data) if recipe else []
+
+    def read(path: Path) -> Tensor:
+        x = read_image(path, size, channels).unsqueeze(0)
+        for function in maps:
+            x = function(x)
+        return x.float() / 255
+
+    return read
+
+
+def _recordings(network: SpikingModel, source: str) -> Callable[[Path], Tensor]:
+    """Reads a recording as ``[T, 1, C, H, W]``."""
+    from saccade.events import open_events
+    from saccade.experiment.streaming import framing_of
+
+    framing = framing_of(network, source)
+    height, width = framing.recorded
+
+    def read(path: Path) -> Tensor:
+        try:
+            return framing.frames(open_events(path, height=height, width=width)).unsqueeze(1)
+        except ValueError as error:
+            words = str(error)
+            raise ValueError(words if words.startswith(str(path)) else f"{path}: {words}") from None
+
+    return read
+
+
+def _watch(
+    source: str,
+    network: SpikingModel,
+    task: Task,
+    paths: list[Path],
+    options: tuple[int | None, int | None, int | None],
+    json: bool,
+) -> None:
+    """A line a window, as soon as it is known."""
+    import json as json_module
+
+    from saccade.events import read_chunks
+    from saccade.events.pipes import read_lines
+    from saccade.experiment.streaming import answers, framing_of, steps_of, streamed
+
+    if len(paths) != 1:
+        raise ValueError("--stream watches one recording, or - for standard input")
+    window_us, window_events, over = options
+    trained = framing_of(network, source)
+    try:
+        framing = streamed(trained, window_us, window_events)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error} (--window-us or --window-events)") from None
+    height, width = framing.recorded
+    if str(paths[0]) == "-":
+        pieces = read_lines(sys.stdin.buffer, height, width)
+    else:
+        pieces = read_chunks(paths[0], height=height, width=width)
+    for answer in answers(network, task, framing, pieces, over or steps_of(trained, network)):
+        if json:
+            print(json_module.dumps(answer._asdict()), flush=True)
+            continue
+        words = task.describe_prediction(answer.prediction)
+        print(f"{answer.time_us:>10} us  {words}  {answer.latency_ms:.2f} ms", flush=True)

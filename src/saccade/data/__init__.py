@@ -7,6 +7,7 @@ transformations of training; `prepare` fetches a set from its canonical address.
 from saccade.data.augment import Augmentation, AugmentSettings, build_augmentation
 from saccade.data.batching import batches, image_batches, steps_per_epoch
 from saccade.data.digits import Digits
+from saccade.data.event_frames import Clip, EventFrames, EventSource
 from saccade.data.folder import Folder, FolderSet, check_folder, read_image
 from saccade.data.imageset import ArraySet, ImageSet
 from saccade.data.mapped import PIXEL_MAPS, MappedSet, PixelMap, PixelMapConfig
@@ -20,8 +21,11 @@ __all__ = [
     "ArraySet",
     "AugmentSettings",
     "Augmentation",
+    "Clip",
     "DataSource",
     "Digits",
+    "EventFrames",
+    "EventSource",
     "Folder",
     "FolderSet",
     "ImageSet",

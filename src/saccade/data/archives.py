@@ -59,7 +59,7 @@ def unpack(archive: Path, md5: str, folder: Path, report: Report) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpacking-") as aside:
         try:
             with tarfile.open(archive) as tar:
-                _extract(tar, Path(aside))
+                extract_tar(tar, Path(aside))
         except (tarfile.TarError, EOFError, OSError) as error:
             raise ValueError(f"{archive}: cannot be unpacked ({error})") from None
         unpacked = Path(aside) / folder.name
@@ -72,7 +72,7 @@ def unpack(archive: Path, md5: str, folder: Path, report: Report) -> None:
             os.replace(unpacked, folder)
 
 
-def _extract(tar: tarfile.TarFile, place: Path) -> None:
+def extract_tar(tar: tarfile.TarFile, place: Path) -> None:
     """Files and folders below ``place``. Raises tarfile.TarError for anything that reaches outside."""
     if hasattr(tarfile, "data_filter"):
         tar.extractall(place, filter="data")

@@ -1,7 +1,8 @@
 """Random augmentation of training batches: one draw for each sample.
 
 Every transformation takes images float [n, C, H, W] in [0, 1] and draws from torch's global generator of the CPU, so
-that `torch.manual_seed` fixes the outcome on any device.
+that `torch.manual_seed` fixes the outcome on any device. Sequences [T, n, C, H, W] go through as [n, T * C, H, W], so that
+all frames of a sample share its draw; their values may be any counts.
 """
 
 import math
@@ -14,18 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from saccade.data.augment_events import SequenceTransform, event_drop, neuromorphic, rolled
 from saccade.data.policies import auto_augment, rand_augment
 
-NAMES = (
-    "crop",
-    "resized_crop",
-    "flip",
-    "autoaugment",
-    "randaugment",
-    "cutout",
-    "mixup",
-    "cutmix",
-)  # the order of application
+# in the order of application
+NAMES = ("crop", "resized_crop", "flip", "autoaugment", "randaugment", "roll", "nda", "eventdrop", "cutout", "mixup", "cutmix")
+OF_PICTURES = ("autoaugment", "randaugment")
+OF_EVENTS = ("roll", "nda", "eventdrop")
 
 
 class Augmentation(Protocol):
@@ -43,6 +39,29 @@ class AugmentSettings:
     crop_padding: int = 4
     cutout_size: int = 16
     mix_alpha: float = 1.0
+
+
+@dataclass(frozen=True)
+class _SequencePipeline:
+    """Sequences [T, n, C, H, W] through transformations of [n, T, C, H, W]."""
+
+    transforms: tuple[SequenceTransform, ...]
+    mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        x = x.transpose(0, 1)
+        for transform in self.transforms:
+            x = transform(x)
+        if self.mix is not None:
+            frames, y = self.mix(x.flatten(1, 2), y)
+            x = frames.view(x.shape)
+        return x.transpose(0, 1), y
+
+
+def _all_frames(transform: Callable[[Tensor], Tensor]) -> SequenceTransform:
+    """A transformation of images [n, C, H, W] for sequences [n, T, C, H, W]: all steps as channels of one image."""
+    return lambda x: transform(x.flatten(1, 2)).view(x.shape)
 
 
 @dataclass(frozen=True)
@@ -65,18 +84,27 @@ def build_augmentation(
     crop_padding: int = 4,
     cutout_size: int = 16,
     mix_alpha: float = 1.0,
+    sequences: bool = False,
+    counts: bool = True,
 ) -> Augmentation:
     """The named transformations, applied in the order of NAMES whatever the order of `names`; none: identity.
 
-    `crop_padding` and `cutout_size` are in pixels (cutout_size is limited to the image). `mix_alpha` is the parameter
-    of the symmetric Beta distribution from which mixup and cutmix draw a sample's share; where both are named, each
-    sample gets one of them, at even odds. Raises ValueError for unknown names and settings that cannot work.
+    `crop_padding` (also how far a roll goes) and `cutout_size` are in pixels (cutout_size is limited to the image).
+    `mix_alpha` is the parameter of the symmetric Beta distribution from which mixup and cutmix draw a sample's share; where
+    both are named, each sample gets one of them, at even odds. `sequences`: samples are [T, n, C, H, W], whose values are
+    numbers of events if `counts`. Raises ValueError for unknown names and settings that cannot work.
     """
     unknown = sorted(set(names) - set(NAMES))
     if unknown:
         raise ValueError(f"unknown augmentation {', '.join(unknown)}; known: {', '.join(NAMES)}")
-    coloured = [name for name in ("autoaugment", "randaugment") if name in names]
+    coloured = [name for name in OF_PICTURES if name in names]
     channels, height, width = shape
+    foreign = [name for name in (OF_PICTURES if sequences else OF_EVENTS) if name in names]
+    if foreign:
+        whose = "static images, and these are sequences" if sequences else "sequences, and these are static images"
+        raise ValueError(f"{', '.join(foreign)}: for {whose}")
+    if "eventdrop" in names and not counts:
+        raise ValueError("eventdrop drops single events, so its frames are counts of events (count, binary)")
     if coloured and channels != 3:
         raise ValueError(f"{' and '.join(coloured)} needs RGB images, but these have {channels} channel(s)")
     if crop_padding < 0 or cutout_size < 1 or not mix_alpha > 0:
@@ -92,10 +120,27 @@ def build_augmentation(
         "randaugment": rand_augment,
         "cutout": lambda: partial(cutout, size=min(cutout_size, height, width)),
     }
+    if sequences:
+        sequential: dict[str, SequenceTransform] = {
+            "roll": partial(random_roll, most=crop_padding),
+            "nda": neuromorphic,
+            "eventdrop": event_drop,
+        }
+        steps = tuple(
+            sequential[name] if name in sequential else _all_frames(makers[name]())
+            for name in NAMES
+            if name in names and (name in sequential or name in makers)
+        )
+        return _SequencePipeline(steps, _mixer(names, classes, mix_alpha, top=None))
     transforms = tuple(make() for name, make in makers.items() if name in names)
+    return _Pipeline(transforms, _mixer(names, classes, mix_alpha, top=1.0))
+
+
+def _mixer(
+    names: Sequence[str], classes: int, alpha: float, top: float | None
+) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
     kinds = tuple(name for name in ("mixup", "cutmix") if name in names)
-    mix = partial(mix_samples, kinds=kinds, classes=classes, alpha=mix_alpha) if kinds else None
-    return _Pipeline(transforms, mix)
+    return partial(mix_samples, kinds=kinds, classes=classes, alpha=alpha, top=top) if kinds else None
 
 
 # Crop and flip run at every step of training. For [128, 3, 32, 32] on two cores kornia 0.9 takes 2.0 and 0.31 ms, these
@@ -137,6 +182,11 @@ def random_flip(x: Tensor) -> Tensor:
     return torch.where(mirrored.view(-1, 1, 1, 1), x.flip(3), x)
 
 
+def random_roll(x: Tensor, most: int) -> Tensor:
+    """Each sequence [n, T, C, H, W] moved by up to `most` pixels an axis; what leaves on one side comes in on the other."""
+    return rolled(x, torch.randint(-most, most + 1, (len(x), 2)))
+
+
 def cutout(x: Tensor, size: int) -> Tensor:
     """A black square of `size` pixels a side around a random pixel of each image (DeVries & Taylor 2017).
 
@@ -145,11 +195,14 @@ def cutout(x: Tensor, size: int) -> Tensor:
     return x.masked_fill(_boxes(x, torch.full((len(x),), size), torch.full((len(x),), size)), 0)
 
 
-def mix_samples(x: Tensor, y: Tensor, kinds: tuple[str, ...], classes: int, alpha: float) -> tuple[Tensor, Tensor]:
+def mix_samples(
+    x: Tensor, y: Tensor, kinds: tuple[str, ...], classes: int, alpha: float, top: float | None = 1.0
+) -> tuple[Tensor, Tensor]:
     """Each image mixed with one of the batch; labels int64 [n] become shares float32 [n, classes].
 
     mixup (Zhang et al. 2018): share * own + (1 - share) * other. cutmix (Yun et al. 2019): a box of the other image,
-    whose sides are sqrt(1 - share) of the image's, clipped to it; the label's share is the area that is left.
+    whose sides are sqrt(1 - share) of the image's, clipped to it; the label's share is the area that is left. `top`: the
+    largest value of a pixel, None where there is none.
     """
     count, _, height, width = x.shape
     share = torch.distributions.Beta(alpha, alpha).sample((count,))
@@ -163,7 +216,9 @@ def mix_samples(x: Tensor, y: Tensor, kinds: tuple[str, ...], classes: int, alph
     label_share = torch.where(cut, left, share)[:, None]
     one_hot = functional.one_hot(y, classes).float()
     mixed = x[other].lerp_(x, pixel_share.expand_as(x))
-    return mixed.clamp_(0, 1), label_share * one_hot + (1 - label_share) * one_hot[other]
+    return mixed.clamp_(0, top) if top is not None else mixed, label_share * one_hot + (1 - label_share) * one_hot[
+        other
+    ]
 
 
 def _boxes(x: Tensor, heights: Tensor, widths: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ class ImageSet(Dataset, ABC):
         shape: (C, H, W) of every image, or of every step of a sequence.
         scale: the pixel value that a model sees as 1 (255 for pictures, 1 for counts of events).
         sequences: a sample is [T, C, H, W], not [C, H, W].
+        frames: how the steps are made of event recordings, as model files keep it; None where they are not.
     """
 
     targets: Tensor
@@ -26,6 +28,7 @@ class ImageSet(Dataset, ABC):
     shape: tuple[int, int, int]
     scale: float = 255.0
     sequences: bool = False
+    frames: dict[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)

@@ -1,6 +1,6 @@
 """Model files: safetensors whose metadata says how to build the model again, and what it is then.
 
-Metadata: ``{format, model, config, classes, input, transforms: [{name, config}], plugins, fingerprint}``.
+Metadata: ``{format, model, config, classes, input, frames, transforms: [{name, config}], plugins, fingerprint}``.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ def describe(
         "config": model.config.settings(),
         "classes": list(classes) if classes else None,
         "input": list(input_shape) if input_shape else None,
+        "frames": model.frames,
         "transforms": [one.record() for one in replayed],
         "plugins": _plugins(model),
         "fingerprint": fingerprint(model),
@@ -124,6 +125,7 @@ def build(metadata: dict[str, Any], source: str) -> SpikingModel:
                 apply(model, Transform.parse(record))
         except BROKEN as error:
             raise ValueError(f"{source}: cannot replay what was done to its model: {in_one_line(error)}") from None
+    model.frames = metadata.get("frames")
     return model
 
 

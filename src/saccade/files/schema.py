@@ -19,7 +19,7 @@ class Record(BaseModel):
 
 
 class ModelRecord(BaseModel):
-    """Of a model file. input: ``(C, H, W)`` of what it was trained on."""
+    """Of a model file. input: ``(C, H, W)`` of what it was trained on. frames: how that was made of event recordings."""
 
     model_config = ConfigDict(extra="allow")
     format: str
@@ -28,6 +28,7 @@ class ModelRecord(BaseModel):
     transforms: list[Record]
     classes: list[Name] | None = None
     input: Annotated[list[Count], Field(min_length=3, max_length=3)] | None = None
+    frames: dict[str, Any] | None = None
     plugins: list[Name] = []
     fingerprint: str | None = None
 

@@ -87,7 +87,8 @@ class SpikingModel(nn.Module):
     before their first neuron.
 
     config: what it was built from. name: under which registered name (None: none). transforms: what was done to it since, in
-    order. input_size: height and width of an image that it takes, for examples and traces.
+    order. frames: how its input was made of event recordings (``saccade.events.framing``), None for pictures. input_size:
+    height and width of an image that it takes, for examples and traces.
     """
 
     gives_steps = True  # it takes steps=True
@@ -102,6 +103,7 @@ class SpikingModel(nn.Module):
         self.normalise = normalise
         self.input_size = input_size
         self.transforms: list[Any] = []
+        self.frames: dict[str, Any] | None = None
 
     @property
     def T(self) -> int:

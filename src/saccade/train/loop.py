@@ -336,6 +336,7 @@ class Job:
         fit_weights(self.model, parts["ema"] or parts["model"], str(path))
         if self.fabric.is_global_zero:
             images = self.splits.test
+            self.model.frames = images.frames
             save_model(self.model, self.directory / "model.safetensors", images.classes, images.shape)
         self.report.testing(len(self.splits.test))
         # in full precision, as everybody who loads the model file will run it

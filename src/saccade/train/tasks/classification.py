@@ -79,10 +79,7 @@ class ClassificationTask(Task):
         return Hits(self.readout) if training else Confusion(self.count, self.readout)
 
     def augmentation(self, settings: AugmentSettings, images: ImageSet) -> Augmentation:
-        if settings.names and images.sequences:
-            raise ValueError(
-                f"data.augment: {', '.join(settings.names)} are for static images, and these are sequences"
-            )
+        frames = images.frames or {}
         return build_augmentation(
             settings.names,
             classes=self.count,
@@ -90,6 +87,8 @@ class ClassificationTask(Task):
             crop_padding=settings.crop_padding,
             cutout_size=settings.cutout_size,
             mix_alpha=settings.mix_alpha,
+            sequences=images.sequences,
+            counts=frames.get("representation", {}).get("name") in ("count", "binary"),
         )
 
     def describe(self, result: Mapping[str, Any]) -> str:
