@@ -65,7 +65,9 @@ def trained(name: str) -> str:
         accuracy = spread([100 * run["test_accuracy"] for run in runs])
         rate = statistics.mean(run["spikes_per_neuron"] for run in runs)
         energy = statistics.mean(run["energy_standard_uj"] for run in runs)
-        rows.append([f"`{row}`", accuracy, str(len(runs)), f"{runs[0]['parameters']:,}", f"{rate:.3f}", f"{energy:.2f}"])
+        rows.append(
+            [f"`{row}`", accuracy, str(len(runs)), f"{runs[0]['parameters']:,}", f"{rate:.3f}", f"{energy:.2f}"]
+        )
     return table(["row", "test accuracy, %", "seeds", "parameters", "spikes a neuron", "energy, µJ"], rows)
 
 

@@ -19,8 +19,9 @@ from saccade.data.augment_events import SequenceTransform, event_drop, neuromorp
 from saccade.data.policies import auto_augment, rand_augment
 
 # in the order of application
-NAMES = ("crop", "resized_crop", "flip", "autoaugment", "randaugment", "roll", "nda", "eventdrop", "cutout", "mixup", "cutmix")
-OF_PICTURES = ("autoaugment", "randaugment")
+NAMES = tuple("crop resized_crop flip autoaugment randaugment roll nda eventdrop cutout mixup cutmix".split())
+COLOURED = ("autoaugment", "randaugment")
+OF_PICTURES = ("resized_crop", *COLOURED)
 OF_EVENTS = ("roll", "nda", "eventdrop")
 
 
@@ -97,7 +98,7 @@ def build_augmentation(
     unknown = sorted(set(names) - set(NAMES))
     if unknown:
         raise ValueError(f"unknown augmentation {', '.join(unknown)}; known: {', '.join(NAMES)}")
-    coloured = [name for name in OF_PICTURES if name in names]
+    coloured = [name for name in COLOURED if name in names]
     channels, height, width = shape
     foreign = [name for name in (OF_PICTURES if sequences else OF_EVENTS) if name in names]
     if foreign:
