@@ -8,6 +8,7 @@ import pickle
 import shutil
 import struct
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,29 @@ def test_archives_placed_by_hand_are_unpacked(tmp_path):
     with pytest.raises(ValueError, match=r"nmnist-small\.tar\.xz: cannot be unpacked"):
         DATA_SETS["nmnist-small"].prepare(root, print)
     assert not list(root.glob(".unpacking*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "archives"),
+    [
+        ("nmnist", "nmnist", {"Train.zip": ["Train"], "Test.zip": ["Test"]}),
+        ("cifar10-dvs", "cifar10-dvs", {f"{name}.zip": [name] for name in CIFAR10_CLASSES}),
+        ("n-caltech101", "n-caltech101", {"Caltech101.zip": ["Caltech101"]}),
+        ("n-cars", "n-cars", {"Prophesee_Dataset_n_cars.zip": ["all/n-cars_train", "all/n-cars_test"]}),
+    ],
+)
+def test_published_archives_are_unpacked_where_they_are_read(tmp_path, name, folder, archives):
+    with pytest.raises(FileNotFoundError, match=f"holds no .*`saccade data prepare {name}` again"):
+        DATA_SETS[name].prepare(tmp_path, print)
+    for archive, contents in archives.items():
+        with zipfile.ZipFile(tmp_path / archive, "w") as packed:
+            for one in contents:
+                packed.writestr(f"{one}/class/recording", b"")
+    assert DATA_SETS[name].prepare(tmp_path, print) == tmp_path / folder
+    for contents in archives.values():
+        for one in contents:
+            assert (tmp_path / folder / Path(one).name / "class" / "recording").is_file()
+    assert not list(tmp_path.glob(".unpacking*"))
 
 
 def test_dvs_gesture_as_published(tmp_path):
