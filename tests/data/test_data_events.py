@@ -20,7 +20,7 @@ from saccade.data.cifar10_dvs import first_of_each
 from saccade.data.cifar_names import CIFAR10_CLASSES
 from saccade.data.dvs_gesture import CLASSES as GESTURES
 from saccade.data.event_frames import Clip, EventSource
-from saccade.events import EventStream, make_frames, write_events
+from saccade.events import EventStream, EventsWarning, make_frames, write_events
 
 SHARED = Path(os.environ.get("SACCADE_DATA") or Path(__file__).parents[3] / "shared" / "data")
 SMALL = {"windows": {"name": "equal_count", "config": {"frames": 3}}}
@@ -344,6 +344,17 @@ def test_a_bad_recording_leaves_nothing_behind(tmp_path):
     with pytest.raises(ValueError, match=r"00002\.bin: 2 events cannot fill 3 frames"):
         source("nmnist").read(tmp_path)
     assert not [path for path in frame_cache.cache_root().rglob("*.npy*") if not path.name.endswith(".lock")]
+
+
+def test_what_is_wrong_is_left_out_where_that_is_asked_for(tmp_path):
+    make_nmnist(tmp_path)
+    bad = tmp_path / "nmnist" / "Train" / "5" / "00002.bin"
+    bad.write_bytes(bad.read_bytes() + bytes([40, 1, 127, 255, 255]))  # a pixel outside the sensor
+    with pytest.raises(ValueError, match=r"00002\.bin: .*outside the sensor"):
+        source("nmnist").read(tmp_path)
+    with pytest.warns(EventsWarning, match=r"00002\.bin"):
+        parts = source("nmnist", lenient=True).read(tmp_path)
+    assert int(parts.train.__getitems__([10])[0].sum()) == 40
 
 
 def test_the_real_subset(tmp_path):
