@@ -82,11 +82,10 @@ def container(found: dict[str, Any]) -> str:
         ["open", f"{one['open_ms']['median']:.2f} ms", f"{one['open_ms']['worst']:.2f} ms"],
         ["10 ms, copied out", f"{one['window_ms']['median']:.3f} ms", f"{one['window_ms']['worst']:.2f} ms"],
     ]
-    text = (
-        f"\n\n{one['events']:,} events, {one['events_in_10_ms']:,} of them in the window ({one['slice_kB']:.0f} kB); the process grew "
-        f"by {one['more_memory_kB'] / 1000:.1f} MB over 200 windows at random places. 200 times each."
-    )
-    return table(["", "median", "worst"], rows) + text
+    grown = one["more_memory_kB"]
+    memory = f"the process grew by {grown['own']:.0f} kB, and mapped {grown['mapped'] / 1000:.1f} MB of the page cache"
+    window = f"{one['events']:,} events, {one['events_in_10_ms']:,} of them ({one['slice_kB']:.0f} kB) in the window"
+    return table(["200 times", "median", "worst"], rows) + f"\n\n{window}; {memory}."
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import difflib
 import fnmatch
 import math
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, ValuesView
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -59,6 +59,11 @@ class Registry(Mapping[str, V], Generic[V]):
     def __len__(self) -> int:
         plugins.load_installed()
         return len(self._values)
+
+    def values(self) -> ValuesView[V]:
+        """As of any mapping, without looking each name up again."""
+        plugins.load_installed()
+        return self._values.values()
 
     def names(self, pattern: str = "*") -> list[str]:
         """Names that match a shell pattern, sorted."""

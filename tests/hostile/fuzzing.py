@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gzip
+import importlib.util
 import io
 import os
 import pickle
@@ -269,8 +270,39 @@ def clips() -> dict[str, Reader]:
     return found
 
 
+def recordings() -> dict[str, Reader]:
+    """Event recordings in every format that we write; HDF5 is left out, whose own library is not ours to fuzz."""
+    from saccade.events import FORMATS, EventStream, EventsWarning, open_events, read_chunks, write_events
+
+    rng = np.random.default_rng(0)
+    libraries = {"aedat4": "lz4"}
+    sensors = {"aedat2": (180, 240), "aedat3": (128, 128), "nmnist": (34, 34)}
+    found: dict[str, Reader] = {}
+    for name, one in FORMATS.items():
+        if one.write is None or name.startswith("hdf5"):
+            continue
+        if name in libraries and importlib.util.find_spec(libraries[name]) is None:
+            continue
+        height, width = sensors.get(name, (30, 40))
+        t, x = np.sort(rng.integers(0, 9999, 200)), rng.integers(0, width, 200)
+        events = EventStream(t, x, rng.integers(0, height, 200), rng.integers(0, 2, 200), height, width)
+
+        def read(path: Path, name: str = name, height: int = height, width: int = width) -> None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", EventsWarning)
+                for lenient in (True, False):
+                    open_events(path, name, height=height, width=width, lenient=lenient)
+                    list(read_chunks(path, name, events=64, height=height, width=width, lenient=lenient))
+
+        with tempfile.TemporaryDirectory() as place:
+            path = Path(place) / f"x{one.suffixes[0]}"
+            write_events(path, events, name)
+            found[f"{name} recording"] = (path.name, path.read_bytes(), read)
+    return found
+
+
 def all_readers() -> dict[str, Reader]:
-    return model_files() | text_files() | data_files() | pictures() | clips()
+    return model_files() | text_files() | data_files() | pictures() | clips() | recordings()
 
 
 class Fuzzed:

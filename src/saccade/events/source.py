@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -53,11 +54,12 @@ class Source:
     def data(self) -> NDArray[np.uint8]:
         """The whole file as uint8: small ones read, large ones mapped."""
         if self._data is None:
-            size = self.path.stat().st_size
-            if size <= SMALL:
-                self._data = np.frombuffer(self.path.read_bytes(), np.uint8)
-            else:
-                self._data = np.memmap(self.path, np.uint8, "r").view(np.ndarray)
+            with open(self.path, "rb", buffering=0) as file:
+                size = os.fstat(file.fileno()).st_size
+                if size <= SMALL:
+                    self._data = np.frombuffer(file.read(), np.uint8)
+                else:
+                    self._data = np.memmap(file, np.uint8, "r").view(np.ndarray)
         return self._data
 
     def head(self, size: int = 1 << 16) -> bytes:

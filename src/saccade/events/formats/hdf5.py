@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from saccade.events.encoding import times_fit
 from saccade.events.format import CERTAIN, FORMATS, NO, Format
@@ -22,6 +23,9 @@ NAMES = {
     "y": ("y", "ys"),
     "p": ("p", "ps", "pol", "polarity"),
 }
+
+
+PIECE = 1 << 19  # events that are read at once: few calls of the library, and the last cache holds them
 
 
 def sniff(path: Path, head: bytes) -> int:
@@ -85,21 +89,79 @@ def read(source: Source) -> Iterator[Columns]:
         sensor_of(source, group, file)
         offset = file["t_offset"][()] if "t_offset" in file else 0
         if np.ndim(offset) != 0 or np.asarray(offset).dtype.kind not in "iu":
-            raise ValueError(f"{source.path}: HDF5: t_offset is one integer, got {offset!r}")
+            raise ValueError(f"{source.path}: HDF5: t_offset is one integer, got {str(offset)[:40]}")
         lengths = {column.shape for column in columns}
         if len(lengths) != 1 or len(columns[0].shape) != 1:
             raise ValueError(f"{source.path}: HDF5: columns of different shapes: {sorted(map(str, lengths))}")
         for column in columns:
             stored(source, column)
+        as_held = [column.dtype for column in columns[1:]] == [np.uint16, np.uint16, np.uint8]
+        if source.part is None and as_held and columns[0].dtype.kind in "iu" and columns[0].dtype != np.uint64:
+            yield _whole(source, columns, int(offset))
+            return
         count = len(columns[0])
         piece = source.part or max(count, 1)
         for first in range(0, count, piece):
             t, x, y, p = (column[first : first + piece] for column in columns)
             if t.dtype.kind == "f":
                 t = np.rint(t * 1e6).astype(np.int64)  # seconds
+            if t.dtype == np.uint64 and len(t) and int(t.max()) >> 62:
+                raise source.faults.error("column t", f"a time of {t.max()} us")
             if t.dtype.kind in "iu":
-                t = np.add(t, int(offset), dtype=np.int64, casting="unsafe")
+                t = np.add(t, np.int64(offset), dtype=np.int64, casting="unsafe")
             yield source.columns(t, x, y, p, first=first)
+
+
+def _whole(source: Source, columns: list[Any], offset: int) -> Columns:
+    """All events of columns of the types that we hold, put where they stay, and looked at once."""
+    count = len(columns[0])
+    t, x, y, p = (np.empty(count, dtype) for dtype in (np.int64, np.uint16, np.uint16, np.uint8))
+    for first, times, *others in _as_they_lie(source, columns) or _read(columns):
+        to = slice(first, first + len(times))
+        held: Any = t[to]
+        held[:] = times[: len(held)]
+        if offset:
+            held += offset
+        for out, part in zip((x, y, p), others, strict=True):
+            out[to] = part[: len(held)]
+    return source.columns(t, x, y, p)
+
+
+def _read(columns: list[Any]) -> Iterator[list[Any]]:
+    """Pieces of all columns, by the library: where each begins, and its values."""
+    count = len(columns[0])
+    pieces = [np.empty(min(PIECE, count), column.dtype) for column in columns]
+    for first in range(0, count, PIECE):
+        n = min(PIECE, count - first)
+        for column, piece in zip(columns, pieces, strict=True):
+            column.read_direct(piece, slice(first, first + n), slice(0, n))
+        yield [first, *(piece[:n] for piece in pieces)]
+
+
+def _as_they_lie(source: Source, columns: list[Any]) -> list[list[Any]] | None:
+    """The same from the bytes of the file, where all columns lie in it uncompressed and cut alike."""
+    found = [pieces(source, column) for column in columns]
+    if any(one is None for one in found) or len({tuple(one) for one in found if one is not None}) != 1:
+        return None
+    return [[first, *(one[first] for one in found if one is not None)] for first in sorted(found[0] or {})]
+
+
+def pieces(source: Source, column: Any) -> dict[int, NDArray[Any]] | None:
+    """A column's chunks by their first row, as views of the file's bytes; None where the library has to unpack them."""
+    plain = column.compression is None and not column.shuffle and not column.fletcher32 and column.scaleoffset is None
+    plain = plain and hasattr(column.id, "chunk_iter")  # not in old builds of HDF5
+    if not plain or not column.chunks or not column.dtype.isnative or column.id.get_create_plist().get_nfilters():
+        return None
+    length, dtype, found = column.chunks[0], column.dtype, {}
+    size = length * dtype.itemsize
+    places: list[Any] = []
+    column.id.chunk_iter(places.append)
+    for place in places:
+        begin = place.byte_offset
+        if place.filter_mask or place.size != size or begin is None or begin + size > len(source.data):
+            return None
+        found[place.chunk_offset[0]] = source.data[begin : begin + size].view(dtype)
+    return found if sorted(found) == list(range(0, len(column), length)) else None
 
 
 def stored(source: Source, column: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from saccade.optional import need
 
 FIELDS = ("x", "y", "p", "t")
 ROW = np.dtype([("x", "<u2"), ("y", "<u2"), ("p", "<i2"), ("t", "<i8")])
-PIECE = 1 << 16  # rows that are read at once: they stay in the cache
+PIECE = 1 << 18  # rows that are read at once: few calls of the library, and the last cache holds them
 
 
 def sniff(path: Path, head: bytes) -> int:
@@ -39,14 +40,28 @@ def read(source: Source) -> Iterator[Columns]:
         hdf5.stored(source, table)
         packets, state = Packets(source, len(table)), fresh_state("table")
         piece = min(source.part or PIECE, PIECE)
-        for first in range(0, len(table), piece):
-            rows = table[first : first + piece]
-            if rows.dtype == ROW:
+        as_held = table.dtype == ROW
+        for first, rows in _rows(source, table, piece, as_held):
+            if as_held:
                 yield from packets.decode("table", rows.view(np.uint8), partial(_event, first), state)
             else:
                 yield source.columns(rows["t"], rows["x"], rows["y"], rows["p"], first=first)
-        if table.dtype == ROW:
+        if as_held:
             yield from packets.end()
+
+
+def _rows(source: Source, table: Any, piece: int, as_held: bool) -> Iterator[tuple[int, Any]]:
+    """Rows of the table, from the bytes of the file where they lie in it as they are, else by the library."""
+    lying = hdf5.pieces(source, table) if as_held else None
+    if lying is not None:
+        for first in sorted(lying):
+            yield first, lying[first][: len(table) - first]
+        return
+    buffer = np.empty(min(piece, len(table)), table.dtype)
+    for first in range(0, len(table), piece):
+        n = min(piece, len(table) - first)
+        table.read_direct(buffer, slice(first, first + n), slice(0, n))
+        yield first, buffer[:n]
 
 
 def _event(first: int, byte: int) -> str:
