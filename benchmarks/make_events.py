@@ -83,13 +83,9 @@ def container(found: dict[str, Any]) -> str:
         ["10 ms, copied out", f"{one['window_ms']['median']:.3f} ms", f"{one['window_ms']['worst']:.2f} ms"],
     ]
     grown = one["more_memory_kB"]
-    memory = (
-        f"the process grew by {grown['median']:.0f} kB, at most {grown['most']} kB, mapped pages and the copy included"
-    )
-    text = (
-        f"\n\n{one['events']:,} events, {one['events_in_10_ms']:,} ({one['slice_kB']:.0f} kB) in the window; {memory}."
-    )
-    return table(["200 times", "median", "worst"], rows) + text
+    memory = f"the process grew by {grown['own']:.0f} kB, and mapped {grown['mapped'] / 1000:.1f} MB of the page cache"
+    window = f"{one['events']:,} events, {one['events_in_10_ms']:,} of them ({one['slice_kB']:.0f} kB) in the window"
+    return table(["200 times", "median", "worst"], rows) + f"\n\n{window}; {memory}."
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import pickle
 import shutil
 import struct
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from saccade.data.cifar10_dvs import first_of_each
 from saccade.data.cifar_names import CIFAR10_CLASSES
 from saccade.data.dvs_gesture import CLASSES as GESTURES
 from saccade.data.event_frames import Clip, EventSource
-from saccade.events import EventStream, make_frames, write_events
+from saccade.events import EventStream, EventsWarning, make_frames, write_events
 
 SHARED = Path(os.environ.get("SACCADE_DATA") or Path(__file__).parents[3] / "shared" / "data")
 SMALL = {"windows": {"name": "equal_count", "config": {"frames": 3}}}
@@ -121,6 +122,29 @@ def test_archives_placed_by_hand_are_unpacked(tmp_path):
     with pytest.raises(ValueError, match=r"nmnist-small\.tar\.xz: cannot be unpacked"):
         DATA_SETS["nmnist-small"].prepare(root, print)
     assert not list(root.glob(".unpacking*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "archives"),
+    [
+        ("nmnist", "nmnist", {"Train.zip": ["Train"], "Test.zip": ["Test"]}),
+        ("cifar10-dvs", "cifar10-dvs", {f"{name}.zip": [name] for name in CIFAR10_CLASSES}),
+        ("n-caltech101", "n-caltech101", {"Caltech101.zip": ["Caltech101"]}),
+        ("n-cars", "n-cars", {"Prophesee_Dataset_n_cars.zip": ["all/n-cars_train", "all/n-cars_test"]}),
+    ],
+)
+def test_published_archives_are_unpacked_where_they_are_read(tmp_path, name, folder, archives):
+    with pytest.raises(FileNotFoundError, match=f"holds no .*`saccade data prepare {name}` again"):
+        DATA_SETS[name].prepare(tmp_path, print)
+    for archive, contents in archives.items():
+        with zipfile.ZipFile(tmp_path / archive, "w") as packed:
+            for one in contents:
+                packed.writestr(f"{one}/class/recording", b"")
+    assert DATA_SETS[name].prepare(tmp_path, print) == tmp_path / folder
+    for contents in archives.values():
+        for one in contents:
+            assert (tmp_path / folder / Path(one).name / "class" / "recording").is_file()
+    assert not list(tmp_path.glob(".unpacking*"))
 
 
 def test_dvs_gesture_as_published(tmp_path):
@@ -320,6 +344,17 @@ def test_a_bad_recording_leaves_nothing_behind(tmp_path):
     with pytest.raises(ValueError, match=r"00002\.bin: 2 events cannot fill 3 frames"):
         source("nmnist").read(tmp_path)
     assert not [path for path in frame_cache.cache_root().rglob("*.npy*") if not path.name.endswith(".lock")]
+
+
+def test_what_is_wrong_is_left_out_where_that_is_asked_for(tmp_path):
+    make_nmnist(tmp_path)
+    bad = tmp_path / "nmnist" / "Train" / "5" / "00002.bin"
+    bad.write_bytes(bad.read_bytes() + bytes([40, 1, 127, 255, 255]))  # a pixel outside the sensor
+    with pytest.raises(ValueError, match=r"00002\.bin: .*outside the sensor"):
+        source("nmnist").read(tmp_path)
+    with pytest.warns(EventsWarning, match=r"00002\.bin"):
+        parts = source("nmnist", lenient=True).read(tmp_path)
+    assert int(parts.train.__getitems__([10])[0].sum()) == 40
 
 
 def test_the_real_subset(tmp_path):

@@ -1,6 +1,6 @@
 """The native decoders on bytes that no camera sent: what they do is what the plain forms do, and memory stays theirs.
 
-``SACCADE_MUTATIONS=100000`` makes as many (as `make asan` does); the first 600 are held to the plain forms.
+``SACCADE_MUTATIONS=100000`` makes as many (as `make asan` does); the first 250 are held to the plain forms.
 """
 
 import os
@@ -15,8 +15,8 @@ from saccade.events.source import Source
 
 pytestmark = pytest.mark.skipif(decoding._native is None, reason="the native kernels are not built")
 
-COUNT = int(os.environ.get("SACCADE_MUTATIONS") or 600)
-HELD = 600  # as many are compared with the plain forms
+COUNT = int(os.environ.get("SACCADE_MUTATIONS") or 250)
+HELD = 250  # as many are compared with the plain forms
 WRITERS = {"evt2": "evt2", "evt21": "evt21", "evt21_halves": "evt21", "evt3": "evt3", "dat": "dat"}
 WRITERS |= {"bs2": "nmnist", "es_dvs": "es", "dvs128": "aedat2", "davis": "aedat2"}
 
@@ -80,6 +80,16 @@ def taken(path, layout, data, lenient, part, native):
     return columns, source.faults.dropped, source.faults.first, source.last
 
 
+@pytest.fixture(params=decoding._native.instruction_sets() if decoding._native else ["none"])
+def instructions(request):
+    """The decoders of one instruction set."""
+    before = decoding._native.instruction_set()
+    decoding._native.use_instruction_set(request.param)
+    yield
+    decoding._native.use_instruction_set(before)
+
+
+@pytest.mark.usefixtures("instructions")
 def test_mutations(tmp_path):
     contents = samples(tmp_path)
     names = sorted(contents)

@@ -34,7 +34,8 @@ class EventSource(DataSource):
 
     binning: pixels a side that are put together. cache: frames are made once and kept on disk, in $SACCADE_CACHE or
     ~/.cache/saccade, under a key of the recordings' contents and all settings; without it they are made whenever they are asked
-    for. ``sensor``: height and width in pixels.
+    for. lenient: what is wrong in a recording is left out with a warning, instead of being refused. ``sensor``: height and
+    width in pixels.
     """
 
     scale: ClassVar[float] = 1.0
@@ -46,6 +47,7 @@ class EventSource(DataSource):
     windows: Windows = WINDOWS["equal_count"]
     binning: Annotated[int, Field(ge=1, le=1024)] = 1
     cache: bool = True
+    lenient: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,7 +65,7 @@ class EventSource(DataSource):
     def open(self, path: Path) -> EventStream:
         """A recording. Raises ValueError or OSError, in one line naming the file."""
         height, width = self.framing().recorded
-        return open_events(path, height=height, width=width)
+        return open_events(path, height=height, width=width, lenient=self.lenient)
 
     def parts(self, train: Sequence[Clip], test: Sequence[Clip], classes: Sequence[str]) -> Parts:
         """The two sets of these samples. Raises ValueError naming a file of which no frames can be made."""
@@ -76,7 +78,8 @@ class EventSource(DataSource):
 
     def frames_by(self, reader: Frames, targets: Tensor, classes: Sequence[str]) -> EventFrames:
         """The set of a reader's samples, kept on disk if the source says so."""
-        kept = cached(reader, f"{self.kind()} {self.reading}") if self.cache else None
+        reading = f"{self.kind()} {self.reading}{' lenient' * self.lenient}"
+        kept = cached(reader, reading) if self.cache else None
         return EventFrames(reader, targets, classes, kept)
 
 

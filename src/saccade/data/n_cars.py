@@ -34,8 +34,8 @@ class NCars(EventSource):
 
 
 def _part(folder: Path, name: str) -> Path:
-    published = folder / f"n-cars_{name}"
-    return published if published.is_dir() else folder / name
+    plain = folder / name
+    return plain if plain.is_dir() else folder / f"n-cars_{name}"
 
 
 DATA_SETS.register("n-cars", NCars())

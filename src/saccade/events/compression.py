@@ -14,8 +14,10 @@ def lz4(data: bytes | memoryview) -> bytes:
     """An LZ4 frame. Raises ValueError if it is none, is not all there, or is larger than ``MOST``."""
     frame = need("lz4.frame", "events")
     decoder = frame.LZ4FrameDecompressor()
-    room = 16 * len(data) + 4096  # the library sets aside what it may return: no more than is likely, and then the rest
     try:
+        size = frame.get_frame_info(data)["content_size"] if len(data) >= 7 else 0
+        # the library sets aside what it may return: what the frame says, or is likely, and then the rest
+        room = min(size, MOST) or 8 * len(data) + 4096
         found = decoder.decompress(data, max_length=room)
         while not decoder.eof and not decoder.needs_input and len(found) <= MOST:
             room *= 4
