@@ -12,7 +12,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from transformer_tables import lines, spread
+from training_tables import lines, spread
+from transformer_tables import RESULTS, TABLES
 
 ROOT = Path(__file__).parent.parent
 Rows = dict[str, dict[Any, dict[str, Any]]]  # by contender, then by N or direction
@@ -61,7 +62,7 @@ def dendritic() -> str:
 def trained(name: str) -> str:
     """A table of ``transformer_tables.py``, as far as it is stored."""
     rows = []
-    for row, runs in lines(name):
+    for row, runs in lines(TABLES, RESULTS, name):
         accuracy = spread([100 * run["test_accuracy"] for run in runs])
         rate = statistics.mean(run["spikes_per_neuron"] for run in runs)
         energy = statistics.mean(run["energy_standard_uj"] for run in runs)

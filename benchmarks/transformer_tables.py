@@ -16,20 +16,14 @@ All are networks of minutes: the order among neighbours means nothing beyond the
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from saccade.experiment import environment, parse, run
+from training_tables import main
+
 from saccade.layers.attention import ATTENTIONS
-from saccade.report import write_text
 
 RESULTS = Path(__file__).parents[1] / "results" / "transformers"
-FORMAT = "saccade-transformer-table-1"
 TRAIN = {
     "batch_size": 64,
     "optimizer": "adamw",
@@ -97,7 +91,7 @@ def bits() -> dict[str, dict[str, Any]]:
 
 
 def distillation() -> dict[str, dict[str, Any]]:
-    """A teacher's file is that of the row ``teacher`` of the same seed: see ``rows``."""
+    """A teacher's file is that of the row ``teacher`` of the same seed."""
     taught = {
         form: pyramid(bits=4, teacher={"model": "", "method": "fgd", "form": form}) for form in ("similarity", "mse")
     }
@@ -107,67 +101,5 @@ def distillation() -> dict[str, dict[str, Any]]:
 TABLES = {table.__name__: table for table in (attention, bits, levels, distillation, dilations)}
 
 
-def measured(row: str, seed: int, raw: dict[str, Any], data: str, folder: Path) -> dict[str, Any]:
-    """One run: its scores, its cost, and what it was made with."""
-    made = environment()
-    settings = raw | {"seed": seed, "data": raw["data"] | {"root": data}}
-    if "teacher" in raw:
-        settings["teacher"] = raw["teacher"] | {"model": str(folder / f"teacher-{seed}" / "model.safetensors")}
-    summary = run(parse(settings), folder / f"{row.replace(' ', '_')}-{seed}", quiet=True, report=False)
-    scores = ("test_accuracy", "validation_accuracy", "chosen_epoch", "parameters", "training_seconds")
-    cost = {key: summary["profile"][key] for key in ("spikes_per_neuron", "energy_standard_uj")}
-    source = {key: made[key] for key in ("commit", "torch", "started", "threads", "saccade")}
-    return {"row": row, "seed": seed} | {key: summary[key] for key in scores} | cost | source
-
-
-def complete(name: str, data: str, seeds: int) -> None:
-    """Run what the stored table lacks, a seed of all rows after the other, and store after each run."""
-    target = RESULTS / f"{name}.json"
-    record = json.loads(target.read_text()) if target.exists() else {"format": FORMAT, "runs": []}
-    done = {(row["row"], row["seed"]) for row in record["runs"]}
-    with tempfile.TemporaryDirectory() as folder:
-        for seed in range(seeds):
-            rows = TABLES[name]()
-            lacking = [row for row in rows if (row, seed) not in done]
-            if "teacher" in rows and lacking and "teacher" not in lacking:
-                lacking.insert(0, "teacher")  # its file is gone; the same seed gives the same one
-            for row in lacking:
-                found = measured(row, seed, rows[row], data, Path(folder))
-                print(f"{row:24} seed {seed}: {found['test_accuracy']:.2%}", flush=True)
-                if (row, seed) not in done:
-                    record["runs"].append(found)
-                    write_text(target, json.dumps(record, indent=1) + "\n")
-
-
-def lines(name: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Rows of a stored table in the order of their settings, each with its runs."""
-    stored = RESULTS / f"{name}.json"
-    runs = json.loads(stored.read_text())["runs"] if stored.exists() else []
-    for row in TABLES[name]():
-        if found := [run for run in runs if run["row"] == row]:
-            yield row, found
-
-
-def spread(values: list[float]) -> str:
-    """Mean and standard deviation over seeds."""
-    return f"{statistics.mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("tables", nargs="*", choices=[[], *TABLES])
-    parser.add_argument("--data")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--print", action="store_true", help="only print what is stored")
-    given = parser.parse_args()
-    for name in given.tables or TABLES:
-        if not given.print:
-            complete(name, given.data, given.seeds)
-        if (RESULTS / f"{name}.json").exists():
-            print(name)
-            for row, runs in lines(name):
-                print(f"  {row:24} {spread([100 * run['test_accuracy'] for run in runs])} % ({len(runs)} seeds)")
-
-
 if __name__ == "__main__":
-    main()
+    main(TABLES, RESULTS, __doc__ or "")
