@@ -34,7 +34,7 @@ SANITIZED = SACCADE_NATIVE="$$(ls $(CURDIR)/build/$(1)/_native*.so)" PYTHONPATH=
 asan: build/asan/.built
 	! $(call SANITIZED,asan) $(ASAN) $(BIN)/python tests/sanitizers/faults.py overflow 2>/dev/null
 	$(call SANITIZED,asan) $(ASAN) $(BIN)/python -m pytest -p no:cacheprovider $(NATIVE_TESTS)
-asan: ASAN = SACCADE_MUTATIONS=100000 ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+asan: ASAN = SACCADE_MUTATIONS=34000 ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	LD_PRELOAD="$(call RUNTIMES,asan ubsan)"
 build/asan/.built: SANITIZERS = address,undefined
 
