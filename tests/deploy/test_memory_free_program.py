@@ -278,7 +278,7 @@ def test_what_has_no_schedule_is_named():
         Conv2d(2, 3, 3), NEURONS["qp"].build(), AvgPool2d(2), Conv2d(3, 3, 1), NEURONS["qp"].build()
     ).eval()
     apply(averaged, LEAK)
-    with pytest.raises(ValueError, match="4: between neurons of a chain there are max pooling and one layer"):
+    with pytest.raises(ValueError, match="4: only max pooling in whole square windows"):
         chain(averaged, torch.rand(2, 1, 2, 6, 6))
 
 

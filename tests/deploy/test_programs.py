@@ -11,7 +11,7 @@ from torch import nn
 from saccade.deploy import OPERATIONS, Program, compare, load_program, lower, save_program
 from saccade.layers import AvgPool2d, BatchNorm2d, Conv2d, Linear, MaxPool2d
 from saccade.models import list_models
-from saccade.neurons import IntegerConfig, LIFConfig, Stream
+from saccade.neurons import IntegerConfig, LeakMixingConfig, LIFConfig, Stream
 from saccade.transforms import QuantizeConfig, apply, fuse
 from saccade.verify import wake
 
@@ -193,7 +193,8 @@ def test_damaged_files_and_wrong_input_are_one_line(tmp_path):
     model, pixels = woken("rows_mlp")
     program = lower(model, pixels / 255)
     for x, said in (
-        (pixels.numpy()[:, :, :, :-1], r"takes \[N, 1, 16, 16\] or \[T, N, 1, 16, 16\], got"),
+        (pixels.numpy()[:, :, :, :-1], r"takes \[T, N, 1, 16, 16\]: it was made for sequences; got"),
+        (pixels.numpy()[0], r"takes \[T, N, 1, 16, 16\]: it was made for sequences; got"),
         (pixels.numpy() / 255, "whole numbers from 0 to 255; pixels are not divided"),
         (pixels.numpy() + 1, "whole numbers from 0 to 255"),
         (np.full_like(pixels.numpy(), np.nan), "whole numbers from 0 to 255"),
@@ -228,6 +229,83 @@ def test_what_is_smaller_is_repeated():
     assert any(operation.name == "expand" for operation in program.operations)
     assert compare(program, model, x).mismatches == 0
     assert 0.02 < program.spikes(x.numpy())["4"].mean() < 0.98
+
+
+def test_channels_that_hardly_count_and_thresholds_out_of_reach():
+    """In units of their scale thresholds would need more than 64 bits."""
+    x = torch.randint(256, (4, 3, 1, 4, 4), generator=torch.Generator().manual_seed(0)).float()
+    for scale in (1e-4, 1e-5, 3e-6, 1e-7, 1e-12):
+        first, last = LIFConfig(v_th=0.2).build(), LIFConfig().build()
+        torch.manual_seed(0)
+        model = nn.Sequential(Conv2d(1, 4, 3, padding=1), first, Conv2d(4, 4, 3, padding=1), last).eval()
+        with torch.no_grad():
+            model[2].weight[0] *= scale
+            model[2].bias[0] = 0.1
+        program = lower(model, x / 255)
+        assert compare(program, model, x).mismatches == 0
+        assert not program.spikes(x.numpy())["3"][:, :, 0].any()
+    never = LIFConfig(v_th=(1.0, 1e9, 1e30, 0.1)).build(channels=4)
+    torch.manual_seed(0)
+    model = nn.Sequential(Conv2d(1, 4, 3, padding=1), never).eval()
+    assert compare(lower(model, x / 255), model, x).mismatches == 0
+
+
+def test_mixings_of_large_sums():
+    mixing = LeakMixingConfig(decay=0.8, v_th=0.5).build(channels=8)
+    model = nn.Sequential(Conv2d(3, 8, 7, padding=3), mixing).eval()
+    with torch.no_grad():
+        model[0].weight.fill_(0.01)
+        model[0].bias.zero_()
+    x = torch.full((8, 1, 3, 16, 16), 255.0)
+    found = compare(lower(model, x / 255), model, x)
+    assert found.mismatches == 0
+    assert found.levels == 8 * 8 * 16 * 16
+
+
+def test_still_pictures_and_sequences_are_not_confused():
+    model, pixels = woken("vgg_small")
+    still, moving = lower(model, pixels[0] / 255), lower(model, pixels / 255)
+    with pytest.raises(ValueError, match=r"takes \[N, 3, 32, 32\], still pictures; got"):
+        still.run(pixels[:1].numpy())
+    with pytest.raises(ValueError, match="was made for still pictures; lower the model on a sequence"):
+        still.stream()
+    with pytest.raises(ValueError, match="it was made for sequences; got"):
+        moving.run(pixels[0].numpy())
+
+
+def test_what_rounds_by_itself_or_changes_over_time_is_refused():
+    class Odd(nn.Module):
+        def __init__(self, change):
+            super().__init__()
+            self.change = change
+            self.register_buffer("drift", torch.randn(4, 1, 1, 1, 1))
+
+        def forward(self, x):
+            return self.change(self, x)
+
+    for change, said in (
+        (lambda m, x: torch.div(x, 2, rounding_mode="floor"), "a division that rounds"),
+        (lambda m, x: (x * 5).int().double(), "a conversion to torch.int32, which rounds"),
+        (lambda m, x: x + m.drift, "changes from step to step"),
+    ):
+        model = nn.Sequential(Odd(change), Conv2d(1, 2, 1), LIFConfig().build()).eval()
+        with pytest.raises(ValueError, match=said):
+            lower(model, torch.rand(4, 2, 1, 3, 3))
+
+
+def test_neurons_that_are_called_twice_are_both_compared():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fire = Conv2d(1, 1, 1), LIFConfig(v_th=0.1).build()
+
+        def forward(self, x):
+            return self.fire(self.conv(self.fire(self.conv(x))))
+
+    x = torch.randint(256, (4, 2, 1, 3, 3), generator=torch.Generator().manual_seed(0)).float()
+    found = compare(lower(Twice().eval(), x / 255), Twice().eval(), x)
+    assert found.levels == 2 * 4 * 2 * 9
+    assert found.model.shape == found.program.shape
 
 
 def test_lowering_leaves_the_model_alone():

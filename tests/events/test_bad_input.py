@@ -1,6 +1,7 @@
 """Files that are not what they should be: one line that says where, and with ``lenient`` the rest of the events."""
 
 import importlib.util
+import os
 import random
 import struct
 import tracemalloc
@@ -371,3 +372,32 @@ def test_any_bytes(tmp_path, name, content):
     path = tmp_path / "x"
     path.write_bytes(content)
     tried(path, name, {"height": 30, "width": 40})
+
+
+@pytest.mark.parametrize("kind", ["evt2", "evt21", "evt3", "dat"])
+def test_times_below_zero_are_refused_by_formats_that_count_from_zero(kind, tmp_path):
+    t = np.array([-5, 0, 3])
+    events = EventStream(t, np.zeros(3, int), np.zeros(3, int), np.ones(3, int), height=4, width=4)
+    with pytest.raises(ValueError, match="times go from -5 to 3 us"):
+        write_events(tmp_path / "x.raw", events, kind)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_file_stays_and_links_are_followed(tmp_path):
+    events = EventStream(np.arange(3), np.zeros(3, int), np.zeros(3, int), np.ones(3, int), height=4, width=4)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ValueError, match="pipe: is no regular file"):
+        write_events(pipe, events, "text")
+    assert pipe.is_fifo()
+    link = tmp_path / "link.txt"
+    link.symlink_to(tmp_path / "target.txt")
+    write_events(link, events, "text")
+    assert link.is_symlink()
+    assert len(open_events(tmp_path / "target.txt", height=4, width=4)) == 3
+
+
+def test_windows_far_away_are_empty_or_whole():
+    events = EventStream(np.arange(3), np.zeros(3, int), np.zeros(3, int), np.ones(3, int), height=4, width=4)
+    assert len(events.between(0, 10**30)) == 3
+    assert len(events.between(-(10**30), 1)) == 1

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.deploy import lowers
-from saccade.deploy.operations import Affine, MatrixProduct
+from saccade.deploy.operations.synapse import synapse
 from saccade.graph.rules import counts
 from saccade.layers import Codes, Linear, Norm, Weighted, WeightForm
 from saccade.layers.weight_forms import VALUES, per_channel, straight_through
@@ -127,15 +127,11 @@ class Doubled(nn.Module):
 
 
 @lowers(Doubled)
-def lower_doubled(node):
-    two, zero = torch.tensor(2.0, dtype=torch.float64), torch.tensor(0.0, dtype=torch.float64)
-    return Affine(two, zero)
+def lower_doubled(low, node):
+    return low.of(node.inputs[0]).times(2)
 
 
-@lowers(Scaled)
-def lower_scaled(node):
-    weight = node.module.used_weight().detach().double()
-    return MatrixProduct(weight, torch.zeros(len(weight), dtype=torch.float64))
+lowers(Scaled)(synapse)  # it is a matrix product of its integers
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from saccade import plugins
 from saccade.cli.main import run as command
 from saccade.compress import plan_by_ratio, score
-from saccade.deploy import lower
+from saccade.deploy import compare, lower
 from saccade.files import load_model, load_packed, save_model, save_packed
 from saccade.measure import model_size, profile
 from saccade.models import create_model
@@ -194,9 +194,13 @@ def test_it_loses_channels(neuron, tmp_path):
     assert torch.equal(load_model(tmp_path / "m.safetensors")(x), model(x))
 
 
-def test_lowering_refuses_it_by_name():
+def test_it_is_lowered_or_refused_by_name():
+    """With neurons that a program knows; without a rule for those of the plugin."""
     model, x = woken()
-    with pytest.raises(ValueError, match=r"blocks\.0\..*only chains of layers can be lowered|makes it memory-free"):
+    pixels = (x * 255).round()
+    assert compare(lower(model, pixels / 255), model, pixels).mismatches == 0
+    model, x = woken("integer_for_tests")
+    with pytest.raises(ValueError, match=r"a \w+ cannot be lowered; a rule can be added"):
         lower(model, x)
 
 

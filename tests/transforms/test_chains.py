@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from saccade.layers import BatchNorm, BatchNorm2d, Conv2d, Linear
 from saccade.layers.layer_scale import LayerScale
 from saccade.layers.repconv import RepConv
+from saccade.layers.sma import SMA
 from saccade.layers.stems.glsps import NearAndFar
 from saccade.neurons import LIF
 from saccade.transforms import NormChain, norm_chains
@@ -27,7 +28,7 @@ def test_our_models_have_a_layer_before_every_norm(name):
     norms = [path for path, module in model.named_modules() if isinstance(module, kinds)]
     assert sorted([*(chain.norm for chain in found.chains), *found.left]) == sorted(norms)
     behind = [path for path, module in model.named_modules() if isinstance(module, RepConv)]  # a norm and then another
-    sums = [path for path, module in model.named_modules() if isinstance(module, NearAndFar)]  # of two convolutions
+    sums = [path for path, module in model.named_modules() if isinstance(module, NearAndFar | SMA)]  # of convolutions
     after = [f"{path.rpartition('.')[0]}.{int(path.rpartition('.')[2]) + 1}" for path in sums]
     scales = [path for path, module in model.named_modules() if isinstance(module, LayerScale)]
     assert sorted(found.left) == sorted([*(f"{path[:-1]}1" for path in behind), *after, *scales])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from saccade.graph import ties, trace
 from saccade.models import model_card
 from saccade.models.transformer import TransformerConfig
-from saccade.transforms import ChannelGroup, channel_groups, channels_of
+from saccade.transforms import ChannelGroup, apply, channel_groups, channels_of
 from saccade.transforms.layer_rules import our_axes
 
 
@@ -45,8 +45,13 @@ def test_what_was_written_by_hand_is_found(name):
     assert len(found) == len(written)
 
 
-# what the oracle reads: it knows no products of tokens, whose groups tests/models/test_transformers.py tries by removing them
-CONVOLUTIONAL = [name for name in distinct() if not isinstance(model_card(name).config, TransformerConfig)]
+# what the oracle reads: it knows no products of tokens, whose groups tests/models/test_transformers.py tries by removing them,
+# and no weights of several scales, whose groups are tried below
+CONVOLUTIONAL = [
+    name
+    for name in distinct()
+    if not isinstance(model_card(name).config, TransformerConfig) and not name.startswith("sma_")
+]
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
@@ -179,3 +184,20 @@ def test_models_of_others():
     assert channels.left["conv"] == "it meets a constant of [6, 1, 1] that is no parameter or buffer, in add"
     with pytest.raises(ValueError, match="no module 'fire3'; did you mean 'fire'"):
         channels_of(Foreign(None).eval(), x, spiking={"fire3": (0, 1)})
+
+
+def test_multiscale_attention_loses_channels():
+    """What comes out of an SMA hangs together with its scales and stays; what goes in does not."""
+    model, x = example("sma_vgg8")
+    found = channel_groups(model, x)
+    assert [consumer for consumer, _ in found["layers.3"].consumers] == [f"layers.4.scales.{n}.0" for n in range(4)]
+    kept = [path for group in found.values() for path in group.producers]
+    assert not any(path.startswith("layers.4.scales") or path == "layers.4.channel_weights.2" for path in kept)
+    with torch.no_grad():
+        layer = model.layers[3]
+        layer.weight[:2] = 0  # channels that are always silent say nothing
+        layer.bias[:2] = 0
+        silenced = model(x)
+        apply(model, {"name": "prune", "config": {"kept": {"layers.3": list(range(2, 8))}}})
+        assert model.layers[3].out_channels == 6
+        assert torch.allclose(model(x), silenced, atol=1e-6)

@@ -44,20 +44,27 @@ def compare(program: Program, model: nn.Module, x: Tensor) -> Comparison:
     Raises ValueError for input that the program does not take.
     """
     own = copy.deepcopy(model).double().eval()
-    fired: dict[str, Tensor] = {}
+    fired: dict[str, list[Tensor]] = {}
 
     def note(path: str, module: Any, args: tuple[Any, ...], spikes: Tensor) -> None:
-        fired[path] = spikes * divisor(module)
+        fired.setdefault(path, []).append(spikes * divisor(module))
 
     with torch.no_grad(), observe(own, lambda path, module: isinstance(module, Spiking), note):
         answer = own(x.double() * program.unit).numpy()
     found = program.trace(x.numpy())
-    different, seen = {}, {}
+    different: dict[str, int] = {}
+    seen: dict[str, int] = {}
     for i, wire in program.named():
-        theirs = np.rint(fired[wire.path].numpy()).astype(np.int64)
+        if not fired.get(wire.path):
+            raise ValueError(
+                f"{wire.path}: neurons that the program has and the model has not; was it made from another?"
+            )
+        theirs = np.rint(fired[wire.path].pop(0).numpy()).astype(np.int64)
         ours = np.broadcast_to(found[i], (len(theirs), *found[i].shape[1:])).reshape(theirs.shape)
-        different[wire.path], seen[wire.path] = int((ours != theirs).sum()), theirs.size
-    return Comparison(different, seen, program.answer(found), answer)
+        different[wire.path] = different.get(wire.path, 0) + int((ours != theirs).sum())
+        seen[wire.path] = seen.get(wire.path, 0) + theirs.size
+    steps = program.logits(found)
+    return Comparison(different, seen, steps if steps.shape == answer.shape else program.answer(found), answer)
 
 
 def divisor(module: Any) -> float:

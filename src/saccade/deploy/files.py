@@ -84,9 +84,29 @@ def load_program(path: str | os.PathLike[str]) -> Program:
             notes=tuple(metadata["notes"]),
             **settings,
         )
+        _check(program)
         reads = [(i, made[i].inputs) for i in range(len(made))]
         if len(wires) != len(made) + 1 or any(not 0 <= wire <= i for i, inputs in reads for wire in inputs):
             raise ValueError("operations read wires that are not made before")
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError) as error:
         raise ValueError(f"{path}: its records are damaged ({type(error).__name__}: {error})") from None
     return program
+
+
+def _check(program: Program) -> None:
+    """Raises ValueError for what no program is."""
+    counts = (program.T, *(number for wire in program.wires for number in (*wire.shape, wire.low, wire.high)))
+    if any(type(number) is not int for number in counts) or not 1 <= program.T <= 1 << 16:
+        raise ValueError("T, shapes and ranges are whole numbers")
+    if any(
+        wire.low > wire.high or min(wire.shape, default=1) < 1 or type(wire.path) is not str for wire in program.wires
+    ):
+        raise ValueError("a wire is empty, or its range is")
+    if type(program.last) is not bool or type(program.sequence) is not bool or not 0 < program.unit < float("inf"):
+        raise ValueError("last and sequence are true or false, and unit is above 0")
+    numbers = [np.asarray(program.offset), *(np.asarray(term.scale) for term in program.outputs)]
+    if not all(np.isfinite(array).all() for array in numbers):
+        raise ValueError("outputs are not finite")
+    for term in program.outputs:
+        if type(term.wire) is not int or not 0 <= term.wire < len(program.wires):
+            raise ValueError(f"an answer is read off wire {term.wire}, and there are {len(program.wires)}")

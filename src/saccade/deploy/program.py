@@ -93,7 +93,8 @@ class Program:
     notes: tuple[str, ...] = field(default=())
 
     def run(self, x: npt.NDArray[Any]) -> Reals:
-        """Logits ``[N, ...]`` of whole numbers ``[N, C, H, W]`` (shown for T steps) or ``[T, N, C, H, W]``."""
+        """Logits ``[N, ...]`` of whole numbers: still pictures ``[N, C, H, W]``, shown for T steps, or sequences ``[T, N, C, H,
+        W]``, whichever it was made for."""
         return self.answer(self.trace(x))
 
     def answer(self, found: list[Integers]) -> Reals:
@@ -133,25 +134,29 @@ class Program:
     def spikes(self, x: npt.NDArray[Any]) -> dict[str, Integers]:
         """The levels of every neuron by its path in the model, ``[T, N, ...]``."""
         found = self.trace(x)
-        T = len(x) if x.ndim == len(self.wires[0].shape) + 2 else self.T
+        T = len(x) if self.sequence else self.T
         named = {wire.path: value for wire, value in zip(self.wires, found, strict=True) if wire.path}
         return {path: np.broadcast_to(value, (T, *value.shape[1:])) for path, value in named.items()}
 
     def taken(self, x: npt.NDArray[Any]) -> Integers:
         """The input as a wire, checked."""
         wire = self.wires[0]
-        if x.ndim not in (len(wire.shape) + 1, len(wire.shape) + 2) or x.shape[-len(wire.shape) :] != wire.shape:
+        dims = len(wire.shape) + (2 if self.sequence else 1)
+        if x.ndim != dims or x.shape[-len(wire.shape) :] != wire.shape:
             sizes = ", ".join(map(str, wire.shape))
-            raise ValueError(f"the program takes [N, {sizes}] or [T, N, {sizes}], got {list(x.shape)}")
+            takes = f"[T, N, {sizes}]: it was made for sequences" if self.sequence else f"[N, {sizes}], still pictures"
+            raise ValueError(f"the program takes {takes}; got {list(x.shape)}")
         whole = np.where(np.isfinite(x), x, -1).astype(np.int64)
         if not np.array_equal(whole, x) or whole.min(initial=0) < wire.low or whole.max(initial=0) > wire.high:
             raise ValueError(
                 f"the program takes whole numbers from {wire.low} to {wire.high}; pixels are not divided by 255"
             )
-        return whole if x.ndim == len(wire.shape) + 2 else whole[None]
+        return whole if self.sequence else whole[None]
 
     def stream(self) -> Stream:
-        """A run that is given its steps in pieces."""
+        """A run that is given its steps in pieces. Raises ValueError for a program that was made for still pictures."""
+        if not self.sequence:
+            raise ValueError("the program was made for still pictures; lower the model on a sequence [T, N, C, H, W]")
         return Stream(self)
 
     def named(self) -> Iterator[tuple[int, Wire]]:

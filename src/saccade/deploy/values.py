@@ -60,6 +60,12 @@ class Affine:
 def spread(value: Any, shape: Shape) -> Reals:
     """A number or array as ``Affine`` keeps it: the axes of ``shape``, size 1 where nothing changes."""
     array = np.asarray(value, dtype=np.float64)
+    while array.ndim > len(shape):
+        if len(array) != 1:
+            raise ValueError(
+                f"a constant {list(np.shape(value))} that changes from step to step or from sample to sample"
+            )
+        array = array[0]
     array = array.reshape((1,) * (len(shape) - array.ndim) + array.shape)
     return shrunk(array)
 

@@ -165,16 +165,19 @@ def write_events(
     path = Path(path)
     kind = format_for(path, format)
     assert kind.write is not None
+    place = path.resolve()  # through links, which stay
+    if place.exists() and not place.is_file():
+        raise ValueError(f"{path}: is no regular file, and recordings are written into those alone")
     streams = iter([events] if isinstance(events, EventStream) else events)
     first = next(streams, None)
     if first is not None:
         height, width = first.height, first.width
     elif height is None or width is None:
         raise ValueError(f"{path}: there are no events, and nobody says the size of the sensor")
-    unfinished = path.with_name(f".{path.name}.part")
+    unfinished = place.with_name(f".{place.name}.part")
     try:
         kind.write(unfinished, _in_order([] if first is None else [first], streams), height, width)
-        unfinished.replace(path)
+        unfinished.replace(place)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     finally:

@@ -115,7 +115,8 @@ class EventStream:
         """Events with start_us <= t < stop_us, found by bisection. Raises ValueError if stop_us lies before start_us."""
         if stop_us < start_us:
             raise ValueError(f"a window ends at {stop_us} us, before it starts at {start_us} us")
-        first, last = self.index([start_us, stop_us])
+        least, most = -(2**63), 2**63 - 1
+        first, last = self.index([int(min(max(stamp, least), most)) for stamp in (start_us, stop_us)])
         return self[first:last]
 
     def by_count(self, count: int, incomplete: bool = False) -> Iterator[EventStream]:

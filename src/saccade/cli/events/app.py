@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+FAR = 10**17  # microseconds, 3,000 years: further away no time of an option lies
+
 events_app = typer.Typer(
     help="Recordings of event cameras: what is in them, other formats, parts of them.",
     no_args_is_help=True,

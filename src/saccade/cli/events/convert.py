@@ -46,9 +46,13 @@ def convert(
     if to is None:
         raise ValueError(f"{source}: is a folder; say with --to what to write")
     suffix = format_for("", to).suffixes[0]
+    targets = {file: (out / file.relative_to(source)).with_suffix(suffix) for file in files}
+    for file, target in targets.items():
+        other = next(one for one in files if targets[one] == target)
+        if other != file:
+            raise ValueError(f"{file}: would be written to {target}, as {other}; rename one of them")
     wrong = 0
-    for file in files:
-        target = (out / file.relative_to(source)).with_suffix(suffix)
+    for file, target in targets.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             one(file, target, to, rebase, kind, height, width, lenient)

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 def cut(
     source: app.Recording,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.")],
-    start_us: Annotated[int | None, typer.Option(help="Events from this time on, microseconds.")] = None,
-    stop_us: Annotated[int | None, typer.Option(help="Events before this time, microseconds.")] = None,
+    start_us: Annotated[
+        int | None, typer.Option(min=-app.FAR, max=app.FAR, help="Events from this time on, microseconds.")
+    ] = None,
+    stop_us: Annotated[
+        int | None, typer.Option(min=-app.FAR, max=app.FAR, help="Events before this time, microseconds.")
+    ] = None,
     relative: Annotated[bool, typer.Option("--relative", help="Count these times from the first event on.")] = False,
     skip: Annotated[int, typer.Option(min=0, help="Then leave out so many events.")] = 0,
     count: Annotated[int | None, typer.Option(min=1, help="Then take at most so many.")] = None,

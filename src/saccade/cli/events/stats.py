@@ -18,7 +18,7 @@ HOT = 5
 @events_app.command("stats")
 def stats(
     source: app.Recording,
-    window_us: Annotated[int, typer.Option(min=1, help="Length of a window, microseconds.")] = 10_000,
+    window_us: Annotated[int, typer.Option(min=1, max=app.FAR, help="Length of a window, microseconds.")] = 10_000,
     format: app.FormatName = None,
     height: app.Height = None,
     width: app.Width = None,

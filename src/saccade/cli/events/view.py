@@ -26,7 +26,7 @@ def view(
     out: Annotated[Path, typer.Option(help="Picture (.png), animation (.gif) or video (.mp4, .webm, ...).")],
     windows: Annotated[int, typer.Option(min=1, max=100, help="Windows of a picture, side by side.")] = 8,
     window_us: Annotated[
-        int, typer.Option(min=1, metavar="US", help="Duration of a window of an animation or video.")
+        int, typer.Option(min=1, max=app.FAR, metavar="US", help="Duration of a window of an animation or video.")
     ] = 33_000,
     rate: Annotated[
         float, typer.Option(min=0.1, max=240, help="Windows shown a second in an animation or video.")

@@ -78,6 +78,8 @@ def negative(low: Lowering, node: Node) -> Affine:
 @lowers("div")
 def divide(low: Lowering, node: Node) -> Affine:
     value, by = low.of(node.args[0]), node.args[1]
+    if node.kwargs.get("rounding_mode"):
+        raise ValueError("a division that rounds cannot be lowered")
     number = constant(by) if isinstance(by, Value) else by
     return value.times(1 / spread(number, value.shape))
 
@@ -98,4 +100,6 @@ def norm(low: Lowering, node: Node) -> Affine:
 
 @lowers("clone", "detach", "alias", "lift_fresh", "_to_copy", "dropout", nn.Identity, nn.Dropout)
 def same(low: Lowering, node: Node) -> Affine:
+    if not node.output.dtype.is_floating_point:
+        raise ValueError(f"a conversion to {node.output.dtype}, which rounds, cannot be lowered")
     return replace(low.of(node.inputs[0]))

@@ -18,6 +18,7 @@ from saccade.neurons import LIF, Integer
 from saccade.neurons.spiking import Spiking
 
 DECAY_BITS = 20
+FARTHEST = 2.0**62
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,11 @@ def membrane(
 ) -> Affine:
     """A recurrence on a value: ``u = decay v + value``, levels where u reaches thresholds (numbers, or arrays by place)."""
     value = one_term(low, value)
-    if low.bits(value.terms[0].wire) + low.fraction > 52:  # leaves room for the sums of a few steps
+    sizes = [np.abs(np.asarray(number)).max() for number in (*thresholds, amount, value.offset, 1.0)]
+    smallest = np.abs(value.terms[0].scale[value.terms[0].scale != 0]).min(initial=np.inf)
+    largest = max(size for size in sizes if np.isfinite(size))
+    # room for the sums of a few steps, and for thresholds in units of a channel that hardly counts
+    if low.bits(value.terms[0].wire) + low.fraction > 52 or math.log2(largest / smallest) + low.fraction > 52:
         value = low.fixed(value)
     (wire, scale), offset = value.terms[0], value.offset
     # a channel's potential is divided by the size of its scale, so that a spike adds a whole number
@@ -87,9 +92,10 @@ def membrane(
     one = 2.0**low.fraction / size
 
     def whole(number: Any) -> Integers:
-        return shrunk(np.rint(np.asarray(number) * one)).astype(np.int64)
+        return shrunk(np.clip(np.rint(np.asarray(number) * one), -FARTHEST, FARTHEST)).astype(np.int64)
 
-    level = [shrunk(np.ceil(np.round(np.asarray(theta) * one, 6))).astype(np.int64) for theta in thresholds]
+    # what no potential reaches, all of which have at most 62 bits, is out of reach
+    level = [whole(np.ceil(np.round(np.asarray(theta) * one, 6)) / one) for theta in thresholds]
     shape = np.broadcast_shapes(*(array.shape for array in level))
     factor = shrunk(np.sign(scale)).astype(np.int64) << low.fraction
     added: Integers = whole(offset)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from saccade.deploy.lowering import Lowering, lowers
+from saccade.deploy.lowering import LARGEST, Lowering, lowers
 from saccade.deploy.operations.hold import held
 from saccade.deploy.operations.thresholds import fired, one_term, reached
 from saccade.deploy.program import Operation
@@ -54,9 +55,12 @@ def mix(low: Lowering, node: Node) -> Affine:
         raise ValueError("a mixing for each channel cannot be lowered: per='layer' can")
     mantissa, exponent = np.frexp(mixing)
     bits = int(1 - exponent[mixing != 0].min(initial=1))
+    room = LARGEST - 1 - low.bits(value.terms[0].wire) - math.ceil(math.log2(max(np.abs(mixing).sum(1).max(), 1)))
     if not np.isin(mantissa, (0, 0.5)).all() or bits >= MOST_BITS:
-        bits = TAP_BITS
-        low.notes.append(f"{node.path}: its mixing is no row of powers of two and was rounded to {TAP_BITS} bits")
+        bits = min(TAP_BITS, room)
+        low.notes.append(f"{node.path}: its mixing is no row of powers of two and was rounded to {bits} bits")
+    if not 0 <= bits <= room:
+        raise ValueError(f"its history needs more than {LARGEST} bits; fewer weight_bits or bits of fraction do")
     taps, one = np.rint(np.ldexp(mixing, bits)).astype(np.int64), 2.0**bits
     (wire, scale), offset = value.terms[0], value.offset
     theta = np.broadcast_to(neuron.theta.detach().double().numpy(), T)

@@ -9,7 +9,7 @@ import numpy as np
 
 from saccade.events import prophesee
 from saccade.events.decoding import decode
-from saccade.events.encoding import fits, laid, steps
+from saccade.events.encoding import fits, laid, steps, times_fit
 from saccade.events.format import CERTAIN, FORMATS, NO, Format
 from saccade.events.source import Columns, Source
 from saccade.events.stream import EventStream
@@ -29,6 +29,7 @@ def write(path: Path, streams: Iterable[EventStream], height: int, width: int) -
     with path.open("wb") as file:
         file.write(prophesee.header("2.0", height, width))
         for events in streams:
+            times_fit("evt2", events, 62)
             if not len(events):
                 continue
             upper = events.t >> 6

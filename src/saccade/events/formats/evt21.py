@@ -9,7 +9,7 @@ import numpy as np
 
 from saccade.events import prophesee
 from saccade.events.decoding import decode
-from saccade.events.encoding import fits, laid, runs, steps
+from saccade.events.encoding import fits, laid, runs, steps, times_fit
 from saccade.events.format import CERTAIN, FORMATS, NO, Format
 from saccade.events.source import Columns, Source
 from saccade.events.stream import EventStream
@@ -44,6 +44,7 @@ def write(path: Path, streams: Iterable[EventStream], height: int, width: int) -
     with path.open("wb") as file:
         file.write(prophesee.header("2.1", height, width, "endianness=legacy;"))
         for events in streams:
+            times_fit("evt21", events, 62)
             first, bits = runs(events)
             if not len(first):
                 continue

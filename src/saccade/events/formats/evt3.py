@@ -9,7 +9,7 @@ import numpy as np
 
 from saccade.events import prophesee
 from saccade.events.decoding import decode
-from saccade.events.encoding import fits, laid, runs, steps
+from saccade.events.encoding import fits, laid, runs, steps, times_fit
 from saccade.events.format import CERTAIN, FORMATS, NO, Format
 from saccade.events.source import Columns, Source
 from saccade.events.stream import EventStream
@@ -32,6 +32,7 @@ def write(path: Path, streams: Iterable[EventStream], height: int, width: int) -
     with path.open("wb") as file:
         file.write(prophesee.header("3.0", height, width))
         for events in streams:
+            times_fit("evt3", events, 62)
             if not len(events):
                 continue
             counts, said = steps("evt3", events.t >> 12, upper, 12)
