@@ -130,10 +130,16 @@ def test_a_layer_whose_integers_are_others_is_refused(monkeypatch):
 
 
 def test_a_layer_without_a_rule_is_refused_by_name():
-    import parts_plugin
+    class Unknown(Weighted):
+        channel_axis = -1
 
-    own = {name: value for name, value in vars(parts_plugin.Scaled).items() if name not in ("__dict__", "__weakref__")}
+        def forward(self, x):
+            return torch.nn.functional.linear(x, self.used_weight())
+
+        def _resize(self):
+            pass
+
     model, x = woken(replace(NEURONS["leak_mixing"], learn=False))
-    model.hidden[0].__class__ = type("Unknown", (Weighted,), own)
+    model.hidden[0].__class__ = Unknown
     with pytest.raises(ValueError, match=r"hidden.0: a Unknown cannot be lowered; a rule can be added"):
         lower(model, x)
