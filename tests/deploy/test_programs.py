@@ -234,7 +234,7 @@ def test_what_is_smaller_is_repeated():
 def test_channels_that_hardly_count_and_thresholds_out_of_reach():
     """In units of their scale thresholds would need more than 64 bits."""
     x = torch.randint(256, (4, 3, 1, 4, 4), generator=torch.Generator().manual_seed(0)).float()
-    for scale in (1e-4, 1e-5, 3e-6, 1e-7, 1e-12):
+    for scale in (1e-4, 1e-5, 3e-6, 1e-7, 1e-12, 0.0):
         first, last = LIFConfig(v_th=0.2).build(), LIFConfig().build()
         torch.manual_seed(0)
         model = nn.Sequential(Conv2d(1, 4, 3, padding=1), first, Conv2d(4, 4, 3, padding=1), last).eval()
@@ -244,6 +244,11 @@ def test_channels_that_hardly_count_and_thresholds_out_of_reach():
         program = lower(model, x / 255)
         assert compare(program, model, x).mismatches == 0
         assert not program.spikes(x.numpy())["3"][:, :, 0].any()
+    silent = nn.Sequential(Conv2d(1, 2, 1), BatchNorm2d(2), LIFConfig(v_th=0.3).build()).eval()
+    with torch.no_grad():
+        silent[1].weight.zero_()
+        silent[1].bias.copy_(torch.tensor([0.2, 0.5]))
+    assert compare(lower(silent, x / 255), silent, x).mismatches == 0
     never = LIFConfig(v_th=(1.0, 1e9, 1e30, 0.1)).build(channels=4)
     torch.manual_seed(0)
     model = nn.Sequential(Conv2d(1, 4, 3, padding=1), never).eval()

@@ -84,7 +84,7 @@ def membrane(
     smallest = np.abs(value.terms[0].scale[value.terms[0].scale != 0]).min(initial=np.inf)
     largest = max(size for size in sizes if np.isfinite(size))
     # room for the sums of a few steps, and for thresholds in units of a channel that hardly counts
-    if low.bits(value.terms[0].wire) + low.fraction > 52 or math.log2(largest / smallest) + low.fraction > 52:
+    if low.bits(value.terms[0].wire) + low.fraction > 52 or math.log2(max(largest / smallest, 1)) + low.fraction > 52:
         value = low.fixed(value)
     (wire, scale), offset = value.terms[0], value.offset
     # a channel's potential is divided by the size of its scale, so that a spike adds a whole number
