@@ -27,7 +27,7 @@ def build(
     """Lower a trained network to whole numbers and write the program; a test image of its data tells the sizes."""
     from saccade.deploy import lower, save_program
 
-    opened, test, _ = _with_data(model, set_name, data)
+    opened, test = _with_data(model, set_name, data)
     target = out or (opened.file or model).with_name("program.sacc")
     x = _pixels(test, [0])
     program = lower(
@@ -60,7 +60,7 @@ def verify(
     from saccade.deploy import compare, load_program
 
     loaded = load_program(program)
-    opened, test, _ = _with_data(model, set_name, data)
+    opened, test = _with_data(model, set_name, data)
     count = min(images or len(test), len(test))
     different: dict[str, int] = {}
     levels, largest, right, same = 0, 0.0, [0, 0], 0
@@ -161,9 +161,9 @@ def inspect(program: ProgramFile) -> None:
 
 
 def _with_data(model: Path, set_name: str | None, data: Path | None) -> Any:
-    """The model, its test images, and its recipe."""
+    """The model and its test images."""
     opened, recipe = common.trained(model)
-    return opened, common.data_for(opened, recipe, set_name, data)[0].test, recipe
+    return opened, common.data_for(opened, recipe, set_name, data)[0].test
 
 
 def _pixels(test: Any, index: list[int]) -> Any:

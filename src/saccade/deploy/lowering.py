@@ -158,9 +158,10 @@ class Lowering:
     def _combined(self, value: Affine, unit: float, exact: bool) -> Affine:
         from saccade.deploy.operations.combine import Combine
 
+        ends = self._ends(value, unit)
         # of wires with many bits the lowest are dropped, so that factors have as many as the numbers that they multiply
         before = tuple(0 if exact else max(0, self.bits(term.wire) - NUMBER_BITS) for term in value.terms)
-        after = 0 if exact else LARGEST - 2 - bits_of(*self._ends(value, unit))
+        after = 0 if exact else LARGEST - 2 - bits_of(*ends)
         if after < 0:
             raise ValueError("its numbers need more than 62 bits; fewer bits of fraction do")
         scales = tuple(
@@ -171,7 +172,7 @@ class Lowering:
         key = (tuple(term.wire for term in value.terms), unit, *(s.tobytes() for s in (*scales, offset)))
         if key not in self._made:
             operation = Combine(tuple(term.wire for term in value.terms), offset, scales, before, after)
-            self._made[key] = self.emit(operation, Wire(value.shape, *self._ends(value, unit)))
+            self._made[key] = self.emit(operation, Wire(value.shape, *ends))
         one = Term(self._made[key], spread(unit, value.shape))
         return replace(value, terms=(one,), offset=spread(0, value.shape))
 

@@ -91,14 +91,14 @@ def membrane(
     size = np.where(scale == 0, 1.0, np.abs(scale))
     one = 2.0**low.fraction / size
 
-    def whole(number: Any) -> Integers:
-        return shrunk(np.clip(np.rint(np.asarray(number) * one), -FARTHEST, FARTHEST)).astype(np.int64)
+    def kept(number: Any) -> Integers:
+        """What no potential reaches, all of which have at most 62 bits, is out of reach."""
+        return shrunk(np.clip(number, -FARTHEST, FARTHEST)).astype(np.int64)
 
-    # what no potential reaches, all of which have at most 62 bits, is out of reach
-    level = [whole(np.ceil(np.round(np.asarray(theta) * one, 6)) / one) for theta in thresholds]
+    level = [kept(np.ceil(np.round(np.asarray(theta) * one, 6))) for theta in thresholds]
     shape = np.broadcast_shapes(*(array.shape for array in level))
     factor = shrunk(np.sign(scale)).astype(np.int64) << low.fraction
-    added: Integers = whole(offset)
+    added: Integers = kept(np.rint(offset * one))
     multiplier, shift = _decay(decay)
     record = Membrane(
         (held(low, wire, value.steps),),
@@ -108,7 +108,7 @@ def membrane(
         shift,
         np.stack([np.broadcast_to(array, shape) for array in level]),
         reset,
-        whole(amount),
+        kept(np.rint(amount * one)),
     )
     before = low.wires[wire]
     drive = max(abs(before.low), abs(before.high)) * (1 << low.fraction) + int(np.abs(added).max())

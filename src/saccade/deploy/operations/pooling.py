@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from saccade.deploy.lowering import Lowering, lowers
-from saccade.deploy.operations.movement import filled
+from saccade.deploy.operations.movement import Reshape, filled, moved
 from saccade.deploy.program import Stateless, Wire
 from saccade.deploy.values import Affine, Integers, Term, shrunk, spread
 from saccade.graph import Node
@@ -66,8 +66,6 @@ def over_axes(low: Lowering, node: Node) -> Affine:
     found = replace(value, terms=tuple(terms), offset=shrunk(offset), shape=shape)
     if node.argument(2, "keepdim", False):
         return found
-    from saccade.deploy.operations.movement import Reshape, moved
-
     inner = tuple(size for i, size in enumerate(shape) if i not in axes)
     return moved(low, found, lambda wire: Reshape((wire,), inner), value.lead)
 
