@@ -71,7 +71,7 @@ def test_pictures_and_the_list_of_operations(place, capsys, tmp_path):
 
 
 def test_errors_are_one_line(place, capsys, tmp_path):
-    assert "not a readable program file" in said(capsys, "deploy", "inspect", place / "recipe.yaml", code=2)
+    assert "not a program file of saccade" in said(capsys, "deploy", "inspect", place / "recipe.yaml", code=2)
     assert "neither a model file nor a run directory" in said(capsys, "deploy", "build", tmp_path / "nothing", code=2)
     assert "fraction must be 1 to 40" in said(capsys, "deploy", "build", place, "--fraction", "99", code=2)
     (tmp_path / "text.png").write_text("no")

@@ -73,7 +73,7 @@ def test_every_operation_is_in_use():
             assert value.shape[2:] == wire.shape
             assert wire.low <= value.min() <= value.max() <= wire.high
         used |= {operation.name for operation in program.operations}
-    assert used | {"mix", "hold", "thresholds", "expand"} == set(OPERATIONS)  # which others run
+    assert used | {"mix", "hold", "thresholds", "expand", "mark"} == set(OPERATIONS)  # which others run
 
 
 @pytest.mark.parametrize("name", ["qsd_small", "sdt_v1_small"])
@@ -205,7 +205,7 @@ def test_damaged_files_and_wrong_input_are_one_line(tmp_path):
     path = tmp_path / "program"
     save_program(program, path)
     good = path.read_bytes()
-    for damaged in (good[:-20], good[:40], b"", b"no program", good.replace(b"synapse", b"sinapse")):
+    for damaged in (good[:-20], good[:40], b"", b"no program", good.replace(b"synapse", b"sinapse"), good + b"more"):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=str(path)) as error:
             load_program(path)

@@ -31,7 +31,12 @@ def build(
     target = out or (opened.file or model).with_name("program.sacc")
     x = _pixels(test, [0])
     program = lower(
-        common.ours(opened), x / test.scale, fraction=fraction, weight_bits=weight_bits, unit=1 / test.scale
+        common.ours(opened),
+        x / test.scale,
+        fraction=fraction,
+        weight_bits=weight_bits,
+        unit=1 / test.scale,
+        classes=opened.classes,
     )
     save_program(program, target)
     neurons = sum(1 for _ in program.named())
@@ -106,7 +111,7 @@ def run(
     ],
     json: AsJson = False,
 ) -> None:
-    """Classify pictures with a program, in whole numbers alone: the class by number, its share, and the time taken.
+    """Classify pictures with a program, in whole numbers alone: the class, its share, and the time taken.
 
     This runs the interpreter that engines are held to, which is slow.
     """
@@ -130,13 +135,19 @@ def run(
         share = np.exp(logits - logits.max())
         best = int(logits.argmax())
         rows.append(
-            {"picture": str(picture), "class": best, "share": float(share[best] / share.sum()), "ms": took * 1e3}
+            {
+                "picture": str(picture),
+                "class": best,
+                "name": loaded.classes[best] if loaded.classes else f"class {best}",
+                "share": float(share[best] / share.sum()),
+                "ms": took * 1e3,
+            }
         )
     if json:
         common.print_json(rows)
         return
     for row in rows:
-        print(f"{row['picture']}: class {row['class']} ({row['share']:.1%}), {row['ms']:.1f} ms")
+        print(f"{row['picture']}: {row['name']} ({row['share']:.1%}), {row['ms']:.1f} ms")
 
 
 @app.command()

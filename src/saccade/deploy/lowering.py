@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from saccade.deploy.program import Operation, Program, Wire
+from saccade.deploy.program import LARGEST, Operation, Program, Wire
 from saccade.deploy.values import Affine, Reals, Shape, Term, spread
 from saccade.graph import Node, Value, trace
 
 Rule = Callable[["Lowering", Node], "Affine | Sequence[Affine]"]
 _RULES: dict[type | str, Rule] = {}
-LARGEST = 62  # bits of a number in a program, without its sign
 NUMBER_BITS = 32  # of a number that is multiplied to be added to others
 SAMPLES = (5, 7)  # of the trace: numbers that axes do not have by accident
 
@@ -40,14 +39,23 @@ def rule_for(node: Node) -> Rule | None:
     return next((_RULES[kind] for kind in kinds if kind in _RULES), None)
 
 
-def lower(model: nn.Module, x: Tensor, *, fraction: int = 20, weight_bits: int = 24, unit: float = 1 / 255) -> Program:
+def lower(
+    model: nn.Module,
+    x: Tensor,
+    *,
+    fraction: int = 20,
+    weight_bits: int = 24,
+    unit: float = 1 / 255,
+    classes: Sequence[str] = (),
+) -> Program:
     """A trained network as an integer program with the same spikes.
 
     x: a sample input, ``[N, C, H, W]`` or ``[T, N, C, H, W]``; it tells sizes and the order of the layers. unit: the value of
     a 1 of the program's input, which is whole: pixels are 0 to 255, for counts of events give 1. Spikes and levels, products
     of them, and layers with quantized weights between them are exact. What is not a multiple of a common number gets a fixed
     point: weights without a form (``weight_bits``, one scale an output), and potentials that several branches or a leak make
-    (``fraction`` bits behind the point). ``compare`` counts the spikes that differ from the model in float64.
+    (``fraction`` bits behind the point). ``compare`` counts the spikes that differ from the model in float64. classes: names of
+    the answers, kept with the program.
 
     Raises ValueError naming what stands in the way and what to do about it. The model is left as it is.
     """
@@ -88,6 +96,7 @@ def lower(model: nn.Module, x: Tensor, *, fraction: int = 20, weight_bits: int =
         last=getattr(model, "readout", "") == "last",
         sequence=sequence,
         notes=tuple(lowering.notes),
+        classes=tuple(classes),
     )
 
 
@@ -126,12 +135,11 @@ class Lowering:
         for value, found in zip(node.outputs, [made] if isinstance(made, Affine) else made, strict=False):
             self.values[value] = found
 
-    def emit(self, operation: Operation, wire: Wire) -> int:
-        """Add an operation; the number of its wire. Raises ValueError for numbers that need more than 63 bits."""
-        if max(-wire.low, wire.high).bit_length() > LARGEST:
-            raise ValueError(f"its numbers need more than {LARGEST} bits; fewer weight_bits or bits of fraction do")
+    def emit(self, operation: Operation, path: str = "") -> int:
+        """Add an operation, of neurons under their path; the number of its wire. Raises ValueError for numbers that need more
+        than 62 bits."""
+        self.wires.append(operation.made(*(self.wires[i] for i in operation.inputs)).named(path).checked())
         self.operations.append(operation)
-        self.wires.append(wire)
         self.timed.append(operation.mixes_time or any(self.timed[i] for i in operation.inputs))
         return len(self.wires) - 1
 
@@ -172,7 +180,7 @@ class Lowering:
         key = (tuple(term.wire for term in value.terms), unit, *(s.tobytes() for s in (*scales, offset)))
         if key not in self._made:
             operation = Combine(tuple(term.wire for term in value.terms), offset, scales, before, after)
-            self._made[key] = self.emit(operation, Wire(value.shape, *ends))
+            self._made[key] = self.emit(operation)
         one = Term(self._made[key], spread(unit, value.shape))
         return replace(value, terms=(one,), offset=spread(0, value.shape))
 

@@ -11,7 +11,7 @@ import numpy as np
 from saccade.deploy.lowering import Lowering, lowers
 from saccade.deploy.operations.hold import held
 from saccade.deploy.operations.thresholds import fired, levels, one_term
-from saccade.deploy.program import Operation
+from saccade.deploy.program import LARGEST, Operation, Wire
 from saccade.deploy.values import Affine, Integers, on_axis, shrunk
 from saccade.graph import Node
 from saccade.neurons import LIF, Integer
@@ -19,6 +19,7 @@ from saccade.neurons.spiking import Spiking
 
 DECAY_BITS = 20
 FARTHEST = 2.0**62
+NO_LEAK_STEPS = 1024  # that potentials which never leak have room for, were each as large as can be
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,27 @@ class Membrane(Operation):
     thresholds: Integers
     reset: str
     amount: Integers  # what "hard" resets to; what a level of "soft" takes
+
+    def made(self, *given: Wire) -> Wire:
+        if self.reset not in ("hard", "soft", "none") or not 0 <= self.shift <= LARGEST:
+            raise ValueError(f"reset {self.reset!r}, shift {self.shift}")
+        if self.largest(given[0]) * max(int(np.abs(self.decay).max()), 1) >= 2.0**LARGEST:
+            raise ValueError("its potentials need more than 62 bits; fewer bits of fraction do")
+        arrays = (self.factor, self.offset, self.decay, self.amount)
+        shape = np.broadcast_shapes(given[0].shape, *(a.shape for a in arrays), self.thresholds.shape[1:])
+        return Wire(shape, 0, len(self.thresholds))
+
+    def largest(self, x: Wire) -> float:
+        """What no potential of a step exceeds in size; without a leak, in ``NO_LEAK_STEPS`` steps."""
+        drive = max(-x.low, x.high) * float(np.abs(self.factor).max()) + float(np.abs(self.offset).max())
+        kept = float(np.abs(self.decay).max()) / 2.0**self.shift
+        bound = (drive + 1) * (1 / (1 - kept) if kept < 1 else NO_LEAK_STEPS)
+        if self.reset == "none":
+            return bound
+        # what a reset leaves, where thresholds can be reached at all
+        takes = np.arange(1, len(self.thresholds) + 1).reshape(-1, *[1] * (self.thresholds.ndim - 1))
+        left = self.thresholds - takes * self.amount.astype(np.float64) if self.reset == "soft" else self.amount
+        return bound + float(np.abs(np.where(self.thresholds <= bound, left, 0)).max(initial=0))
 
     def step(self, state: Any, *given: Integers) -> tuple[Integers, Any]:
         half = (1 << self.shift) >> 1
@@ -110,12 +132,7 @@ def membrane(
         reset,
         kept(np.rint(amount * one)),
     )
-    before = low.wires[wire]
-    drive = max(abs(before.low), abs(before.high)) * (1 << low.fraction) + int(np.abs(added).max())
-    growth = 1 / (1 - decay) if decay < 1 else node.output.shape[0]
-    if math.log2(max(drive * growth * max(multiplier, 1), 1)) > 62:
-        raise ValueError("its potentials need more than 62 bits; fewer bits of fraction do")
-    return fired(low, node, value, record, len(thresholds), unit)
+    return fired(low, node, value, record, unit)
 
 
 def _by_channel(neuron: Any, value: Affine, node: Node) -> Any:

@@ -13,8 +13,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from saccade.deploy.lowering import LARGEST, Lowering, lowers
+from saccade.deploy.operations.mark import Mark
 from saccade.deploy.program import Stateless, Wire
-from saccade.deploy.values import Affine, Integers, Reals, Term, on_axis, shrunk, spread
+from saccade.deploy.values import Affine, Integers, Reals, Shape, Term, on_axis, shrunk, spread, windows
 from saccade.graph import Node
 from saccade.layers.weighted import weighted
 
@@ -29,6 +30,23 @@ class Synapse(Stateless):
     padding: tuple[int, ...] = (0, 0)
     dilation: tuple[int, ...] = (1, 1)
     groups: int = 1
+
+    def made(self, *given: Wire) -> Wire:
+        lowest, highest = min(given[0].low, 0), max(given[0].high, 0)
+        rows = self.weight.reshape(len(self.weight), -1)
+        positive, negative = (np.where(rows * sign > 0, rows, 0).sum(1).tolist() for sign in (1, -1))
+        pairs = list(zip(positive, negative, strict=True))
+        low, high = min(p * lowest + n * highest for p, n in pairs), max(p * highest + n * lowest for p, n in pairs)
+        return Wire(self._shape(given[0].shape), low, high)
+
+    def _shape(self, given: Shape) -> Shape:
+        weight = self.weight.shape
+        if len(weight) == 2 and given and given[-1] == weight[1]:
+            return (*given[:-1], weight[0])
+        fits = len(weight) == 4 and len(given) == 3 and given[0] == weight[1] * self.groups
+        if not fits or self.groups < 1 or weight[0] % self.groups:
+            raise ValueError(f"weights {list(weight)} in {self.groups} groups do not fit an input {list(given)}")
+        return (weight[0], *windows(given[1:], weight[2:], self.stride, self.padding, self.dilation))
 
     def compute(self, *given: Integers) -> Integers:
         x, total = given[0].astype(np.float64), np.zeros((), np.int64)
@@ -93,20 +111,28 @@ def synapse(low: Lowering, node: Node) -> Affine:
     if bits < 2:
         raise ValueError("its numbers need more than 62 bits; fewer bits of fraction do")
     whole, by_output, exact = _integers(layer, used, by_input, bits)
+    # what the offset of the input becomes is known beforehand: one number a place
+    constant = shrunk(apply_weights(np.broadcast_to(offset, value.shape)[None], used, blank)[0])
     if not exact:
         low.notes.append(f"{node.path}: weights rounded to {bits} bits")
-    # what the offset of the input becomes is known beforehand: one number a place
-    constant = apply_weights(np.broadcast_to(offset, value.shape)[None], used, blank)[0]
-    shape = constant.shape
-    record = replace(blank, inputs=(wire,), weight=whole)
-    w = low.wires[wire]
-    positive, negative = (np.where(whole * s > 0, whole, 0).reshape(len(whole), -1).sum(1) for s in (1, -1))
-    low_end = int((positive * min(w.low, 0) + negative * max(w.high, 0)).min())
-    high_end = int((positive * max(w.high, 0) + negative * min(w.low, 0)).max())
-    made = low.emit(record, Wire(shape, low_end, high_end))
+        if constant.size > len(used) and blank.groups == 1 and offset.shape[1:] == (1, 1):
+            wire, used = _marked(low, wire, used, by_input, offset)
+            whole, by_output, _ = _integers(layer, used, np.ones(used.shape[1]), bits)
+            constant = np.zeros((1, 1, 1))
+    made = low.emit(replace(blank, inputs=(wire,), weight=whole))
+    shape = low.wires[made].shape
     at = on_axis(by_output, outputs_at, shape)
-    total = shrunk(constant) + on_axis(np.broadcast_to(bias, len(whole)), outputs_at, shape)
+    total = constant + on_axis(np.broadcast_to(bias, len(whole)), outputs_at, shape)
     return replace(value, terms=(Term(made, at),), offset=spread(total, shape), shape=shape)
+
+
+def _marked(low: Lowering, wire: int, used: Reals, by_input: Reals, offset: Reals) -> tuple[int, Reals]:
+    """The wire with a channel that is the same everywhere inside, and weights ``[O, I + 1, kh, kw]`` by which the offset of the
+    other channels becomes a part of the sum. As a constant it would differ from place to place: less of it counts near borders."""
+    number = max(low.wires[wire].high, 1)
+    constant = (used * offset.reshape(1, -1, 1, 1)).sum(1, keepdims=True) / number
+    weights = np.concatenate([used * by_input.reshape(1, -1, 1, 1), constant], 1)
+    return low.emit(Mark((wire,), number)), weights
 
 
 def _on_inputs(scale: Reals, axis: int) -> Reals | None:

@@ -23,6 +23,10 @@ class Thresholds(Stateless):
     sign: Integers
     thresholds: Integers
 
+    def made(self, *given: Wire) -> Wire:
+        shape = np.broadcast_shapes(given[0].shape, self.sign.shape, self.thresholds.shape[1:])
+        return Wire(shape, 0, len(self.thresholds))
+
     def compute(self, *given: Integers) -> Integers:
         x = self.sign * given[0]
         return sum(((x >= level).astype(np.int64) for level in self.thresholds), np.zeros((), np.int64))
@@ -49,11 +53,12 @@ def levels(low: Lowering, node: Node, value: Affine, D: int, divisor: float) -> 
     scale, offset = np.broadcast_arrays(scale, offset)
     theta = np.stack([np.broadcast_to(reached(k - 0.5, scale, offset), scale.shape) for k in range(1, D + 1)])
     sign = shrunk(np.where(scale < 0, -1, 1)).astype(np.int64)
-    return fired(low, node, value, Thresholds((wire,), sign, theta), D, 1 / divisor)
+    reach = max(-low.wires[wire].low, low.wires[wire].high) + 1  # what is beyond it is reached never, or always
+    return fired(low, node, value, Thresholds((wire,), sign, np.clip(theta, -reach, reach)), 1 / divisor)
 
 
-def fired(low: Lowering, node: Node, value: Affine, record: Any, D: int, unit: float) -> Affine:
+def fired(low: Lowering, node: Node, value: Affine, record: Any, unit: float) -> Affine:
     """The levels that a neuron's record gives, under the path of the neuron."""
-    made = low.emit(record, Wire(value.shape, 0, D, node.path))
+    made = low.emit(record, node.path)
     steps = node.output.shape[0] if value.lead == 2 else value.steps
     return replace(value, terms=(Term(made, spread(unit, value.shape)),), offset=spread(0, value.shape), steps=steps)
