@@ -128,7 +128,7 @@ def synapse(low: Lowering, node: Node) -> Affine:
 
 def _marked(low: Lowering, wire: int, used: Reals, by_input: Reals, offset: Reals) -> tuple[int, Reals]:
     """The wire with a channel that is the same everywhere inside, and weights ``[O, I + 1, kh, kw]`` by which the offset of the
-    other channels becomes a part of the sum. As a constant it would differ from place to place: less of it counts near borders."""
+    other channels becomes a part of the sum. As a constant it would differ from place to place: less counts near borders."""
     number = max(low.wires[wire].high, 1)
     constant = (used * offset.reshape(1, -1, 1, 1)).sum(1, keepdims=True) / number
     weights = np.concatenate([used * by_input.reshape(1, -1, 1, 1), constant], 1)
