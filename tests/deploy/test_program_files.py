@@ -76,7 +76,7 @@ def test_the_file_as_it_is_documented(tmp_path):
     assert (magic, version, total) == (b"SACC", 1, len(data))
     text, arrays = data[32 : 32 + length], data[32 + length :]
     assert (zlib.crc32(text), zlib.crc32(arrays), zlib.crc32(data[:28])) == (of_text, of_arrays, of_head)
-    head = json.loads(text)
+    head = json.loads(zlib.decompress(text))
     assert head["classes"] == ["cat", "dog", "owl"]
     assert head["input"] == [[1, 4, 4], 0, 255]
     weight = head["arrays"][head["operations"][0]["settings"]["weight"]["array"]]
@@ -122,7 +122,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 def sealed(data, head):
     """A file whose checksums are right, of other records."""
     length = struct.unpack("<I", data[16:20])[0]
-    text, arrays = json.dumps(head).encode(), data[32 + length :]
+    text, arrays = zlib.compress(head if isinstance(head, bytes) else json.dumps(head).encode()), data[32 + length :]
     fixed = struct.pack(
         "<4sIQIII", b"SACC", 1, 32 + len(text) + len(arrays), len(text), zlib.crc32(text), zlib.crc32(arrays)
     )
@@ -169,7 +169,9 @@ def test_records_that_do_not_fit_are_refused_before_they_run(tmp_path):
     made, pixels = program()
     data, path = program_bytes(made), tmp_path / "net.sacc"
     length = struct.unpack("<I", data[16:20])[0]
-    original = json.loads(data[32 : 32 + length])
+    original = json.loads(zlib.decompress(data[32 : 32 + length]))
+    assert "more than 67,108,864 bytes" in refused(path, sealed(data, bytes(1 << 27)))
+    assert "records are damaged" in refused(path, sealed(data, b"{"))
     choices = [
         None,
         True,

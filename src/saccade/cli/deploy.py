@@ -19,7 +19,7 @@ ProgramFile = Annotated[Path, typer.Argument(metavar="PROGRAM", help="A file tha
 def build(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file, packed file or run directory.")],
     out: Annotated[Path | None, typer.Option(help="Where it goes (default: MODEL's folder, program.sacc).")] = None,
-    fraction: Annotated[int, typer.Option(help="Bits behind the point of potentials that need a fixed point.")] = 20,
+    fraction: Annotated[int, typer.Option(help="Bits behind the point of potentials that need a fixed point.")] = 24,
     weight_bits: Annotated[int, typer.Option(help="Bits of weights that have no integer form.")] = 24,
     data: DataRoot = None,
     set_name: SetName = None,

@@ -1,4 +1,4 @@
-"""Programs in files, ``.sacc``: a head of 32 bytes, the records as JSON, the arrays. docs/format.md describes every byte."""
+"""Programs in files, ``.sacc``: a head of 32 bytes, records as deflated JSON, arrays. docs/format.md describes every byte."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ HEAD = struct.Struct(
     "<4sIQIIII"
 )  # magic, version, bytes of the file, of the JSON, CRC-32 of JSON, of arrays, of the head so far
 ALIGNED = 8  # where arrays begin
+MOST_RECORDS = 1 << 26  # bytes of JSON
 LARGEST_SCALE = 1e100  # of an answer
 
 
@@ -86,8 +87,8 @@ def _written(program: Program) -> tuple[bytes, ProgramSize]:
     head["outputs"] = [[term.wire, kept(term.scale)] for term in program.outputs]
     head["offset"] = kept(np.asarray(program.offset))
     head["operations"], head["arrays"] = records, arrays
-    text = json.dumps(head, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % ALIGNED)
+    text = zlib.compress(json.dumps(head, separators=(",", ":")).encode(), 9)
+    text += bytes(-len(text) % ALIGNED)
     total = HEAD.size + len(text) + len(body)
     fixed = struct.pack("<4sIQIII", MAGIC, VERSION, total, len(text), zlib.crc32(text), zlib.crc32(body))
     data = fixed + struct.pack("<I", zlib.crc32(fixed)) + text + body
@@ -116,15 +117,19 @@ def load_program(path: str | os.PathLike[str]) -> Program:
         if zlib.crc32(part) != sum_:
             raise ValueError(f"{path}: its {what} are damaged (their checksum differs); build or copy the file again")
     try:
-        return _read(json.loads(bytes(text)), body)
-    except BROKEN as error:
+        inflate = zlib.decompressobj()
+        records = inflate.decompress(bytes(text), MOST_RECORDS)
+        if not inflate.eof:
+            raise ValueError(f"they are cut off, or have more than {MOST_RECORDS:,} bytes")
+        return _read(json.loads(records), body)
+    except (*BROKEN, zlib.error) as error:
         raise ValueError(f"{path}: its records are damaged ({in_one_line(error)})") from None
 
 
 def _checked_head(path: Any, head: bytes, size: int) -> int:
     """The length of the JSON."""
     if len(head) < HEAD.size or head[:4] != MAGIC:
-        raise ValueError(f"{path}: not a program file of saccade (.sacc); `saccade deploy build` writes them")
+        raise ValueError(f"{path}: not a program file of saccade (.sacc); saccade deploy build writes them")
     _, version, total, length, _, _, own = HEAD.unpack(head)
     if zlib.crc32(head[: HEAD.size - 4]) != own:
         raise ValueError(f"{path}: its head is damaged (its checksum differs); build or copy the file again")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from saccade.deploy.program import LARGEST, Operation, Program, Wire
 from saccade.deploy.values import Affine, Reals, Shape, Term, spread
-from saccade.graph import Node, Value, trace
+from saccade.graph import Node, Value, is_layer, trace
 
 Rule = Callable[["Lowering", Node], "Affine | Sequence[Affine]"]
 _RULES: dict[type | str, Rule] = {}
@@ -43,7 +43,7 @@ def lower(
     model: nn.Module,
     x: Tensor,
     *,
-    fraction: int = 20,
+    fraction: int = 24,
     weight_bits: int = 24,
     unit: float = 1 / 255,
     classes: Sequence[str] = (),
@@ -76,7 +76,7 @@ def lower(
     given = one.double().repeat_interleave(samples, 1 if sequence else 0)
     steps = getattr(type(own), "gives_steps", False)
     call = (lambda m, given: m(given, steps=True)) if steps else None
-    graph = trace(own, given, sequence=sequence, call=call)
+    graph = trace(own, given, sequence=sequence, call=call, layers=lambda m: is_layer(m) or type(m) in _RULES)
     lowering = Lowering(samples, fraction, weight_bits)
     shape = tuple(given.shape[2 if sequence else 1 :])
     picture = lowering.begin(shape, unit, len(given) if sequence else 1, 2 if sequence else 1)
@@ -86,18 +86,36 @@ def lower(
     if len(graph.outputs) != 1:
         raise ValueError(f"{type(model).__name__} gives {len(graph.outputs)} tensors; a program has one answer")
     answer = lowering.values[graph.outputs[0]]
+    wires, kept, outputs = _needed(lowering.wires, lowering.operations, answer.terms)
     return Program(
         T=graph.outputs[0].shape[0] if steps else getattr(model, "T", 1),
         unit=unit,
-        wires=tuple(lowering.wires),
-        operations=tuple(lowering.operations),
-        outputs=answer.terms,
+        wires=wires,
+        operations=kept,
+        outputs=outputs,
         offset=answer.offset,
         last=getattr(model, "readout", "") == "last",
         sequence=sequence,
         notes=tuple(lowering.notes),
         classes=tuple(classes),
     )
+
+
+def _needed(
+    wires: Sequence[Wire], operations: Sequence[Operation], outputs: Sequence[Term]
+) -> tuple[tuple[Wire, ...], tuple[Operation, ...], tuple[Term, ...]]:
+    """Without what neither the answer nor a neuron needs; wires are numbered again."""
+    needed = {0, *(term.wire for term in outputs), *(i for i, wire in enumerate(wires) if wire.path)}
+    for i in range(len(operations), 0, -1):
+        if i in needed:
+            needed.update(operations[i - 1].inputs)
+    number = {old: new for new, old in enumerate(sorted(needed))}
+    kept = tuple(
+        replace(operation, inputs=tuple(number[wire] for wire in operation.inputs))
+        for i, operation in enumerate(operations, 1)
+        if i in needed
+    )
+    return tuple(wires[i] for i in number), kept, tuple(Term(number[wire], scale) for wire, scale in outputs)
 
 
 class Lowering:
@@ -140,7 +158,7 @@ class Lowering:
         than 62 bits."""
         self.wires.append(operation.made(*(self.wires[i] for i in operation.inputs)).named(path).checked())
         self.operations.append(operation)
-        self.timed.append(operation.mixes_time or any(self.timed[i] for i in operation.inputs))
+        self.timed.append(operation.changes(*(self.timed[i] for i in operation.inputs)))
         return len(self.wires) - 1
 
     def of(self, value: Value) -> Affine:
@@ -159,9 +177,13 @@ class Lowering:
         unit = _common_unit(value)
         return self.fixed(value) if unit is None else self._combined(value, unit, exact=True)
 
-    def fixed(self, value: Affine) -> Affine:
-        """The same as one term in units of ``2**-fraction``."""
-        return self._combined(value, 2.0**-self.fraction, exact=False)
+    def fixed(self, value: Affine, fraction: int | None = None) -> Affine:
+        """The same as one term in units of ``2**-fraction``, where none is given those of the program."""
+        unit = 2.0 ** -(self.fraction if fraction is None else fraction)
+        term = value.single
+        if term is not None and (term.scale == unit).all():
+            return value
+        return self._combined(value, unit, exact=False)
 
     def _combined(self, value: Affine, unit: float, exact: bool) -> Affine:
         from saccade.deploy.operations.combine import Combine

@@ -70,6 +70,10 @@ class Operation:
         """
         raise NotImplementedError
 
+    def changes(self, *given: bool) -> bool:
+        """Whether what it makes differs from step to step, where what it reads does (True) or not."""
+        return self.mixes_time or any(given)
+
     def run(self, *given: Integers) -> Integers:
         """All steps of a sequence, from rest."""
         return self.step(None, *given)[0]
@@ -161,7 +165,7 @@ class Program:
         """Of each wire, whether it changes from step to step."""
         found = [self.sequence]
         for operation in self.operations:
-            found.append(operation.mixes_time or any(found[i] for i in operation.inputs))
+            found.append(operation.changes(*(found[i] for i in operation.inputs)))
         return found
 
     def spikes(self, x: npt.NDArray[Any]) -> dict[str, Integers]:

@@ -76,4 +76,4 @@ def mix(low: Lowering, node: Node) -> Affine:
     scale, offset = np.broadcast_arrays(scale, offset)
     rows = [np.broadcast_to(reached(theta[t], scale / one, offset * mixing[t].sum()), scale.shape) for t in range(T)]
     sign = np.where(scale < 0, -1, 1).astype(np.int64)
-    return fired(low, node, value, Mix((held(low, wire, T),), sign, taps, np.stack(rows)), 1.0)
+    return fired(low, node.path, value, Mix((held(low, wire, T),), sign, taps, np.stack(rows)), 1.0, T)

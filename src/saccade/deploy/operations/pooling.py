@@ -68,22 +68,25 @@ def over_axes(low: Lowering, node: Node) -> Affine:
     value, dims = low.of(node.inputs[0]), len(node.inputs[0].shape)
     given = node.argument(1, "dim")
     axes = tuple(sorted(value.axis(axis, dims) for axis in (given if isinstance(given, list | tuple) else [given])))
+    found = summed(low, value, axes, mean=node.op == "mean")
+    if node.argument(2, "keepdim", False):
+        return found
+    inner = tuple(size for i, size in enumerate(found.shape) if i not in axes)
+    return moved(low, found, lambda wire: Reshape((wire,), inner), value.lead)
+
+
+def summed(low: Lowering, value: Affine, axes: tuple[int, ...], mean: bool) -> Affine:
+    """Sums or means over axes, which stay with size 1."""
     count = math.prod(value.shape[axis] for axis in axes)
     if any(term.scale.shape[axis] > 1 for term in value.terms for axis in axes):
         value = low.whole(value)
-    factor = 1 / count if node.op == "mean" else 1.0
+    factor = 1 / count if mean else 1.0
     shape = tuple(1 if i in axes else size for i, size in enumerate(value.shape))
-    terms = []
-    for wire, scale in value.terms:
-        wire = filled(low, wire, value.shape)
-        made = low.emit(Sum((wire,), axes))
-        terms.append(Term(made, scale * factor))
+    terms = tuple(
+        Term(low.emit(Sum((filled(low, wire, value.shape),), axes)), scale * factor) for wire, scale in value.terms
+    )
     offset = np.broadcast_to(value.offset, value.shape).sum(axes, keepdims=True) * factor
-    found = replace(value, terms=tuple(terms), offset=shrunk(offset), shape=shape)
-    if node.argument(2, "keepdim", False):
-        return found
-    inner = tuple(size for i, size in enumerate(shape) if i not in axes)
-    return moved(low, found, lambda wire: Reshape((wire,), inner), value.lead)
+    return replace(value, terms=terms, offset=shrunk(offset), shape=shape)
 
 
 def _pair(value: Any, default: tuple[int, int]) -> tuple[int, int]:

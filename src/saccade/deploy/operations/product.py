@@ -8,7 +8,7 @@ import numpy as np
 
 from saccade.deploy.lowering import Lowering, constant, lowers
 from saccade.deploy.operations.movement import filled
-from saccade.deploy.program import Stateless, Wire
+from saccade.deploy.program import LARGEST, Stateless, Wire
 from saccade.deploy.values import Affine, Integers, Term, spread
 from saccade.graph import Node, Value
 
@@ -53,6 +53,10 @@ def _ends(a: Wire, b: Wire) -> tuple[int, int]:
     return min(ends), max(ends)
 
 
+def _bits(low: Lowering, value: Affine) -> int:
+    return max(low.bits(term.wire) for term in value.terms)
+
+
 @lowers("mul")
 def multiply(low: Lowering, node: Node) -> Affine:
     first, second = node.args[0], node.args[1]
@@ -65,6 +69,8 @@ def multiply(low: Lowering, node: Node) -> Affine:
     a, b = low.of(first), low.of(second)
     if a.lead != b.lead:
         raise ValueError("its two inputs have their samples on different axes")
+    if _bits(low, a) + _bits(low, b) > LARGEST:
+        a, b = (min(value, low.fixed(value), key=lambda found: _bits(low, found)) for value in (a, b))
     shape = np.broadcast_shapes(a.shape, b.shape)
     # (sum s x + o)(sum t y + p): products of wires, and of each with the other's offset
     terms: dict[int, np.ndarray] = {}
