@@ -30,6 +30,11 @@ def build(
     opened, test = _with_data(model, set_name, data)
     target = out or (opened.file or model).with_name("program.sacc")
     x = _pixels(test, [0])
+    if bool((x != x.round()).any()):
+        raise ValueError(
+            f"{model}: its data gives numbers that are not whole (such as {float(x[x != x.round()][0]):.3g}), and a program "
+            "takes whole ones; of events, the representations event_frame, count and binary give them"
+        )
     program = lower(
         common.ours(opened),
         x / test.scale,
