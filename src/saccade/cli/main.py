@@ -24,6 +24,7 @@ from saccade.cli import (
     events,
     info,
     machine,
+    robust,
     training,
     transformers,
 )
@@ -54,6 +55,8 @@ app.command("prune")(analysing.prune)
 app.command("fuse")(analysing.fuse)
 app.add_typer(compress.compress_app, name="compress")
 app.add_typer(deploy.app, name="deploy")
+app.command("attack")(robust.attack)
+app.command("attacks")(catalogues.attacks)
 app.command("attention")(attention.attention)
 app.command("unroll")(transformers.unroll)
 app.command("info")(info.info)
