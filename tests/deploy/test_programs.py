@@ -11,7 +11,7 @@ from torch import nn
 from saccade.deploy import OPERATIONS, Program, compare, load_program, lower, save_program
 from saccade.layers import AvgPool2d, BatchNorm2d, Conv2d, Linear, MaxPool2d
 from saccade.models import list_models
-from saccade.neurons import IntegerConfig, LeakMixingConfig, LIFConfig, QuantizedMembraneConfig, Stream
+from saccade.neurons import IntegerConfig, LeakMixingConfig, LIFConfig, NoisyLIFConfig, QuantizedMembraneConfig, Stream
 from saccade.transforms import QuantizeConfig, apply, fuse
 from saccade.verify import wake
 
@@ -124,6 +124,7 @@ def chain(*neurons, channels=4):
             )
         ),
         QuantizedMembraneConfig("uniform", 4, alpha=0.9, lif=LIFConfig(tau=3.0, v_th=(0.5, 1.0, 0.7, 1.3))),
+        NoisyLIFConfig(lif=LIFConfig(tau=2.0, v_th=0.4)),
         IntegerConfig(D=3, stateful=True),
         IntegerConfig(D=4, gain=1.0),
     ],

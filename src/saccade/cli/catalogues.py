@@ -72,6 +72,17 @@ def neurons() -> None:
     _list(NEURONS)
 
 
+def ingredients() -> None:
+    """List what training can add to a task, with its settings: ingredients: [NAME, {name: NAME, config: {...}}].
+
+    Those of plugins are followed by the module that they come from.
+    """
+    import saccade.experiment.applications  # noqa: F401
+    from saccade.train.ingredients import INGREDIENTS
+
+    _list(INGREDIENTS)
+
+
 def stages() -> None:
     """List the stages that can follow training, with their settings: stages: [NAME, {name: NAME, config: {...}}].
 

@@ -65,6 +65,7 @@ app.command("models")(catalogues.models)
 app.command("recipes")(catalogues.recipes)
 app.command("neurons")(catalogues.neurons)
 app.command("tasks")(catalogues.tasks)
+app.command("ingredients")(catalogues.ingredients)
 app.command("stages")(catalogues.stages)
 app.command("report")(training.report)
 

@@ -15,7 +15,7 @@ from saccade.deploy.operations.thresholds import compared, fired, levels, one_te
 from saccade.deploy.program import LARGEST, Operation, Wire
 from saccade.deploy.values import Affine, Integers, on_axis, shrunk
 from saccade.graph import Node
-from saccade.neurons import LIF, Integer
+from saccade.neurons import LIF, Integer, NoisyLIF
 from saccade.neurons.spiking import Spiking
 
 DECAY_BITS = 20
@@ -190,7 +190,8 @@ def neurons(
 @lowers(LIF)
 def lif(low: Lowering, node: Node) -> Affine:
     neuron: Any = node.module
-    if type(neuron) is not LIF:
+    quiet = isinstance(neuron, NoisyLIF) and not neuron.noisy  # its noise is that of training
+    if type(neuron) is not LIF and not quiet:
         raise ValueError(f"a {type(neuron).__name__} cannot be lowered; a rule can be added (saccade.deploy.lowers)")
     value = low.of(node.inputs[0])
     if value.lead != 2:
