@@ -10,6 +10,7 @@ import typer
 
 from saccade.cli import common
 from saccade.cli.training import AsJson, DataRoot, SetName
+from saccade.report.robustness import read_evaluation, write_leaderboard
 
 
 def attack(
@@ -29,6 +30,7 @@ def attack(
         typer.Option(help="Other forms of it (model, packed or program file) that are shown the images found."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Keep the evaluation here, and go on with it (a .json).")] = None,
+    name: Annotated[str, typer.Option(help="What it is called in tables (default: its file).")] = "",
     masking: Annotated[bool, typer.Option(help="With the report on masked gradients.")] = True,
     data: DataRoot = None,
     set_name: SetName = None,
@@ -39,6 +41,7 @@ def attack(
     """
     import torch
 
+    from saccade.experiment import environment
     from saccade.robust.evaluate import evaluate
 
     opened, recipe = common.trained(model)
@@ -52,14 +55,61 @@ def attack(
     x = x.to(torch.float32) / test.scale
     network = common.ours(opened).eval()
     others = {str(path): _predictor(path, test.scale) for path in also or []}
+    made = environment()
+    told = {key: made[key] for key in ("saccade", "commit", "started")}
     record = evaluate(
-        network, x, torch.as_tensor(y), attacks=attacks or preset, eps=_number(eps), batch=batch, seed=seed,
-        masking=masking, also=others, out=out, tell=lambda words: print(words, file=sys.stderr),
-    )  # fmt: skip
+        network,
+        x,
+        torch.as_tensor(y),
+        attacks=attacks or preset,
+        eps=_number(eps),
+        batch=batch,
+        seed=seed,
+        masking=masking,
+        also=others,
+        about={"name": name or model.name, "data": set_name or (recipe.data.name if recipe else ""), **told},
+        out=out,
+        tell=lambda words: print(words, file=sys.stderr),
+    )
     if json:
         common.print_json(record)
         return
     print_evaluation(record)
+
+
+robust_app = typer.Typer(help="Evaluations that `saccade attack --out` kept.", no_args_is_help=True)
+Evaluations = Annotated[list[Path], typer.Argument(metavar="FILE...", help="What `saccade attack --out` kept.")]
+
+
+@robust_app.command("report")
+def report(file: Annotated[Path, typer.Argument(metavar="FILE", help="What `saccade attack --out` kept.")]) -> None:
+    """Print an evaluation again: its table and the masking report."""
+    print_evaluation(read_evaluation(file).model_dump())
+
+
+@robust_app.command("compare")
+def compare(files: Evaluations) -> None:
+    """Several evaluations side by side, by attack. They have to share their threat."""
+    from rich.table import Table
+
+    found = [read_evaluation(file) for file in files]
+    if len({entry.threat.model_dump_json() for entry in found}) > 1:
+        raise ValueError("these evaluations have different threats (eps, range), which do not compare")
+    table = Table("attack", *(entry.about.name or file.stem for file, entry in zip(files, found, strict=True)))
+    table.add_row("none", *(f"{entry.clean.accuracy:.1%}" for entry in found))
+    for how in dict.fromkeys(how for entry in found for how in entry.attacks):
+        cells = (f"{entry.attacks[how].accuracy:.1%}" if how in entry.attacks else "–" for entry in found)
+        table.add_row(how, *cells)
+    table.add_row("worst of all", *(f"{entry.worst.accuracy:.1%}" for entry in found))
+    alarms = (str(sum(check.alarm for check in entry.masking or [])) for entry in found)
+    table.add_row("alarms", *alarms)
+    common.print_table(table)
+
+
+@robust_app.command("page")
+def page(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="With evaluations (*.json).")]) -> None:
+    """Make a leaderboard, FOLDER/leaderboard.html, of all evaluations of a folder."""
+    print(f"wrote {write_leaderboard(folder)}")
 
 
 def _number(text: str) -> float:

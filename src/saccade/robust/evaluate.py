@@ -48,6 +48,7 @@ def evaluate(
     reset: Reset | None = None,
     masking: bool = True,
     also: Mapping[str, Predict] | None = None,
+    about: Mapping[str, Any] | None = None,
     out: str | os.PathLike[str] | None = None,
     tell: Callable[[str], object] = lambda words: None,
 ) -> dict[str, Any]:
@@ -56,8 +57,8 @@ def evaluate(
     attacks: a preset (quick: minutes, never a headline; standard; full), names, or attacks by name of one's own. Accuracies
     are of all samples, ``success`` of those that were right before. Of a model with noise, gradients are means of ``draws``
     calls, 20 where 1 is given. also: other forms of the model (fewer bits, an integer program) as functions from images to
-    logits: how many of the images that were found they still get right. out: a file that is written after every batch of every
-    attack; given again, what it holds is not computed again.
+    logits: how many of the images that were found they still get right. about: kept with the record (name, data, commit).
+    out: a file that is written after every batch of every attack; given again, what it holds is not computed again.
 
     Raises ValueError as ``attack`` does, and for a file of another model, other images or other settings.
     """
@@ -113,6 +114,7 @@ def evaluate(
         state["masking"] = [check.record() for check in report]
         _write(out, state)
     record = _summary(state, total, settings, masks)
+    record["about"] = dict(about or {})
     if also:
         record["also"] = _others(also, images, x, y, batch)
     state["summary"] = record
