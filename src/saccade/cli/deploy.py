@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from saccade.cli import common
+from saccade.cli import common, exporting
 from saccade.cli.training import AsJson, DataRoot, SetName
 
 app = typer.Typer(help="A trained network as an integer program with the same spikes.", no_args_is_help=True)
+app.command()(exporting.c)
 ProgramFile = Annotated[Path, typer.Argument(metavar="PROGRAM", help="A file that `deploy build` wrote.")]
 
 
