@@ -38,7 +38,9 @@ def c(
     loaded = load_program(program)
     written = source(loaded, name or _c_name(program.stem), steps)
     plan = written.plan
-    print(f"RAM {plan.ram:,} bytes: {plan.state_bytes:,} kept from step to step, {plan.arena_bytes:,} shared; and the stack")
+    print(
+        f"RAM {plan.ram:,} bytes: {plan.state_bytes:,} kept from step to step, {plan.arena_bytes:,} shared; and the stack"
+    )
     print(f"flash {plan.constant_bytes:,} bytes of constants, and about {plan.code_bytes:,} of code")
     if written.writer.most and loaded.sequence:
         print(f"at most {written.writer.most} steps from rest")

@@ -193,7 +193,7 @@ class Writer:
         offset: an index in front, where the array has a first axis more.
         """
         lead = array.ndim - len(shape)
-        if array.size == 1 and not lead:
+        if array.size == 1 and lead <= 0:
             return Parameter(name, None, literal(int(array.flat[0])), narrow(array))
         order = [*range(lead), *(lead + axis for axis in channels_last(shape))]
         inner = array.shape[lead:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,22 +28,36 @@ class Rows:
     first: int = 0
     step: int = 1
 
-    def added(self, count: int, value: str | None, sums: str, wide: str) -> list[str]:
-        """Lines that add ``value`` (1 if None) times the row at ``weights`` to ``at``, whose numbers are of type ``sums`` and
-        are computed in ``wide``."""
+    def added(self, count: int, value: str, sums: str, wide: str) -> list[str]:
+        """Lines that add the row at ``weights`` times ``value`` (which may depend on the output ``o``; "": 1) to ``at``, whose
+        numbers are of type ``sums`` and are computed in ``wide``."""
         if not self.bits:
             number = "weights[o]" if wide == "int32_t" else f"({wide})weights[o]"
-            product = number if value is None else f"{number} * {value}"
-            total = cast(sums, f"at[o] + {product}", wide)
-            return [f"for (int o = 0; o < {count}; o++) {{", f"    at[o] = {total};", "}"]
-        sign, first = "-" if self.first < 0 else "+", f"{abs(self.first)}"
-        if value is not None:
-            first = f"{first} * {value}"
-        step = " * ".join(part for part in (str(self.step), value or "1") if part != "1")
-        code = f"((weights[o / {8 // self.bits}] >> ({self.bits} * (o % {8 // self.bits}))) & {(1 << self.bits) - 1})"
-        weight = f"{step} * {code}" if step else code
-        total = cast(sums, f"at[o] {sign} {first} + {weight}" if self.first else f"at[o] + {weight}", wide)
-        return [f"for (int o = 0; o < {count}; o++) {{", f"    at[o] = {total};", "}"]
+            total = f"at[o] + {number} * {value}" if value else f"at[o] + {number}"
+            return [f"for (int o = 0; o < {count}; o++) {{", f"    at[o] = {cast(sums, total, wide)};", "}"]
+        per, mask = 8 // self.bits, (1 << self.bits) - 1
+
+        def number_at(place: int, o: str) -> str:
+            times = re.sub(r"\bo\b", o, value)
+            sign, first = "-" if self.first < 0 else "+", [str(abs(self.first)), times]
+            before = f"at[{o}] {sign} {_product(*first)}" if self.first else f"at[{o}]"
+            code = f"((codes >> {self.bits * place}) & {mask})" if place else f"(codes & {mask})"
+            return f"at[{o}] = {cast(sums, f'{before} + {_product(str(self.step), times, code)}', wide)};"
+
+        whole, rest = count - count % per, range(count % per)
+        found = []
+        if whole:
+            lines = [f"    {number_at(place, f'o + {place}' if place else 'o')}" for place in range(per)]
+            head = [f"for (int o = 0; o < {whole}; o += {per}) {{", f"    const int codes = weights[o / {per}];"]
+            found = [*head, *lines, "}"]
+        if rest:
+            found.append(f"const int codes = weights[{whole // per}];")
+            found += [number_at(place, str(whole + place)) for place in rest]
+        return found
+
+
+def _product(*factors: str) -> str:
+    return " * ".join(factor for factor in factors if factor not in ("", "1")) or "1"
 
 
 def rows(w: Writer, weight: Integers) -> Rows:
@@ -66,10 +81,8 @@ def rows(w: Writer, weight: Integers) -> Rows:
     return Rows(name, "uint8_t", length, bits, first, step)
 
 
-def _reading(
-    x: View, stride: int, ends: tuple[int, int], wide: str, count: int
-) -> tuple[list[str], str | None, list[str]]:
-    """The loop over inputs ``c``, up to where one that is not 0 is at hand: head, its name (None: it is 1), lines behind."""
+def _reading(x: View, stride: int, ends: tuple[int, int], wide: str, count: int) -> tuple[list[str], str, list[str]]:
+    """The loop over inputs ``c``, up to where one that is not 0 is at hand: head, its name ("": it is 1), lines behind."""
     index = "c" if stride == 1 else f"{stride} * c"
     kind = wide if bytes_of(x.kind) < 8 else "int64_t"
     four = stride == 1 and x.kind == "uint8_t" and count % 4 == 0
@@ -85,7 +98,7 @@ def _reading(
     else:
         lines, inner, closing = [f"for (int c = 0; c < {count}; c++) {{"], "    ", ["}"]
     if ends == (0, 1):
-        return [*lines, f"{inner}if (!from[{index}]) {{", f"{inner}    continue;", f"{inner}}}"], None, closing
+        return [*lines, f"{inner}if (!from[{index}]) {{", f"{inner}    continue;", f"{inner}}}"], "", closing
     return (
         [
             *lines,
@@ -153,7 +166,7 @@ def _convolution(w: Writer, op: Synapse) -> View:
         weight = weight.reshape(kh, kw, 1, 1, groups)
     table = rows(w, weight)
     if depthwise:
-        index = "o" if x.strides[0] == 1 else f"{x.strides[0]} * o"
+        index = "o" if x.strides[0] == 1 else f"{x.strides[0]} * (o)"
         factor = f"({wide})from[{index}]" if wide == "int64_t" else f"from[{index}]"
         inside = [
             f"const {table.kind} *weights = {table.name} + {table.length} * ({kw} * i + j);",
