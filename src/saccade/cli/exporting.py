@@ -42,14 +42,17 @@ def c(
         f"RAM {plan.ram:,} bytes: {plan.state_bytes:,} kept from step to step, {plan.arena_bytes:,} shared; and the stack"
     )
     print(f"flash {plan.constant_bytes:,} bytes of constants, and about {plan.code_bytes:,} of code")
-    if written.writer.most and loaded.sequence:
+    if not plan.streams:
+        print(f"a gate looks at all {loaded.T} steps: they are given together")
+    elif written.writer.most and loaded.sequence:
         print(f"at most {written.writer.most} steps from rest")
     if fits is not None:
         check_fits(written.writer, plan, *parse_fits(fits))
     fired = write_c(written, out, _test_images(model, images, data, set_name) if model else None)
     silent = [path for path, count in fired.items() if not count]
     if silent:
-        print(f"note: no spike in {', '.join(silent)} on the self-test's inputs; name a trained run with --model")
+        more = "" if model else ", which are patterns: --model takes test images"
+        print(f"note: no spike in {', '.join(silent)} on the self-test's inputs{more}")
     print(f"wrote {out}: make -C {out} test")
 
 

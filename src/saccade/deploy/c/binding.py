@@ -46,26 +46,33 @@ class Compiled:
     """A program as compiled C. ``run`` gives logits, ``spikes`` levels, as those of ``Program`` do."""
 
     def __init__(self, library: Any, record: dict[str, Any]) -> None:
-        name = record["name"]
+        name, self.streams = record["name"], record["streams"]
         self.name, self.T, self.sequence, self.last = name, record["T"], record["sequence"], record["last"]
         shape, self.low, self.high, kind = record["input"]
         self.shape, self._kind = tuple(shape), np.dtype(kind[:-2])
         answer, self.bits, self.error = record["logits"]
         self.answer_shape = tuple(answer)
         self.layers = record["layers"]
-        self._step, self._rest, self._class = (getattr(library, f"{name}_{what}") for what in ("step", "rest", "class"))
-        for function in (self._step, self._rest, self._class):
-            function.argtypes = [ctypes.c_void_p] * (3 if function is self._step else 1)
+        self._run, self._rest = getattr(library, f"{name}_run"), getattr(library, f"{name}_rest")
+        self._step: Any = getattr(library, f"{name}_step") if self.streams else None
+        for function, count in ((self._run, 3), (self._rest, 1), (self._step, 3)):
+            if function is not None:
+                function.argtypes = [ctypes.c_void_p] * count
         self._seen = ctypes.c_void_p.in_dll(library, f"{name}_seen")
         self._net = np.zeros(-(-library_size(library, name) // 8), np.int64)
 
     def run(self, x: npt.NDArray[Any]) -> Reals:
         """Logits ``[N, ...]`` of whole numbers ``[N, C, H, W]``, or ``[T, N, C, H, W]`` where it is made for sequences."""
-        steps = self.steps(x)
-        return steps[-1] if self.last else steps.mean(0)
+        if self.streams:
+            steps = self.steps(x)
+            return steps[-1] if self.last else steps.mean(0)
+        whole = np.stack([self._whole(one) for one in self._frames(x)])
+        return np.ldexp(whole.astype(np.float64), -self.bits) / (1 if self.last else self.T)
 
     def steps(self, x: npt.NDArray[Any]) -> Reals:
-        """Logits of each step, ``[T, N, ...]``."""
+        """Logits of each step, ``[T, N, ...]``. Raises ValueError for a program that looks at all steps at once."""
+        if not self.streams:
+            raise ValueError(f"{self.name} looks at all steps of a sequence, and gives the answer alone")
         return np.ldexp(self.whole_logits(x).astype(np.float64), -self.bits)
 
     def whole_logits(self, x: npt.NDArray[Any]) -> Integers:
@@ -90,7 +97,7 @@ class Compiled:
             for one in frames:
                 for layer in found:
                     layer.append([])
-                self._sequence(one)
+                self._sequence(one) if self.streams else self._whole(one)
         finally:
             self._seen.value = None
         made = []
@@ -99,6 +106,14 @@ class Compiled:
             there = stacked.reshape(*stacked.shape[:2], *(shape[axis] for axis in order))
             made.append((path, there.transpose(0, 1, *(2 + order.index(axis) for axis in range(len(shape))))))
         return made
+
+    def _whole(self, frames: npt.NDArray[Any]) -> Integers:
+        """Whole logits of one sample: of the last step, or summed over steps."""
+        if len(frames) != self.T:
+            raise ValueError(f"{self.name} takes sequences of {self.T} steps; got {len(frames)}")
+        logits = np.zeros(self.answer_shape, np.int64)
+        self._run(self._net.ctypes.data, frames.ctypes.data, logits.ctypes.data)
+        return logits
 
     def _sequence(self, frames: npt.NDArray[Any]) -> Integers:
         """Whole logits ``[T, ...]`` of one sample's frames."""

@@ -39,7 +39,8 @@ def bytes_of(kind: str) -> int:
 
 @dataclass(frozen=True)
 class View:
-    """Numbers ``[shape]`` of a buffer: number ``(i, j, ...)`` lies at ``offset + i * strides[0] + j * strides[1] + ...``.
+    """Numbers ``[shape]`` of a buffer: number ``(i, j, ...)`` lies at ``offset + i * strides[0] + j * strides[1] + ...``, and
+    by_step further in each step.
 
     buffer: the number of the wire whose memory it is. What only moves numbers gives another view of the same buffer.
     """
@@ -49,6 +50,7 @@ class View:
     shape: Shape
     strides: Strides
     offset: int = 0
+    by_step: int = 0
 
     def spread(self, shape: Shape) -> View:
         """Axes of size 1 repeated, without memory."""

@@ -1,4 +1,4 @@
-"""Where wires lie in memory, and what a program needs in all: known before anything is compiled."""
+"""When operations run and where wires lie in memory, and what a program needs in all: known before anything is compiled."""
 
 from __future__ import annotations
 
@@ -7,23 +7,41 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from saccade.deploy.c.writer import Function, Writer
+from saccade.deploy.operations.gates import Collect
+from saccade.deploy.program import Program
 
 ALIGN = 8  # bytes of the largest number
-CODE = (400, 220)  # bytes of code of a program, and of an operation: about, on a Cortex-M3 by gcc -Os
+CODE = (400, 220)  # bytes of code of a program, and of an operation: about, on a Cortex-M3 by gcc -O2
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Operations on what stands still, which run once, and then those of every step. What looks at a whole sequence begins
+    another phase."""
+
+    once: tuple[Function, ...]
+    each: tuple[Function, ...]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """once, each: operations that run in the first step only, because what they read stands still, and in every step. arena:
-    wires by where they begin in the memory that they share. held: wires that the first step makes for all."""
+    """arena: wires by where they begin in the memory that they share."""
 
-    once: tuple[Function, ...]
-    each: tuple[Function, ...]
+    phases: tuple[Phase, ...]
     arena: dict[int, int]
-    held: tuple[int, ...]
     arena_bytes: int
     state_bytes: int
     constant_bytes: int
+
+    @property
+    def functions(self) -> list[Function]:
+        """In the order in which they run."""
+        return [function for phase in self.phases for function in (*phase.once, *phase.each)]
+
+    @property
+    def streams(self) -> bool:
+        """Whether steps can be given one by one."""
+        return len(self.phases) == 1
 
     @property
     def ram(self) -> int:
@@ -33,42 +51,81 @@ class Plan:
     @property
     def code_bytes(self) -> int:
         """About; the constants are exact."""
-        return CODE[0] + CODE[1] * (len(self.once) + len(self.each))
+        return CODE[0] + CODE[1] * len(self.functions)
 
     @property
     def flash(self) -> int:
         return self.constant_bytes + self.code_bytes
 
 
+def phases(program: Program) -> list[int]:
+    """Of each wire, in which phase it is made."""
+    found = [0]
+    for operation in program.operations:
+        found.append(max(found[i] for i in operation.inputs) + isinstance(operation, Collect))
+    return found
+
+
+def crossing(w: Writer) -> frozenset[int]:
+    """Wires with memory of their own that differ from step to step and are read in a later phase."""
+    phase, timed = phases(w.program), w.program.timed()
+    found = set()
+    last = max(phase[term.wire] for term in w.program.outputs)
+    reads = [(i, phase[number]) for number, operation in enumerate(w.program.operations, 1) for i in operation.inputs]
+    for wire, when in [*reads, *((term.wire, last) for term in w.program.outputs)]:
+        buffer = w.views[wire].buffer
+        if when > phase[buffer] and timed[buffer]:
+            found.add(buffer)
+    return frozenset(found)
+
+
 def plan(w: Writer, answers: Sequence[int]) -> Plan:
     """Of operations and the buffers from which answers are read. Wires that are not needed at the same time share memory: the
     largest are placed first, each as low as nothing that lives with it lies (Pisarchyk and Lee, 2020, greedy by size)."""
-    timed = w.program.timed()
-    once = tuple(f for f in w.functions if not timed[f.wire])
-    each = tuple(f for f in w.functions if timed[f.wire])
-    used: dict[int, list[int]] = {f.wire: [i, i] for i, f in enumerate((*once, *each))}
-    for i, f in enumerate((*once, *each)):
-        for _, buffer in f.reads:
-            if buffer:
-                used[buffer][1] = i
-    for buffer in answers:
-        if buffer:
-            used[buffer][1] = len(used)
-    still = len(once)
-    held = tuple(wire for wire, (first, last) in used.items() if first < still <= last)
+    timed, phase = w.program.timed(), phases(w.program)
+    made = tuple(
+        Phase(
+            tuple(f for f in w.functions if phase[f.wire] == number and not timed[f.wire]),
+            tuple(f for f in w.functions if phase[f.wire] == number and timed[f.wire]),
+        )
+        for number in range(max(phase) + 1)
+    )
+    used = _lives(w, made, answers)
     arena: dict[int, int] = {}
-    for wire in sorted(used.keys() - set(held), key=lambda wire: -w.buffers[wire].bytes):
-        first, last = used[wire]
-        start = 0
+    for wire in sorted(used, key=lambda wire: -w.buffers[wire].bytes):
+        start, size = 0, w.buffers[wire].bytes
         for other in sorted(arena, key=lambda other: arena[other]):
-            alive = used[other][0] <= last and first <= used[other][1]
-            if alive and arena[other] < start + w.buffers[wire].bytes:
+            together = used[other][0] <= used[wire][1] and used[wire][0] <= used[other][1]
+            if together and arena[other] < start + size:
                 start = max(start, _aligned(arena[other] + w.buffers[other].bytes))
         arena[wire] = start
     size = max((_aligned(start + w.buffers[wire].bytes) for wire, start in arena.items()), default=0)
-    kept = sum(_aligned(state.bytes) for state in w.states) + sum(_aligned(w.buffers[wire].bytes) for wire in held)
-    constants = sum(table.bytes for table in w.tables)
-    return Plan(once, each, dict(sorted(arena.items())), held, size, kept, constants)
+    kept = sum(_aligned(state.bytes) for state in w.states)
+    return Plan(made, dict(sorted(arena.items())), size, kept, sum(table.bytes for table in w.tables))
+
+
+def _lives(w: Writer, made: Sequence[Phase], answers: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """Of each wire with memory, from when to when it is needed, in places of the functions in order. Within the steps of a
+    phase all functions come again: what is read there and not made anew each step is needed to their end."""
+    begins: dict[int, int] = {}
+    ends: dict[int, int] = {}
+    at = 0
+    for number, phase in enumerate(made):
+        loop, stop = at + len(phase.once), at + len(phase.once) + len(phase.each)
+        fresh = {f.wire for f in phase.each} - w.stored
+        for f in (*phase.once, *phase.each):
+            in_loop = at >= loop
+            begins[f.wire] = loop if f.wire in w.stored else at
+            ends[f.wire] = stop if f.wire in w.stored else at
+            for _, buffer, _ in f.reads:
+                if buffer:
+                    ends[buffer] = max(ends[buffer], stop if in_loop and buffer not in fresh else at)
+            at += 1
+        if number == len(made) - 1:
+            for buffer in answers:
+                if buffer:
+                    ends[buffer] = stop
+    return {wire: (begins[wire], ends[wire]) for wire in begins}
 
 
 def _aligned(size: int) -> int:

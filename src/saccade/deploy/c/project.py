@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from saccade.deploy.c import text
 from saccade.deploy.c.layout import bytes_of, size_of
 from saccade.deploy.c.text import Source
+from saccade.deploy.c.writer import Function
 from saccade.deploy.program import Program
 
 # Where each template goes
@@ -51,9 +53,13 @@ def write_c(s: Source, out: str | os.PathLike[str], samples: npt.NDArray[Any] | 
     seen, golden = _golden(s, samples)
     lines = text.answer_lines(s)
     w, first = s.writer, program.wires[0]
-    wires = [(f"x{i}", w.views[term.wire].buffer) for i, term in enumerate(program.outputs)]
+    wires = [(f"x{i}", w.views[term.wire]) for i, term in enumerate(program.outputs)]
     layers = {layer.wire: i for i, layer in enumerate(s.layers)}
-    functions = (*s.plan.once, *s.plan.each)
+    functions = s.plan.functions
+
+    def seen_by(f: Function, indent: str) -> str:
+        return f"\n{indent}SEEN({layers[f.wire]}, {text.place(s, f.wire, f.writes)})"
+
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=StrictUndefined,
@@ -75,16 +81,14 @@ def write_c(s: Source, out: str | os.PathLike[str], samples: npt.NDArray[Any] | 
         "any_of_four": any("any_of_four" in line for f in functions for line in f.body),
         "tables": w.tables,
         "answer_lines": lines,
-        "answer_declared": ", ".join(f"const {w.buffers[buffer].kind} *restrict {name}" for name, buffer in wires),
-        "answer_given": ", ".join(text.place(s, buffer) for _, buffer in wires),
+        "answer_declared": ", ".join(f"const {view.kind} *restrict {name}" for name, view in wires),
+        "answer_given": ", ".join(text.place(s, view.buffer, view.by_step) for _, view in wires),
         "said": lambda f: text.wrapped(text.said(s, f)),
         "table_said": lambda table: text.wrapped(_whose(s, table)),
         "function_name": lambda f: text.function_name(s, f),
         "declared": lambda f: text.declared(s, f),
         "arguments": lambda f: text.arguments(s, f),
-        "seen": lambda f, indent: (
-            f"\n{indent}SEEN({layers[f.wire]}, {text.place(s, f.wire)})" if f.wire in layers else ""
-        ),
+        "seen": lambda f, indent: seen_by(f, indent) if f.wire in layers else "",
         "arena_kinds": sorted({"int64_t", *(w.buffers[wire].kind for wire in s.plan.arena)}, key=bytes_of),
         "member": text.member,
         "initialiser": text.initialiser,
@@ -103,6 +107,7 @@ def write_c(s: Source, out: str | os.PathLike[str], samples: npt.NDArray[Any] | 
         "T": program.T,
         "sequence": program.sequence,
         "last": program.last,
+        "streams": s.plan.streams,
         "input": [list(first.shape), first.low, first.high, w.buffers[0].kind],
         "logits": [list(s.answer.shape), s.answer.bits, s.answer.error],
         "layers": [[layer.path, layer.kind, list(layer.shape), list(layer.order), layer.once] for layer in s.layers],
@@ -112,6 +117,8 @@ def write_c(s: Source, out: str | os.PathLike[str], samples: npt.NDArray[Any] | 
 
 
 def _whose(s: Source, table: text.Table) -> str:
+    if not re.match(r"w\d+_", table.name):
+        return f"{table.name}: {table.says}"
     wire = int(table.name[1:].split("_")[0])
     if wire == len(s.program.wires):
         return f"{table.name}: {table.says}"

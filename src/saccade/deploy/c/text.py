@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from saccade.deploy.c.layout import bytes_of, nest, packed_strides, size_of
-from saccade.deploy.c.plan import Plan, plan
+from saccade.deploy.c.plan import Plan, crossing, plan
 from saccade.deploy.c.writer import LOGIT_BITS, MOST_STEPS, Function, Table, Writer, literal
 from saccade.deploy.lowering import LARGEST, bits_of
 from saccade.deploy.program import Program
@@ -67,8 +67,12 @@ def source(program: Program, name: str, steps: int | None = None) -> Source:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise ValueError(f"a name in C is small letters, digits and _, beginning with a letter; got {name!r}")
     w = Writer(program, steps if program.sequence else program.T)
+    stored = crossing(w)
+    w = Writer(program, program.T, stored) if stored else w
     found = plan(w, [w.views[term.wire].buffer for term in program.outputs])
-    once = {function.wire for function in found.once}
+    if not found.streams:
+        w.limit(program.T)
+    once = {function.wire for phase in found.phases for function in phase.once}
     layers = tuple(
         Layer(i, wire.path, w.views[i].kind, wire.shape, w.views[i].order, i in once) for i, wire in program.named()
     )
@@ -130,14 +134,13 @@ def function_name(s: Source, f: Function) -> str:
     return f"w{f.wire}_{s.program.operations[f.wire - 1].name}"
 
 
-def place(s: Source, wire: int) -> str:
-    """The memory of a wire, in C."""
+def place(s: Source, wire: int, by_step: int = 0) -> str:
+    """The memory of a wire, in C; of one that is kept for all steps, that of the step."""
+    step = f" + {by_step} * net->step" if by_step > 1 else " + net->step" if by_step else ""
     if wire == 0:
-        return "input"
-    if wire in s.plan.held:
-        return f"net->w{wire}"
+        return f"input{step}"
     kind, start = s.writer.buffers[wire].kind, s.plan.arena[wire]
-    return f"net->arena.{member(kind)} + {start // bytes_of(kind)}" if start else f"net->arena.{member(kind)}"
+    return f"net->arena.{member(kind)}" + (f" + {start // bytes_of(kind)}" if start else "") + step
 
 
 def member(kind: str) -> str:
@@ -147,7 +150,7 @@ def member(kind: str) -> str:
 
 def arguments(s: Source, f: Function) -> str:
     """What a function is given in a call."""
-    given = [place(s, buffer) for _, buffer in f.reads] + [place(s, f.wire)]
+    given = [place(s, buffer, by_step) for _, buffer, by_step in f.reads] + [place(s, f.wire, f.writes)]
     given += [f"net->{f.state}"] if f.state else []
     return ", ".join(given + (["net->step"] if f.step else []))
 
@@ -155,7 +158,7 @@ def arguments(s: Source, f: Function) -> str:
 def declared(s: Source, f: Function) -> str:
     """The arguments of a function, as it declares them."""
     w = s.writer
-    given = [f"const {w.buffers[buffer].kind} *restrict {name}" for name, buffer in f.reads]
+    given = [f"const {w.buffers[buffer].kind} *restrict {name}" for name, buffer, _ in f.reads]
     given.append(f"{w.buffers[f.wire].kind} *restrict y")
     kept = next((state for state in w.states if state.name == f.state), None)
     given += [f"{kept.kind} *restrict kept"] if kept else []

@@ -22,6 +22,7 @@ from saccade.deploy.c.layout import (
     size_of,
     view_of,
 )
+from saccade.deploy.operations.gates import Collect
 from saccade.deploy.program import Operation, Program, Wire
 from saccade.deploy.values import Integers, Shape
 
@@ -105,7 +106,8 @@ class Function:
     """An operation in C: reads and writes by the names of its arguments."""
 
     wire: int
-    reads: tuple[tuple[str, int], ...]  # argument, buffer
+    reads: tuple[tuple[str, int, int], ...]  # argument, buffer, numbers from step to step
+    writes: int  # numbers from step to step
     state: str | None
     step: bool
     body: tuple[str, ...]
@@ -116,11 +118,13 @@ class Function:
 class Writer:
     """C in the making. Rules ask it for the wires that they read, for memory, tables and states, and give it a body.
 
-    steps: how many are run from rest at most; None: as many as come.
+    steps: how many are run from rest at most; None: as many as come. stored: wires that are kept for all steps, because they
+    are read when all steps of them have been computed.
     """
 
     program: Program
     steps: int | None
+    stored: frozenset[int] = frozenset()
     views: list[View] = field(default_factory=list)
     buffers: dict[int, Buffer] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
@@ -132,10 +136,12 @@ class Writer:
     def __post_init__(self) -> None:
         first = self.program.wires[0]
         self.buffers[0] = Buffer(c_type(first.low, first.high), size_of(first.shape))
-        self.views.append(View(0, self.buffers[0].kind, first.shape, packed_strides(first.shape)))
+        whole = any(isinstance(operation, Collect) for operation in self.program.operations)
+        size = size_of(first.shape) if whole and self.program.sequence else 0  # all frames are at hand
+        self.views.append(View(0, self.buffers[0].kind, first.shape, packed_strides(first.shape), 0, size))
         for number, operation in enumerate(self.program.operations, 1):
             self.number = number
-            rule = next((_RULES[kind] for kind in type(operation).__mro__ if kind in _RULES), None)
+            rule = _RULES.get(type(operation))
             if rule is None:
                 raise ValueError(
                     f"wire {self.number}: how a {operation.name} is written in C is not known; a rule can be added "
@@ -163,11 +169,13 @@ class Writer:
 
     def result(self, order: Sequence[int] | None = None) -> View:
         """Memory for the wire in the making, its axes in an order (default: channels last)."""
-        wire = self.wire
-        buffer = Buffer(c_type(wire.low, wire.high), size_of(wire.shape))
+        wire, size = self.wire, size_of(self.wire.shape)
+        times = self.program.T if self.number in self.stored else 1
+        buffer = Buffer(c_type(wire.low, wire.high), size * times)
         self.buffers[self.number] = buffer
         order = channels_last(wire.shape) if order is None else order
-        return View(self.number, buffer.kind, wire.shape, packed_strides(wire.shape, order))
+        strides = packed_strides(wire.shape, order)
+        return View(self.number, buffer.kind, wire.shape, strides, 0, size if times > 1 else 0)
 
     def result_like(self, views: Sequence[View]) -> View:
         """The same in the order of the first of some views that has all axes of the wire."""
@@ -186,6 +194,12 @@ class Writer:
         table = Table(f"w{self.number}_{name}", kind or narrow(values), np.ascontiguousarray(values), says)
         self.tables.append(table)
         return table.name
+
+    def shared(self, name: str, values: npt.NDArray[Any], says: str) -> str:
+        """Constants that several operations read."""
+        if all(table.name != name for table in self.tables):
+            self.tables.append(Table(name, narrow(values), values, says))
+        return name
 
     def parameter(self, name: str, array: Integers, shape: Shape, says: str, offset: str = "") -> Parameter:
         """An array that is spread over ``shape``, stored as small as it is; one number becomes a literal.
@@ -213,8 +227,9 @@ class Writer:
     ) -> None:
         """The operation: lines of C that read ``reads`` and write ``y``, and know its memory as ``kept`` and the number of the
         step as ``step`` if they ask."""
-        made = tuple((name, view.buffer) for name, view in reads.items())
-        self.functions.append(Function(self.number, made, state, step, tuple(body), says))
+        made = tuple((name, view.buffer, view.by_step) for name, view in reads.items())
+        writes = self.buffers[self.number].count // self.program.T if self.number in self.stored else 0
+        self.functions.append(Function(self.number, made, writes, state, step, tuple(body), says))
 
     def over(
         self,

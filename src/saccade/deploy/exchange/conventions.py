@@ -2,11 +2,11 @@
 
 NIR (Pedersen et al., 2024) writes ``tau dv/dt = v_leak - v + R I``, a spike where ``v > v_threshold``, then ``v = v_reset``.
 
-"euler": ``v <- v + (dt / tau) (v_leak - v + R I)``, reset to ``v_reset``: the equations, forward in steps of dt. snnTorch reads and
-writes this with dt = 1e-4. An IF neuron adds ``R I`` a step, whatever dt is.
+"euler": ``v <- v + (dt / tau) (v_leak - v + R I)``, reset to ``v_reset``: the equations, forward in steps of dt. snnTorch reads
+and writes this with dt = 1e-4. An IF neuron adds ``R I`` a step, whatever dt is.
 
-"sinabs": ``v <- exp(-1 / tau) v + I``, a spike where ``v >= v_threshold``, which is then subtracted; tau counts steps, R and v_reset
-are not used. Its neurons can fire several spikes a step; ours, one.
+"sinabs": ``v <- exp(-1 / tau) v + I``, a spike where ``v >= v_threshold``, which is then subtracted; tau counts steps, R and
+v_reset are not used. Its neurons can fire several spikes a step; ours, one.
 """
 
 from __future__ import annotations

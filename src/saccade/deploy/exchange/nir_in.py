@@ -44,8 +44,8 @@ def reads_nir(*names: str) -> Callable[[Callable[[Any, Reading], nn.Module]], Ca
 
 
 class NirNetwork(nn.Module):
-    """A graph without loops. ``net(x)``: x is ``[N, C, H, W]``, shown for T steps, or ``[T, N, C, H, W]``; the mean over steps of
-    what reaches its output. Vectors of K numbers come as ``[K, 1, 1]``.
+    """A graph without loops. ``net(x)``: x is ``[N, C, H, W]``, shown for T steps, or ``[T, N, C, H, W]``; the mean over steps
+    of what reaches its output. Vectors of K numbers come as ``[K, 1, 1]``.
 
     input_shape: ``(C, H, W)``. notes: what was read otherwise than it was written.
     """
@@ -82,7 +82,9 @@ class NirNetwork(nn.Module):
         return total
 
 
-def read_nir(path: str | os.PathLike[str], *, T: int = 16, convention: str | None = None, dt: float | None = None) -> NirNetwork:
+def read_nir(
+    path: str | os.PathLike[str], *, T: int = 16, convention: str | None = None, dt: float | None = None
+) -> NirNetwork:
     """A ``.nir`` file as a network. T: steps that a still input is shown for. convention, dt: see ``from_nir``.
 
     Raises ValueError in one line for a file that is none, is damaged, too large or newer, or holds what cannot be read.
@@ -115,7 +117,9 @@ def _check_sizes(file: Any) -> None:
         nodes += 1
         total += int(item.nbytes) if hasattr(item, "nbytes") else 0
         if total > MOST_BYTES or nodes > 20 * MOST_NODES:
-            raise ValueError(f"its arrays take more than {MOST_BYTES >> 30} GiB, or it has more than {MOST_NODES} nodes")
+            raise ValueError(
+                f"its arrays take more than {MOST_BYTES >> 30} GiB, or it has more than {MOST_NODES} nodes"
+            )
 
     file.visititems(look)
 
@@ -123,13 +127,15 @@ def _check_sizes(file: Any) -> None:
 def from_nir(graph: Any, *, T: int = 16, convention: str | None = None, dt: float | None = None) -> NirNetwork:
     """A ``nir.NIRGraph`` as a network in eval mode. T: steps that a still input is shown for.
 
-    convention, dt: how its neurons become steps (``saccade.deploy.exchange.conventions``). None: as the graph says, where we wrote
-    it, else "euler" with 1e-4 seconds. What reaches a node by several edges is added.
+    convention, dt: how its neurons become steps (``saccade.deploy.exchange.conventions``). None: as the graph says, where we
+    wrote it, else "euler" with 1e-4 seconds. What reaches a node by several edges is added.
 
     Raises ValueError naming the node that cannot be read: loops, synaptic currents, delays, neurons of one layer with
     different time constants, one-dimensional convolutions.
     """
-    ours = graph.metadata if isinstance(graph.metadata, dict) and _text(graph.metadata.get("writer")) == "saccade" else {}
+    ours = (
+        graph.metadata if isinstance(graph.metadata, dict) and _text(graph.metadata.get("writer")) == "saccade" else {}
+    )
     reading = Reading(
         convention or _text(ours.get("convention", "euler")), float(dt if dt is not None else ours.get("dt", DT))
     )
@@ -155,7 +161,9 @@ def from_nir(graph: Any, *, T: int = 16, convention: str | None = None, dt: floa
             continue
         builder = _BUILDERS.get(kind)
         if builder is None:
-            raise ValueError(f"{name}: a {kind} cannot be read; convolutions, affine layers, pools and LIF or IF neurons can")
+            raise ValueError(
+                f"{name}: a {kind} cannot be read; convolutions, affine layers, pools and LIF or IF neurons can"
+            )
         key = name.replace(".", "_") or "node"
         while key in net.layers:
             key += "_"
@@ -188,12 +196,17 @@ def _flat(graph: Any) -> tuple[dict[str, Any], list[tuple[str, str]]]:
             nodes[str(name)] = node
             continue
         inner, inside = _flat(node)
-        ends = {kind: [key for key, found in inner.items() if type(found).__name__ == kind] for kind in ("Input", "Output")}
+        ends = {
+            kind: [key for key, found in inner.items() if type(found).__name__ == kind] for kind in ("Input", "Output")
+        }
         if any(len(found) != 1 for found in ends.values()):
             raise ValueError(f"{name}: a graph within the graph with several inputs or outputs")
         nodes |= {f"{name}.{key}": found for key, found in inner.items()}
         nodes[f"{name}.{ends['Input'][0]}"] = nodes[f"{name}.{ends['Output'][0]}"] = _Pass()
-        edges = [(f"{name}.{ends['Output'][0]}" if a == name else a, f"{name}.{ends['Input'][0]}" if b == name else b) for a, b in edges]
+        edges = [
+            (f"{name}.{ends['Output'][0]}" if a == name else a, f"{name}.{ends['Input'][0]}" if b == name else b)
+            for a, b in edges
+        ]
         edges += [(f"{name}.{a}", f"{name}.{b}") for a, b in inside]
     if len(nodes) > MOST_NODES:
         raise ValueError(f"it has more than {MOST_NODES} nodes")
@@ -249,7 +262,12 @@ def _one(values: Any, what: str) -> float:
 
 def _counts(values: Any, what: str, least: int) -> tuple[int, int]:
     found = np.asarray(values).reshape(-1)
-    if found.size not in (1, 2) or not np.array_equal(found, found.astype(np.int64)) or found.min() < least or found.max() > 1 << 16:
+    if (
+        found.size not in (1, 2)
+        or not np.array_equal(found, found.astype(np.int64))
+        or found.min() < least
+        or found.max() > 1 << 16
+    ):
         raise ValueError(f"its {what} is {found.tolist()}; one or two whole numbers from {least} are expected")
     return int(found[0]), int(found[-1])
 
@@ -270,7 +288,9 @@ def affine(node: Any, reading: Reading) -> nn.Module:
 
 
 def _loaded(layer: Any, weight: Any, bias: Any) -> nn.Module:
-    state = {"weight": torch.from_numpy(weight).float()} | ({} if bias is None else {"bias": torch.from_numpy(bias).float()})
+    state = {"weight": torch.from_numpy(weight).float()} | (
+        {} if bias is None else {"bias": torch.from_numpy(bias).float()}
+    )
     layer.load_state_dict(state)
     found: nn.Module = layer
     return found
@@ -305,7 +325,11 @@ class SumPool2d(AvgPool2d):
 @reads_nir("SumPool2d", "AvgPool2d")
 def pool(node: Any, reading: Reading) -> nn.Module:
     kind = SumPool2d if type(node).__name__ == "SumPool2d" else AvgPool2d
-    return kind(_counts(node.kernel_size, "kernel_size", 1), _counts(node.stride, "stride", 1), _counts(node.padding, "padding", 0))
+    return kind(
+        _counts(node.kernel_size, "kernel_size", 1),
+        _counts(node.stride, "stride", 1),
+        _counts(node.padding, "padding", 0),
+    )
 
 
 @reads_nir("Flatten")
@@ -364,7 +388,9 @@ def _leaky(node: Any, tau: Any, r: npt.NDArray[np.float64], reading: Reading) ->
 def integrate(node: Any, reading: Reading) -> nn.Module:
     if reading.convention == "sinabs":
         return _neuron(node.v_threshold, 1.0, "soft", above=False)
-    return _neuron(node.v_threshold, 1.0, "hard", True, _array(node.r, "resistance"), 0.0, _one(node.v_reset, "v_reset"))
+    return _neuron(
+        node.v_threshold, 1.0, "hard", True, _array(node.r, "resistance"), 0.0, _one(node.v_reset, "v_reset")
+    )
 
 
 def _neuron(

@@ -151,7 +151,15 @@ class NirWriter:
             return self.put(name, self.nir.Affine(weight=weight, bias=offset.astype(np.float32)), sources)
         return self.put(name, self.conv(weight[:, :, None, None], offset, shape), sources)
 
-    def conv(self, weight: Any, bias: Any, shape: tuple[int, ...], stride: Any = (1, 1), padding: Any = (0, 0), dilation: Any = (1, 1)) -> Any:
+    def conv(
+        self,
+        weight: Any,
+        bias: Any,
+        shape: tuple[int, ...],
+        stride: Any = (1, 1),
+        padding: Any = (0, 0),
+        dilation: Any = (1, 1),
+    ) -> Any:
         return self.nir.Conv2d(
             input_shape=tuple(shape[1:]), weight=weight.astype(np.float32), stride=tuple(stride), padding=tuple(padding),
             dilation=tuple(dilation), groups=1, bias=np.asarray(bias, np.float32),
@@ -252,7 +260,11 @@ def same(w: NirWriter, node: Node) -> Sources:
 def average(w: NirWriter, node: Node) -> Sources:
     kernel = _pair(node.argument(1, "kernel_size"))
     stride, padding = _pair(node.argument(2, "stride") or kernel), _pair(node.argument(3, "padding", 0))
-    if node.argument(4, "ceil_mode", False) or node.argument(6, "divisor_override") or not node.argument(5, "count_include_pad", True):
+    if (
+        node.argument(4, "ceil_mode", False)
+        or node.argument(6, "divisor_override")
+        or not node.argument(5, "count_include_pad", True)
+    ):
         raise ValueError("only averages over whole windows that count their borders can be written")
     if w.convention == "sinabs":  # which has sums alone; the factor goes to whatever reads them
         raise ValueError("sinabs reads no average pooling; sum, or choose the convention euler")
@@ -283,10 +295,16 @@ def mean(w: NirWriter, node: Node) -> Sources:
     if len(shape) != 3 or axes != {dims - 2, dims - 1}:
         raise ValueError("a mean over anything but all places of a map cannot be written")
     size = np.array(shape[1:])
-    pooled = w.put(f"{node.path}_mean".lstrip("_"), w.nir.AvgPool2d(kernel_size=size, stride=size, padding=np.zeros(2, int)), w.of(node.inputs[0]))
+    pooled = w.put(
+        f"{node.path}_mean".lstrip("_"),
+        w.nir.AvgPool2d(kernel_size=size, stride=size, padding=np.zeros(2, int)),
+        w.of(node.inputs[0]),
+    )
     if node.argument(2, "keepdim", False):
         return pooled
-    return w.put("flatten", w.nir.Flatten(input_type={"input": np.array([shape[0], 1, 1])}, start_dim=0, end_dim=-1), pooled)
+    return w.put(
+        "flatten", w.nir.Flatten(input_type={"input": np.array([shape[0], 1, 1])}, start_dim=0, end_dim=-1), pooled
+    )
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -313,9 +331,13 @@ def lif(w: NirWriter, node: Node) -> Sources:
             raise ValueError("sinabs subtracts the threshold and rests at 0; its neurons have another reset or rest")
         sources = w.scaled(node.path + "_gain", node.inputs[0], gain, 0.0)
         if decay == 1:
-            return w.put(node.path, w.nir.IF(r=full(1.0), v_threshold=v_th.astype(np.float32), v_reset=full(0.0)), sources)
-        tau = full(tau_of(decay, w.convention, w.dt))
-        made = w.nir.LIF(tau=tau, r=full(1.0), v_leak=full(0.0), v_threshold=v_th.astype(np.float32), v_reset=full(0.0))
+            return w.put(
+                node.path, w.nir.IF(r=full(1.0), v_threshold=v_th.astype(np.float32), v_reset=full(0.0)), sources
+            )
+        taus = full(tau_of(decay, w.convention, w.dt))
+        made = w.nir.LIF(
+            tau=taus, r=full(1.0), v_leak=full(0.0), v_threshold=v_th.astype(np.float32), v_reset=full(0.0)
+        )
         return w.put(node.path, made, sources)
     if c.reset != "hard":
         raise ValueError(
@@ -326,7 +348,9 @@ def lif(w: NirWriter, node: Node) -> Sources:
     if decay == 1:
         return w.put(node.path, w.nir.IF(r=full(gain), v_threshold=below, v_reset=v_reset), w.of(node.inputs[0]))
     tau = tau_of(decay, w.convention, w.dt)
-    made = w.nir.LIF(tau=full(tau), r=full(gain * tau / w.dt), v_leak=full(c.v_rest), v_threshold=below, v_reset=v_reset)
+    made = w.nir.LIF(
+        tau=full(tau), r=full(gain * tau / w.dt), v_leak=full(c.v_rest), v_threshold=below, v_reset=v_reset
+    )
     return w.put(node.path, made, w.of(node.inputs[0]))
 
 

@@ -31,8 +31,9 @@ class Exported:
 def export_onnx(model: nn.Module, x: Tensor, path: str | os.PathLike[str]) -> Exported:
     """Write a network in eval mode as ONNX (aside, then renamed), by torch's exporter.
 
-    x: a sample ``[N, C, H, W]`` or ``[T, N, C, H, W]``; its dtype is that of the file, and N and T are fixed to its own. Neurons are
-    written as plain arithmetic, one step after the other: no operators of ours are needed to run it. Input "x", output "logits".
+    x: a sample ``[N, C, H, W]`` or ``[T, N, C, H, W]``; its dtype is that of the file, and N and T are fixed to its own. Neurons
+    are written as plain arithmetic, one step after the other: no operators of ours are needed to run it. Input "x", output
+    "logits".
 
     Raises ValueError for a model in training mode, or naming what torch cannot export.
     """
@@ -53,7 +54,9 @@ def export_onnx(model: nn.Module, x: Tensor, path: str | os.PathLike[str]) -> Ex
         nodes = len(program.model_proto.graph.node)
         os.replace(aside, path)
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
-        raise ValueError(f"{type(model).__name__} cannot be exported to ONNX: {str(error).strip().splitlines()[0]}") from None
+        raise ValueError(
+            f"{type(model).__name__} cannot be exported to ONNX: {str(error).strip().splitlines()[0]}"
+        ) from None
     finally:
         aside.unlink(missing_ok=True)
     return Exported(nodes, Path(path).stat().st_size)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from saccade.deploy.c.layout import View, wide_type
 from saccade.deploy.c.writer import Writer, cast, literal, writes_c
 from saccade.deploy.operations.combine import Combine
+from saccade.deploy.operations.gates import END, ENTRIES, POINT, SIGMOID_BITS, Relu, Sigmoid, sigmoid_table
 from saccade.deploy.operations.hold import Hold
 from saccade.deploy.operations.product import Multiply
 
@@ -58,6 +61,44 @@ def multiply(w: Writer, op: Multiply) -> View:
         return [f"y[{index['y']}] = {cast(y.kind, product, wide)};"]
 
     w.function(w.over(y, {"a": a, "b": b}, [], body), {"a": a, "b": b}, "products")
+    return y
+
+
+@writes_c(Relu)
+def relu(w: Writer, op: Relu) -> View:
+    (x,) = w.reads(op)
+    y = w.result_like([x])
+
+    def body(index: dict[str, str]) -> list[str]:
+        value = f"x[{index['x']}]"
+        return [f"y[{index['y']}] = {cast(y.kind, f'{value} > 0 ? {value} : 0')};"]
+
+    w.function(w.over(y, {"x": x}, [], body), {"x": x}, "what is above 0")
+    return y
+
+
+@writes_c(Sigmoid)
+def sigmoid(w: Writer, op: Sigmoid) -> View:
+    (x,), (low, high) = w.reads(op), w.ends(op)
+    y, wide = w.result_like([x]), wide_type(-max(-low, high), max(-low, high))
+    entries = sigmoid_table()
+    table = w.shared("sigmoid", entries, f"2^{SIGMOID_BITS} / (1 + exp(-x)) at {ENTRIES} steps of x from 0 to {END}")
+    piece = POINT - int(math.log2(ENTRIES // END))
+    steepest = int(np.abs(np.diff(entries)).max()) << piece
+    assert steepest < 1 << 31, "a line between two entries is computed in 32 bits"
+
+    def body(index: dict[str, str]) -> list[str]:
+        return [
+            f"const {wide} value = x[{index['x']}];",
+            f"const {wide} wide_size = value < 0 ? -value : value;",
+            f"const int32_t size = wide_size < {END << POINT} ? (int32_t)wide_size : {(END << POINT) - 1};",
+            f"const int32_t left = {table}[size >> {piece}];",
+            f"const int32_t rise = {table}[(size >> {piece}) + 1] - left;",
+            f"const int32_t found = left + ((rise * (size & {(1 << piece) - 1}) + {1 << (piece - 1)}) >> {piece});",
+            f"y[{index['y']}] = value < 0 ? {1 << SIGMOID_BITS} - found : found;",
+        ]
+
+    w.function(w.over(y, {"x": x}, [], body), {"x": x}, "sigmoids by lines between entries of a table")
     return y
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from saccade.deploy.c.layout import View, packed_strides
 from saccade.deploy.c.writer import Writer, writes_c
+from saccade.deploy.operations.gates import Collect, Deal
+from saccade.deploy.operations.mark import Mark
 from saccade.deploy.operations.movement import Expand, Pad, Part, Reshape, Transpose
 from saccade.deploy.operations.rows import Rows
 from saccade.deploy.program import Operation
@@ -45,6 +49,34 @@ def pad(w: Writer, op: Pad) -> View:
     ]
     w.function(body, {"x": x}, f"a border of {p} zeros")
     return y
+
+
+@writes_c(Mark)
+def mark(w: Writer, op: Mark) -> View:
+    (x,), y = w.reads(op), w.result()
+    channels, *_ = x.shape
+    inner = View(y.buffer, y.kind, x.shape, y.strides)
+    plane = View(y.buffer, y.kind, x.shape[1:], y.strides[1:])
+    last = channels * y.strides[0]
+    body = [
+        *w.over(inner, {"x": x}, [], lambda index: [f"y[{index['y']}] = x[{index['x']}];"], y.order),
+        *w.over(plane, {}, [], lambda index: [f"y[{index['y']} + {last}] = {op.number};"]),
+    ]
+    w.function(body, {"x": x}, f"a channel of {op.number}s behind the others")
+    return y
+
+
+@writes_c(Collect)
+def collect(w: Writer, op: Collect) -> View:
+    """All steps, which have been kept."""
+    (x,) = w.reads(op)
+    return replace(x, shape=(op.steps, *x.shape), strides=(x.by_step, *x.strides), by_step=0)
+
+
+@writes_c(Deal)
+def deal(w: Writer, op: Deal) -> View:
+    (x,) = w.reads(op)
+    return replace(x, shape=x.shape[1:], strides=x.strides[1:], by_step=x.by_step + x.strides[0])
 
 
 @writes_c(Rows)

@@ -10,6 +10,7 @@ from saccade.deploy.c.layout import View, bytes_of, c_type, size_of, wide_type
 from saccade.deploy.c.writer import Parameter, Writer, cast, literal, writes_c
 from saccade.deploy.operations.membrane import FARTHEST, Membrane
 from saccade.deploy.operations.mixing import Mix
+from saccade.deploy.operations.quantized_membrane import StoredMembrane
 from saccade.deploy.operations.thresholds import Thresholds
 from saccade.deploy.values import Integers
 
@@ -91,6 +92,8 @@ def potentials(op: Membrane, low: int, high: int, steps: int | None) -> Potentia
             taken = level * amount
             to = (amount, amount) if op.reset == "hard" and level else (start - taken, stop - taken)
             after += [np.where(start <= stop, end, kept_low) for end in to]
+        ever = _hull(ever, *after)
+        after = [op.after(end) for end in after]
         grown = (np.minimum.reduce([kept_low, *after]), np.maximum.reduce([kept_high, *after]))
         if np.array_equal(grown[0], kept_low) and np.array_equal(grown[1], kept_high):
             return Potentials(ever, compared, kept, None)
@@ -104,7 +107,7 @@ def _hull(ends: tuple[int, int], *arrays: Integers) -> tuple[int, int]:
     return min(ends[0], *(int(array.min()) for array in arrays)), max(ends[1], *(int(array.max()) for array in arrays))
 
 
-@writes_c(Membrane)
+@writes_c(Membrane, StoredMembrane)
 def membrane(w: Writer, op: Membrane) -> View:
     (x,), (low, high) = w.reads(op), w.ends(op)
     y = w.result_like([x])
@@ -119,6 +122,14 @@ def membrane(w: Writer, op: Membrane) -> View:
     decay = w.parameter("decay", op.decay, y.shape, "decay")
     amount = w.parameter("amount", op.amount, y.shape, f"of the {op.reset} reset")
     levels = _thresholds(w, near, y.shape)
+
+    few: list[Parameter] = []
+    if isinstance(op, StoredMembrane):
+        few = [edge, stored] = [
+            w.parameter("edge", op.edges, y.shape, "from which on the next potential is stored", offset="k"),
+            w.parameter("stored", op.stored, y.shape, "potentials that are stored", offset="k"),
+        ]
+        wide = wide_type(*_hull(found.ever, near, op.amount, op.factor, op.offset, op.edges, op.stored))
 
     def body(index: dict[str, str]) -> list[str]:
         place = index["y"]
@@ -145,11 +156,19 @@ def membrane(w: Writer, op: Membrane) -> View:
             lines.append(
                 f"u -= level * {amount.at(index)};" if len(levels) > 1 else f"u -= level ? {amount.at(index)} : 0;"
             )
+        if isinstance(op, StoredMembrane):
+            lines += [
+                "int k = 0;",
+                f"while (k < {len(op.edges)} && u >= {edge.at(index)}) {{",
+                "    k++;",
+                "}",
+                f"u = {stored.at(index)};",
+            ]
         return [*lines, f"kept[{place}] = {cast(kind, 'u', wide)};", f"y[{place}] = {cast(y.kind, 'level')};"]
 
     reset = {"hard": "set back", "soft": "less the threshold", "none": "kept"}[op.reset]
     says = f"potentials of {8 * bytes_of(kind)} bits, {reset} after a spike"
-    w.function(w.over(y, {"x": x}, [factor, offset, decay, amount, *levels], body), {"x": x}, says, state)
+    w.function(w.over(y, {"x": x}, [factor, offset, decay, amount, *levels, *few], body), {"x": x}, says, state)
     return y
 
 

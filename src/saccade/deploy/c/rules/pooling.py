@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from saccade.deploy.c.layout import View, at, nest, wide_type
 from saccade.deploy.c.writer import Writer, cast, literal, writes_c
+from saccade.deploy.operations.gates import Peak
 from saccade.deploy.operations.pooling import Sum, Window
 
 
-@writes_c(Sum)
-def sums(w: Writer, op: Sum) -> View:
+@writes_c(Sum, Peak)
+def over_axes(w: Writer, op: Sum | Peak) -> View:
     (x,), y = w.reads(op), w.result_like([])
-    wide = wide_type(w.wire.low, w.wire.high)
+    low, high = w.ends(op)
+    wide = wide_type(w.wire.low, w.wire.high, low, high)
     outer = tuple(0 if axis in op.axes else stride for axis, stride in enumerate(x.strides))
     inner = nest(
         tuple(x.shape[axis] for axis in op.axes),
@@ -21,12 +23,18 @@ def sums(w: Writer, op: Sum) -> View:
     loops = nest(y.shape, {"y": y.strides, "x": outer}, y.order)
     index = at(x.offset, " + ".join(part for part in (loops.indices["x"], inner.indices["x"]) if part != "0") or "0")
     body = [
-        f"{wide} sum = 0;",
-        *inner.around([f"sum += x[{index}];"]),
-        f"y[{loops.indices['y']}] = {cast(y.kind, 'sum', wide)};",
+        f"{wide} found = {0 if isinstance(op, Sum) else literal(low)};",
+        *inner.around(_take("sum" if isinstance(op, Sum) else "max", f"x[{index}]")),
+        f"y[{loops.indices['y']}] = {cast(y.kind, 'found', wide)};",
     ]
-    w.function(loops.around(body), {"x": x}, "sums over axes " + ", ".join(map(str, op.axes)))
+    what = "sums" if isinstance(op, Sum) else "maxima"
+    w.function(loops.around(body), {"x": x}, f"{what} over axes " + ", ".join(map(str, op.axes)))
     return y
+
+
+def _take(kind: str, value: str) -> list[str]:
+    """Lines that take another value into ``found``."""
+    return [f"found += {value};"] if kind == "sum" else [f"if ({value} > found) {{", f"    found = {value};", "}"]
 
 
 @writes_c(Window)
@@ -51,7 +59,6 @@ def window(w: Writer, op: Window) -> View:
         inside = f"above >= 0 && above < {x.shape[-2]} && beside >= 0 && beside < {x.shape[-1]}"
         number = f"({inside}) ? {number} : {literal(op.fill)}"
     first = "0" if op.kind == "sum" else literal(min(low, op.fill))
-    taken = ["found += value;"] if op.kind == "sum" else ["if (value > found) {", "    found = value;", "}"]
     body = [
         f"{wide} found = {first};",
         f"for (int di = 0; di < {kh}; di++) {{",
@@ -59,7 +66,7 @@ def window(w: Writer, op: Window) -> View:
         f"        const int above = {edge('row', sy, 'di', py)};",
         f"        const int beside = {edge('column', sx, 'dj', px)};",
         f"        const {wide} value = {number};",
-        *("        " + line for line in taken),
+        *("        " + line for line in _take(op.kind, "value")),
         "    }",
         "}",
         f"y[{loops.indices['y']}] = {cast(y.kind, 'found', wide)};",

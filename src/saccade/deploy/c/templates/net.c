@@ -57,6 +57,7 @@ void {{ name }}_rest(struct {{ name }} *net)
 {%- endfor %}
 }
 
+{% if plan.streams -%}
 int {{ name }}_step(struct {{ name }} *net, const {{ name }}_input *input, int64_t *logits)
 {
 {%- if writer.most %}
@@ -64,15 +65,15 @@ int {{ name }}_step(struct {{ name }} *net, const {{ name }}_input *input, int64
         return -1;
     }
 {%- endif %}
-{%- if plan.once %}
+{%- if plan.phases[0].once %}
     if (net->step == 0) { /* what stands still */
-{%- for f in plan.once %}
+{%- for f in plan.phases[0].once %}
         {{ function_name(f) }}({{ arguments(f) }});
 {{- seen(f, '        ') }}
 {%- endfor %}
     }
 {%- endif %}
-{%- for f in plan.each %}
+{%- for f in plan.phases[0].each %}
     {{ function_name(f) }}({{ arguments(f) }});
 {{- seen(f, '    ') }}
 {%- endfor %}
@@ -103,6 +104,36 @@ void {{ name }}_run(struct {{ name }} *net, const {{ name }}_input *input, int64
     }
 {%- endif %}
 }
+{%- else -%}
+/* A gate looks at all steps, so all of them are computed up to it before any goes on. */
+void {{ name }}_run(struct {{ name }} *net, const {{ name }}_input *input, int64_t *logits)
+{
+    int64_t now[{{ NAME }}_LOGITS];
+    {{ name }}_rest(net);
+    memset(logits, 0, {{ NAME }}_LOGITS * sizeof logits[0]);
+{%- for phase in plan.phases %}
+    net->step = 0;
+{%- for f in phase.once %}
+    {{ function_name(f) }}({{ arguments(f) }});
+{{- seen(f, '    ') }}
+{%- endfor %}
+{%- if phase.each or loop.last %}
+    for (; net->step < {{ NAME }}_STEPS; net->step++) {
+{%- for f in phase.each %}
+        {{ function_name(f) }}({{ arguments(f) }});
+{{- seen(f, '        ') }}
+{%- endfor %}
+{%- if loop.last %}
+        answer({{ answer_given }}, now);
+        for (int i = 0; i < {{ NAME }}_LOGITS; i++) {
+            logits[i] {{ '=' if program.last else '+=' }} now[i];
+        }
+{%- endif %}
+    }
+{%- endif %}
+{%- endfor %}
+}
+{%- endif %}
 
 int {{ name }}_class(const int64_t *logits)
 {

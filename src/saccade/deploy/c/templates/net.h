@@ -34,9 +34,6 @@ struct {{ name }} {
 {%- for state in writer.states %}
     {{ state.kind }} {{ state.name }}[{{ state.count }}]; /* {{ state.says }} of {{ comment(program.wires[state.name[4:]|int].path) }} */
 {%- endfor %}
-{%- for wire in plan.held %}
-    {{ writer.buffers[wire].kind }} w{{ wire }}[{{ writer.buffers[wire].count }}]; /* wire {{ wire }}, the same in all steps */
-{%- endfor %}
     union { /* wires that are not needed at the same time share it */
 {%- for kind in arena_kinds %}
         {{ kind }} {{ member(kind) }}[{{ plan.arena_bytes // bytes_of(kind) }}];
@@ -47,11 +44,12 @@ struct {{ name }} {
 /* To rest: before the first step of anything new. */
 void {{ name }}_rest(struct {{ name }} *net);
 
+{% if plan.streams -%}
 /* A step: reads {{ input_size }} numbers{% if not program.sequence %} (the same ones in all steps from rest){% endif %}, writes the {{ logits }} logits of this step.
  * Returns 0; -1, having done nothing, after {{ NAME }}_MOST_STEPS steps. */
 int {{ name }}_step(struct {{ name }} *net, const {{ name }}_input *input, int64_t *logits);
 
-/* From rest, {{ program.T }} steps{% if program.sequence %} of {{ input_size }} numbers each{% endif %}: the {% if program.last %}logits of the last one{% else %}sums of their logits ({{ program.T }} times the mean){% endif %}. */
+{% endif -%}/* From rest, {{ program.T }} steps{% if program.sequence %} of {{ input_size }} numbers each{% endif %}: the {% if program.last %}logits of the last one{% else %}sums of their logits ({{ program.T }} times the mean){% endif %}. */
 void {{ name }}_run(struct {{ name }} *net, const {{ name }}_input *input, int64_t *logits);
 
 /* The largest of {{ logits }} logits; of equal ones the first. */
