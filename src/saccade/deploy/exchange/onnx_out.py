@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
+import logging
 import os
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +34,7 @@ class Exported:
 def export_onnx(model: nn.Module, x: Tensor, path: str | os.PathLike[str]) -> Exported:
     """Write a network in eval mode as ONNX (aside, then renamed), by torch's exporter.
 
-    x: a sample ``[N, C, H, W]`` or ``[T, N, C, H, W]``; its dtype is that of the file, and N and T are fixed to its own. Neurons
+    x: a sample ``[N, C, H, W]`` or ``[T, N, C, H, W]``; its dtype is that of the file, and N and T are fixed to it. Neurons
     are written as plain arithmetic, one step after the other: no operators of ours are needed to run it. Input "x", output
     "logits".
 
@@ -44,7 +47,7 @@ def export_onnx(model: nn.Module, x: Tensor, path: str | os.PathLike[str]) -> Ex
     own = copy.deepcopy(model).to(x.dtype).eval()
     aside = Path(path).with_name(Path(path).name + ".part")
     try:
-        with kernels.use("reference"), torch.no_grad(), warnings.catch_warnings():
+        with kernels.use("reference"), torch.no_grad(), warnings.catch_warnings(), _quiet():
             warnings.simplefilter("ignore")  # of what torch itself will change
             program = torch.onnx.export(
                 own, (x,), dynamo=True, opset_version=OPSET, input_names=["x"], output_names=["logits"], verbose=False
@@ -60,6 +63,18 @@ def export_onnx(model: nn.Module, x: Tensor, path: str | os.PathLike[str]) -> Ex
     finally:
         aside.unlink(missing_ok=True)
     return Exported(nodes, Path(path).stat().st_size)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch's exporter logs of packages that are not needed."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def relu_twin(model: nn.Module) -> nn.Module:
