@@ -21,6 +21,10 @@ def c(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps from rest at most, of a program for sequences (default: all).")
     ] = None,
+    layer_by_layer: Annotated[
+        bool,
+        typer.Option("--layer-by-layer", help="Often less RAM: all steps of a layer before the next; no streaming."),
+    ] = False,
     model: Annotated[
         Path | None, typer.Option(help="Take the self-test's inputs from the test images of this model's run.")
     ] = None,
@@ -36,14 +40,16 @@ def c(
     from saccade.deploy.c import check_fits, parse_fits, source, write_c
 
     loaded = load_program(program)
-    written = source(loaded, name or _c_name(program.stem), steps)
+    written = source(loaded, name or _c_name(program.stem), steps, layer_by_layer)
     plan = written.plan
     print(
         f"RAM {plan.ram:,} bytes: {plan.state_bytes:,} kept from step to step, {plan.arena_bytes:,} shared; and the stack"
     )
     print(f"flash {plan.constant_bytes:,} bytes of constants, and about {plan.code_bytes:,} of code")
     if not plan.streams:
-        print(f"a gate looks at all {loaded.T} steps: they are given together")
+        print(
+            f"all {loaded.T} steps are given together: {'layer by layer' if layer_by_layer else 'a gate looks at them'}"
+        )
     elif written.writer.most and loaded.sequence:
         print(f"at most {written.writer.most} steps from rest")
     if fits is not None:

@@ -25,7 +25,8 @@ class Phase:
 
 @dataclass(frozen=True)
 class Plan:
-    """arena: wires by where they begin in the memory that they share."""
+    """arena: wires by where they begin in the memory that they share; in a run of several phases also what neurons keep, under
+    the wire's number below 0."""
 
     phases: tuple[Phase, ...]
     arena: dict[int, int]
@@ -58,17 +59,24 @@ class Plan:
         return self.constant_bytes + self.code_bytes
 
 
-def phases(program: Program) -> list[int]:
-    """Of each wire, in which phase it is made."""
-    found = [0]
-    for operation in program.operations:
-        found.append(max(found[i] for i in operation.inputs) + isinstance(operation, Collect))
+def phases(program: Program, ending: frozenset[int]) -> list[int]:
+    """Of each wire, in which phase it is made. ending: wires that are read in later phases alone."""
+    found, ready = [0], [0]
+    for number, operation in enumerate(program.operations, 1):
+        looks_back = isinstance(operation, Collect)
+        found.append(max([0, *(max(ready[i], found[i] + looks_back) for i in operation.inputs)]))
+        ready.append(found[-1] + (number in ending))
     return found
 
 
-def crossing(w: Writer) -> frozenset[int]:
+def layers_of(w: Writer) -> frozenset[int]:
+    """The wires of what keeps something from step to step: layer by layer, a phase ends with each."""
+    return frozenset(f.wire for f in w.functions if f.state)
+
+
+def crossing(w: Writer, ending: frozenset[int]) -> frozenset[int]:
     """Wires with memory of their own that differ from step to step and are read in a later phase."""
-    phase, timed = phases(w.program), w.program.timed()
+    phase, timed = phases(w.program, ending), w.program.timed()
     found = set()
     last = max(phase[term.wire] for term in w.program.outputs)
     reads = [(i, phase[number]) for number, operation in enumerate(w.program.operations, 1) for i in operation.inputs]
@@ -79,10 +87,10 @@ def crossing(w: Writer) -> frozenset[int]:
     return frozenset(found)
 
 
-def plan(w: Writer, answers: Sequence[int]) -> Plan:
+def plan(w: Writer, answers: Sequence[int], ending: frozenset[int] = frozenset()) -> Plan:
     """Of operations and the buffers from which answers are read. Wires that are not needed at the same time share memory: the
     largest are placed first, each as low as nothing that lives with it lies (Pisarchyk and Lee, 2020, greedy by size)."""
-    timed, phase = w.program.timed(), phases(w.program)
+    timed, phase = w.program.timed(), phases(w.program, ending)
     made = tuple(
         Phase(
             tuple(f for f in w.functions if phase[f.wire] == number and not timed[f.wire]),
@@ -100,7 +108,7 @@ def plan(w: Writer, answers: Sequence[int]) -> Plan:
                 start = max(start, _aligned(arena[other] + w.buffers[other].bytes))
         arena[wire] = start
     size = max((_aligned(start + w.buffers[wire].bytes) for wire, start in arena.items()), default=0)
-    kept = sum(_aligned(state.bytes) for state in w.states)
+    kept = sum(_aligned(state.bytes) for state in w.states) if len(made) == 1 else 0
     return Plan(made, dict(sorted(arena.items())), size, kept, sum(table.bytes for table in w.tables))
 
 
@@ -112,14 +120,17 @@ def _lives(w: Writer, made: Sequence[Phase], answers: Sequence[int]) -> dict[int
     at = 0
     for number, phase in enumerate(made):
         loop, stop = at + len(phase.once), at + len(phase.once) + len(phase.each)
+        last = max(stop - 1, at)  # of this phase
         fresh = {f.wire for f in phase.each} - w.stored
         for f in (*phase.once, *phase.each):
             in_loop = at >= loop
             begins[f.wire] = loop if f.wire in w.stored else at
-            ends[f.wire] = stop if f.wire in w.stored else at
+            ends[f.wire] = last if f.wire in w.stored else at
+            if f.state and len(made) > 1:
+                begins[-f.wire], ends[-f.wire] = loop, last
             for _, buffer, _ in f.reads:
                 if buffer:
-                    ends[buffer] = max(ends[buffer], stop if in_loop and buffer not in fresh else at)
+                    ends[buffer] = max(ends[buffer], last if in_loop and buffer not in fresh else at)
             at += 1
         if number == len(made) - 1:
             for buffer in answers:
@@ -146,7 +157,9 @@ def check_fits(w: Writer, found: Plan, ram: int, flash: int) -> None:
     wires = w.program.wires
     parts = {f"{state.says} of {wires[int(state.name[4:])].path}": state.bytes for state in w.states}
     parts |= {
-        f"wire {wire} ({w.buffers[wire].kind} x {w.buffers[wire].count})": w.buffers[wire].bytes for wire in found.arena
+        f"wire {wire} ({w.buffers[wire].kind} x {w.buffers[wire].count})": w.buffers[wire].bytes
+        for wire in found.arena
+        if wire > 0
     }
     for what, needed, given, most in (
         ("RAM", found.ram, ram, parts),

@@ -91,6 +91,8 @@ def write_c(s: Source, out: str | os.PathLike[str], samples: npt.NDArray[Any] | 
         "seen": lambda f, indent: seen_by(f, indent) if f.wire in layers else "",
         "arena_kinds": sorted({"int64_t", *(w.buffers[wire].kind for wire in s.plan.arena)}, key=bytes_of),
         "member": text.member,
+        "layered": s.layered,
+        "kept_place": lambda f: text.place(s, -f.wire),
         "initialiser": text.initialiser,
         "comment": lambda path: path.replace("*/", "* /"),
         "quoted": lambda path: json.dumps(path, ensure_ascii=True)[1:-1],

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from saccade.deploy.c.layout import bytes_of, nest, packed_strides, size_of
-from saccade.deploy.c.plan import Plan, crossing, plan
+from saccade.deploy.c.plan import Plan, crossing, layers_of, phases, plan
 from saccade.deploy.c.writer import LOGIT_BITS, MOST_STEPS, Function, Table, Writer, literal
 from saccade.deploy.lowering import LARGEST, bits_of
 from saccade.deploy.program import Program
@@ -53,10 +53,13 @@ class Source:
     plan: Plan
     answer: Answer
     layers: tuple[Layer, ...]
+    layered: bool = False
 
 
-def source(program: Program, name: str, steps: int | None = None) -> Source:
+def source(program: Program, name: str, steps: int | None = None, layer_by_layer: bool = False) -> Source:
     """A program as C, under a name. steps: at most from rest, of a program for sequences (None: as many as are proven).
+    layer_by_layer: all steps of a layer of neurons before the next layer; potentials then share memory, spikes of all steps are
+    kept, and steps cannot be given one by one.
 
     Raises ValueError naming an operation that cannot be written.
     """
@@ -67,16 +70,17 @@ def source(program: Program, name: str, steps: int | None = None) -> Source:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise ValueError(f"a name in C is small letters, digits and _, beginning with a letter; got {name!r}")
     w = Writer(program, steps if program.sequence else program.T)
-    stored = crossing(w)
-    w = Writer(program, program.T, stored) if stored else w
-    found = plan(w, [w.views[term.wire].buffer for term in program.outputs])
+    ending = layers_of(w) if layer_by_layer else frozenset()
+    stored = crossing(w, ending)
+    w = Writer(program, program.T, stored, at_hand=True) if max(phases(program, ending)) else w
+    found = plan(w, [w.views[term.wire].buffer for term in program.outputs], ending)
     if not found.streams:
         w.limit(program.T)
     once = {function.wire for phase in found.phases for function in phase.once}
     layers = tuple(
         Layer(i, wire.path, w.views[i].kind, wire.shape, w.views[i].order, i in once) for i, wire in program.named()
     )
-    return Source(name, program, w, found, _answer(program), layers)
+    return Source(name, program, w, found, _answer(program), layers, layer_by_layer)
 
 
 def _answer(program: Program) -> Answer:
@@ -151,7 +155,8 @@ def member(kind: str) -> str:
 def arguments(s: Source, f: Function) -> str:
     """What a function is given in a call."""
     given = [place(s, buffer, by_step) for _, buffer, by_step in f.reads] + [place(s, f.wire, f.writes)]
-    given += [f"net->{f.state}"] if f.state else []
+    if f.state:
+        given.append(f"net->{f.state}" if s.plan.streams else place(s, -f.wire))
     return ", ".join(given + (["net->step"] if f.step else []))
 
 

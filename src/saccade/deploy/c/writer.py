@@ -22,7 +22,6 @@ from saccade.deploy.c.layout import (
     size_of,
     view_of,
 )
-from saccade.deploy.operations.gates import Collect
 from saccade.deploy.program import Operation, Program, Wire
 from saccade.deploy.values import Integers, Shape
 
@@ -119,12 +118,13 @@ class Writer:
     """C in the making. Rules ask it for the wires that they read, for memory, tables and states, and give it a body.
 
     steps: how many are run from rest at most; None: as many as come. stored: wires that are kept for all steps, because they
-    are read when all steps of them have been computed.
+    are read when all steps of them have been computed. at_hand: a run is given all frames of a sequence.
     """
 
     program: Program
     steps: int | None
     stored: frozenset[int] = frozenset()
+    at_hand: bool = False
     views: list[View] = field(default_factory=list)
     buffers: dict[int, Buffer] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
@@ -136,8 +136,7 @@ class Writer:
     def __post_init__(self) -> None:
         first = self.program.wires[0]
         self.buffers[0] = Buffer(c_type(first.low, first.high), size_of(first.shape))
-        whole = any(isinstance(operation, Collect) for operation in self.program.operations)
-        size = size_of(first.shape) if whole and self.program.sequence else 0  # all frames are at hand
+        size = size_of(first.shape) if self.at_hand and self.program.sequence else 0
         self.views.append(View(0, self.buffers[0].kind, first.shape, packed_strides(first.shape), 0, size))
         for number, operation in enumerate(self.program.operations, 1):
             self.number = number
@@ -219,6 +218,7 @@ class Writer:
     def state(self, kind: str, count: int, says: str) -> str:
         """Memory that is kept from step to step and begins at 0."""
         state = State(f"kept{self.number}", kind, count, says)
+        self.buffers[-self.number] = Buffer(kind, count)
         self.states.append(state)
         return state.name
 

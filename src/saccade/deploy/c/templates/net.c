@@ -32,6 +32,13 @@ static inline int any_of_four(const uint8_t *from)
     return four != 0;
 }
 {% endif %}
+{%- if not plan.streams %}
+/* What neurons keep lies in the shared memory, and begins at 0. */
+static void potentials_to_rest(void *kept, size_t bytes)
+{
+    memset(kept, 0, bytes);
+}
+{% endif %}
 {%- for f in functions %}
 /* {{ said(f) }} */
 static void {{ function_name(f) }}({{ declared(f) }})
@@ -52,7 +59,7 @@ static void answer({{ answer_declared }}, int64_t *restrict logits)
 void {{ name }}_rest(struct {{ name }} *net)
 {
     net->step = 0;
-{%- for state in writer.states %}
+{%- for state in writer.states if plan.streams %}
     memset(net->{{ state.name }}, 0, sizeof net->{{ state.name }});
 {%- endfor %}
 }
@@ -105,7 +112,7 @@ void {{ name }}_run(struct {{ name }} *net, const {{ name }}_input *input, int64
 {%- endif %}
 }
 {%- else -%}
-/* A gate looks at all steps, so all of them are computed up to it before any goes on. */
+/* All steps are computed up to {{ 'each layer of neurons' if layered else 'a gate, which looks at all of them,' }} before any goes on. */
 void {{ name }}_run(struct {{ name }} *net, const {{ name }}_input *input, int64_t *logits)
 {
     int64_t now[{{ NAME }}_LOGITS];
@@ -116,6 +123,9 @@ void {{ name }}_run(struct {{ name }} *net, const {{ name }}_input *input, int64
 {%- for f in phase.once %}
     {{ function_name(f) }}({{ arguments(f) }});
 {{- seen(f, '    ') }}
+{%- endfor %}
+{%- for f in phase.each if f.state %}
+    potentials_to_rest({{ kept_place(f) }}, {{ writer.buffers[-f.wire].bytes }});
 {%- endfor %}
 {%- if phase.each or loop.last %}
     for (; net->step < {{ NAME }}_STEPS; net->step++) {

@@ -31,7 +31,7 @@ typedef {{ input_kind }} {{ name }}_input;
 /* Everything that a run needs: one for each stream. Its parts are nobody else's business. */
 struct {{ name }} {
     int step; /* since rest */
-{%- for state in writer.states %}
+{%- for state in writer.states if plan.streams %}
     {{ state.kind }} {{ state.name }}[{{ state.count }}]; /* {{ state.says }} of {{ comment(program.wires[state.name[4:]|int].path) }} */
 {%- endfor %}
     union { /* wires that are not needed at the same time share it */

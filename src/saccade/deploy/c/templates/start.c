@@ -8,6 +8,17 @@ extern void initialise_monitor_handles(void);
 int main(void);
 void start(void);
 uint32_t ticks_left(void);
+void _init(void);
+void _fini(void);
+
+/* What newlib calls around main. */
+void _init(void)
+{
+}
+
+void _fini(void)
+{
+}
 
 #define SYSTICK ((volatile uint32_t *)0xE000E010)
 
