@@ -15,6 +15,14 @@ from saccade.deploy.lowering import LARGEST, bits_of
 from saccade.deploy.program import Program
 from saccade.deploy.values import Integers, Shape
 
+KEYWORDS = frozenset(  # small words that C and C++ have taken
+    (
+        "auto bool break case catch char class const continue default delete do double else enum explicit "
+        "export extern false float for friend goto if inline int long mutable namespace new operator private "
+        "protected public register restrict return short signed sizeof static struct switch template this "
+        "throw true try typedef typename union unsigned using virtual void volatile while "
+    ).split()
+)
 LINE = 110  # characters of a line of numbers
 
 
@@ -67,8 +75,10 @@ def source(program: Program, name: str, steps: int | None = None, layer_by_layer
     from saccade.plugins import load_files_of
 
     load_files_of(rules.__name__)
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise ValueError(f"a name in C is small letters, digits and _, beginning with a letter; got {name!r}")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in KEYWORDS:
+        raise ValueError(
+            f"a name in C is small letters, digits and _, beginning with a letter, and no word of the language; got {name!r}"
+        )
     w = Writer(program, steps if program.sequence else program.T)
     ending = layers_of(w) if layer_by_layer else frozenset()
     stored = crossing(w, ending)

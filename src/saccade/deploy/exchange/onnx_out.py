@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from saccade import kernels
+from saccade.files.tensors import in_one_line
 from saccade.neurons.spiking import Spiking
 from saccade.optional import need
 
@@ -57,9 +58,8 @@ def export_onnx(model: nn.Module, x: Tensor, path: str | os.PathLike[str]) -> Ex
         nodes = len(program.model_proto.graph.node)
         os.replace(aside, path)
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
-        raise ValueError(
-            f"{type(model).__name__} cannot be exported to ONNX: {str(error).strip().splitlines()[0]}"
-        ) from None
+        said = in_one_line(error.__cause__ or error)
+        raise ValueError(f"{type(model).__name__} cannot be exported to ONNX: {said}") from None
     finally:
         aside.unlink(missing_ok=True)
     return Exported(nodes, Path(path).stat().st_size)

@@ -32,7 +32,7 @@ static inline int any_of_four(const uint8_t *from)
     return four != 0;
 }
 {% endif %}
-{%- if not plan.streams %}
+{%- if writer.states and not plan.streams %}
 /* What neurons keep lies in the shared memory, and begins at 0. */
 static void potentials_to_rest(void *kept, size_t bytes)
 {
