@@ -13,6 +13,7 @@ from small_models import narrow
 from torch import nn
 
 from saccade.cli.main import run
+from saccade.data import DATA_SETS
 from saccade.deploy import OPERATIONS, Operation, Program, Wire, lower, save_program
 from saccade.deploy.c import check_fits, load, parse_fits, source, write_c, writes_c
 from saccade.deploy.c.rules.neurons import potentials
@@ -30,6 +31,7 @@ from saccade.deploy.operations.rows import Rows
 from saccade.deploy.operations.synapse import Synapse
 from saccade.deploy.operations.thresholds import Thresholds
 from saccade.deploy.values import Term
+from saccade.files import load_model
 from saccade.layers import Conv2d
 from saccade.models import list_models
 from saccade.neurons import IntegerConfig, LIFConfig, QuantizedMembraneConfig
@@ -336,6 +338,19 @@ def test_potentials_stay_where_they_are_proven_to(reset, decay, shift):
         assert for_ever.steps > 100
     else:
         assert for_ever.steps is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer_by_layer", [False, True])
+def test_the_shipped_digits(layer_by_layer, tmp_path):
+    """A trained network with gates over its steps, on images that it was not trained on."""
+    pytest.importorskip("sklearn")
+    model = load_model(Path(__file__).parents[2] / "checkpoints" / "digits.safetensors").eval()
+    test = DATA_SETS["digits"].read(tmp_path).test
+    pixels = test.__getitems__(list(range(12)))[0].float()
+    _, compiled = equal(lower(model, pixels / 255), tmp_path, pixels.numpy(), layer_by_layer=layer_by_layer)
+    right = compiled.run(pixels.numpy()).argmax(1) == test.targets[:12].numpy()
+    assert right.sum() >= 11
 
 
 def test_steps_beyond_what_is_proven_are_refused(tmp_path):

@@ -95,6 +95,7 @@ def write_c(s: Source, out: str | os.PathLike[str], samples: npt.NDArray[Any] | 
         "kept_place": lambda f: text.place(s, -f.wire),
         "initialiser": text.initialiser,
         "comment": lambda path: path.replace("*/", "* /"),
+        "classes": text.wrapped(", ".join(program.classes)),
         "quoted": lambda path: json.dumps(path, ensure_ascii=True)[1:-1],
         "size_of": size_of,
         "bytes_of": bytes_of,
@@ -112,6 +113,7 @@ def write_c(s: Source, out: str | os.PathLike[str], samples: npt.NDArray[Any] | 
         "streams": s.plan.streams,
         "input": [list(first.shape), first.low, first.high, w.buffers[0].kind],
         "logits": [list(s.answer.shape), s.answer.bits, s.answer.error],
+        "classes": list(program.classes),
         "layers": [[layer.path, layer.kind, list(layer.shape), list(layer.order), layer.once] for layer in s.layers],
     }
     (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")

@@ -1,7 +1,8 @@
 /*
  * {{ name }}: a spiking network in whole numbers, written by Saccade.
  *
- * input    {{ input_shape }}, {{ input_kind }} from {{ input.low }} to {{ input.high }}, row by row{% if program.sequence %}; one frame a step{% else %}; shown for {{ program.T }} steps{% endif %}{{ '\n' }} * logits   {{ logits }}{% if program.last %}, those of the last step{% else %}, the mean over steps{% endif %}{{ '\n' }} * neurons  {{ layers|length }} layers, {{ neurons }} neurons
+ * input    {{ input_shape }}, {{ input_kind }} from {{ input.low }} to {{ input.high }}, row by row{% if program.sequence %}; one frame a step{% else %}; shown for {{ program.T }} steps{% endif %}{{ '\n' }} * logits   {{ logits }}{% if program.last %}, those of the last step{% else %}, the mean over steps{% endif %}{{ '\n' }}{%- if program.classes %} * classes  {{ comment(classes) }}
+{% endif %} * neurons  {{ layers|length }} layers, {{ neurons }} neurons
  * RAM      {{ plan.ram }} bytes: {{ plan.state_bytes }} kept from step to step, {{ plan.arena_bytes }} shared by what lies between; and the stack
  * flash    {{ plan.constant_bytes }} bytes of constants, and the code
  *
