@@ -53,7 +53,13 @@ def c(
     elif written.writer.most and loaded.sequence:
         print(f"at most {written.writer.most} steps from rest")
     if fits is not None:
-        check_fits(written.writer, plan, *parse_fits(fits))
+        ram, flash = parse_fits(fits)
+        try:
+            check_fits(written.writer, plan, ram, flash)
+        except ValueError as error:
+            less = plan if layer_by_layer else source(loaded, written.name, layer_by_layer=True).plan
+            hint = f"; --layer-by-layer needs {less.ram:,}, and cannot stream" if less.ram <= ram < plan.ram else ""
+            raise ValueError(f"{error}{hint}") from None
     fired = write_c(written, out, _test_images(model, images, data, set_name) if model else None)
     silent = [path for path, count in fired.items() if not count]
     if silent:
