@@ -40,7 +40,7 @@ from saccade.verify import wake
 
 W4 = QuantizeConfig("lsq", 4, steps="channel", skip=())
 FAMILIES = [name for name in list_models() if name.endswith("_small") or name in ("rows_mlp", "vgg16", "vggsnn")]
-FAST = ("rows_mlp", "vgg_small", "qsd_small", "snn_vit_small", "spikformer_small", "spiking_resformer_small")
+FAST = ("rows_mlp", "vgg_small", "snn_vit_small", "spikformer_small", "spiking_resformer_small")
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 CROSS = {
     "aarch64": ("aarch64-linux-gnu-gcc", "qemu-aarch64 -L /usr/aarch64-linux-gnu"),

@@ -71,6 +71,7 @@ def test_in_float64_to_the_last_bits(tmp_path):
     assert np.abs(ran(tmp_path / "net.onnx", x.double()) - ours).max() < 1e-14 * np.abs(ours).max()
 
 
+@pytest.mark.slow
 def test_the_twin_has_the_same_layers_and_no_spikes(tmp_path):
     model = create_model("vgg_small", channels=(4,) * 6).eval()
     twin = relu_twin(model)
