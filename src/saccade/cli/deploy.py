@@ -8,25 +8,37 @@ from typing import Annotated, Any
 
 import typer
 
-from saccade.cli import common
+from saccade.cli import common, exporting
 from saccade.cli.training import AsJson, DataRoot, SetName
 
 app = typer.Typer(help="A trained network as an integer program with the same spikes.", no_args_is_help=True)
+app.command()(exporting.c)
+app.command()(exporting.export)
+app.command("import")(exporting.import_nir)
 ProgramFile = Annotated[Path, typer.Argument(metavar="PROGRAM", help="A file that `deploy build` wrote.")]
 
 
 @app.command()
 def build(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file, packed file or run directory.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A model file, packed file or run directory, or a .nir.")
+    ],
     out: Annotated[Path | None, typer.Option(help="Where it goes (default: MODEL's folder, program.sacc).")] = None,
     fraction: Annotated[int, typer.Option(help="Bits behind the point of potentials that need a fixed point.")] = 24,
     weight_bits: Annotated[int, typer.Option(help="Bits of weights that have no integer form.")] = 24,
     data: DataRoot = None,
     set_name: SetName = None,
 ) -> None:
-    """Lower a trained network to whole numbers and write the program; a test image of its data tells the sizes."""
+    """Lower a trained network to whole numbers and write the program; a test image of its data tells the sizes.
+
+    Of a .nir: as `saccade deploy import`, which has more settings.
+    """
     from saccade.deploy import lower, save_program
 
+    if model.suffix == ".nir":
+        target = out or model.with_name("program.sacc")
+        exporting.import_nir(model, target, fraction=fraction, weight_bits=weight_bits)
+        return
     opened, test = _with_data(model, set_name, data)
     target = out or (opened.file or model).with_name("program.sacc")
     x = _pixels(test, [0])

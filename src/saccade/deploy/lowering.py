@@ -88,7 +88,7 @@ def lower(
     answer = lowering.values[graph.outputs[0]]
     wires, kept, outputs = _needed(lowering.wires, lowering.operations, answer.terms)
     return Program(
-        T=graph.outputs[0].shape[0] if steps else getattr(model, "T", 1),
+        T=graph.outputs[0].shape[0] if steps else getattr(model, "T", len(x) if sequence else 1),
         unit=unit,
         wires=wires,
         operations=kept,
