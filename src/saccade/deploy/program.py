@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from saccade.config import Registry
+from saccade.deploy import engine as native
 from saccade.deploy.values import Integers, Reals, Shape, Term
 
 OPERATIONS: Registry[type[Operation]] = Registry("operation of a program")
@@ -53,6 +54,10 @@ class Operation:
         """Further steps, and what is kept for those after them; state None: rest."""
         raise NotImplementedError
 
+    def native(self) -> native.Native:
+        """How the engine is given it. Raises ValueError where the engine has no form of it."""
+        raise ValueError(f"the native engine has no form of the operation {self.name}")
+
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray)}
 
@@ -91,11 +96,18 @@ class Program:
     last: bool = False
     sequence: bool = False
     notes: tuple[str, ...] = field(default=())
+    plans: native.Plans = field(default_factory=native.Plans, init=False, repr=False, compare=False)
 
-    def run(self, x: npt.NDArray[Any]) -> Reals:
+    def run(self, x: npt.NDArray[Any], *, engine: str = "auto", threads: int | None = None) -> Reals:
         """Logits ``[N, ...]`` of whole numbers: still pictures ``[N, C, H, W]``, shown for T steps, or sequences ``[T, N, C, H,
-        W]``, whichever it was made for."""
-        return self.answer(self.trace(x))
+        W]``, whichever it was made for.
+
+        engine: "native", "numpy" (the interpreter, which defines the result), or "auto": native where it can run the program.
+        threads: of the native engine; by default as many as torch has. Raises ValueError for another shape, numbers that are
+        not whole, or an engine that is asked for and not there.
+        """
+        found = native.run(self, x, engine, threads)
+        return self.answer(self.trace(x)) if found is None else found
 
     def answer(self, found: list[Integers]) -> Reals:
         """The logits from the wires."""
@@ -153,11 +165,13 @@ class Program:
             )
         return whole if self.sequence else whole[None]
 
-    def stream(self) -> Stream:
-        """A run that is given its steps in pieces. Raises ValueError for a program that was made for still pictures."""
+    def stream(self, *, engine: str = "auto") -> Stream | native.Stream:
+        """A run that is given its steps in pieces. Raises ValueError for a program made for still pictures, or an engine
+        that is asked for and not there."""
         if not self.sequence:
             raise ValueError("the program was made for still pictures; lower the model on a sequence [T, N, C, H, W]")
-        return Stream(self)
+        runner = native.planned(self, engine, 1, streams=True)
+        return Stream(self) if runner is None else native.Stream(self, runner)
 
     def named(self) -> Iterator[tuple[int, Wire]]:
         """Wires of neurons."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from saccade.deploy.engine import Native
 from saccade.deploy.lowering import Lowering, lowers
 from saccade.deploy.operations.hold import held
 from saccade.deploy.operations.thresholds import fired, levels, one_term
@@ -55,6 +56,11 @@ class Membrane(Operation):
                 v = v - level * self.amount
             found.append(level)
         return np.stack(found), v
+
+    def native(self) -> Native:
+        reset = ("hard", "soft", "none").index(self.reset)
+        arrays = (self.factor, self.offset, self.decay, self.thresholds, self.amount)
+        return Native("membrane", (self.shift, reset), arrays)
 
 
 def _decay(decay: float) -> tuple[int, int]:

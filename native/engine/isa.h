@@ -1,0 +1,59 @@
+// Kernels of the engine: a table of functions for each instruction set.
+#pragma once
+#include <cstdint>
+
+namespace saccade::engine {
+
+enum class Type : uint8_t { u8, i16, i32, i64 };
+constexpr int64_t bytes_of(Type t) { return t == Type::u8 ? 1 : t == Type::i16 ? 2 : t == Type::i32 ? 4 : 8; }
+inline Type narrowest(int64_t low, int64_t high) {
+  if (low >= 0 && high <= 255) return Type::u8;
+  if (low >= INT16_MIN && high <= INT16_MAX) return Type::i16;
+  return low >= INT32_MIN && high <= INT32_MAX ? Type::i32 : Type::i64;
+}
+
+constexpr int MAX_LEVELS = 64;
+
+struct MembraneChunk {  // constants of n places, strides 0 or 1 (or any)
+  const int64_t *factor, *offset, *decay, *amount, *thresholds;
+  int64_t factor_step, offset_step, decay_step, amount_step, threshold_step, level;
+  int64_t levels, shift;
+  int reset;  // 0 hard, 1 soft, 2 none
+};
+
+// A convolution, or a matrix product (kernel 1x1 over places), of rows of channels that lie together.
+struct RowsJob {
+  const void* x;  // [height][width][channels], with strides in elements
+  Type type;
+  int64_t row, place;  // strides of x
+  int64_t height, width, out_width;
+  int64_t kernel_y, kernel_x, stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x;
+  int64_t groups, in, out;  // channels of a group
+  const void* weights;      // [group][tap][in][out], int32 or int64
+  void* y;                  // [places][groups * out], of the type of the weights
+  bool wide;                // int64
+  bool depthwise;           // weights [tap][channel]
+};
+
+struct Kernels {
+  const char* name;
+  void (*widen)(const void* from, Type type, int64_t step, int64_t n, int64_t* to);
+  void (*narrow)(const int64_t* from, int64_t n, void* to, Type type, int64_t step);
+  // y += factor * (x >> before, rounded)
+  void (*gather)(int64_t* y, const int64_t* x, const int64_t* factor, int64_t factor_step, int64_t before, int64_t n);
+  void (*drop)(int64_t* y, int64_t bits, int64_t n);
+  void (*multiply)(int64_t* y, const int64_t* x, int64_t n);
+  void (*reach)(int64_t* level, const int64_t* x, const int64_t* sign, int64_t sign_step, const int64_t* thresholds,
+                int64_t threshold_step, int64_t level_step, int64_t levels, int64_t n);
+  void (*membrane)(const MembraneChunk& constants, const int64_t* x, int64_t* v, int64_t* level, int64_t n);
+  void (*rows)(const RowsJob& job, int64_t first, int64_t last);
+  void (*pack)(const void* from, Type type, int64_t n, uint64_t* to);  // n numbers of 0 and 1, to whole words
+  void (*unpack)(const uint64_t* from, uint8_t* to, int64_t n);
+  void (*matmul)(const int64_t* a, const int64_t* b, int64_t* y, int64_t inner, int64_t columns);  // a row of a
+};
+
+namespace baseline { extern const Kernels kernels; }
+namespace avx2 { extern const Kernels kernels; }
+namespace avx512 { extern const Kernels kernels; }
+
+}  // namespace saccade::engine
