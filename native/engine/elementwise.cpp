@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "engine.h"
+#include "spikes.h"
 
 namespace saccade::engine {
 namespace {
@@ -42,6 +43,7 @@ View result(Plan& plan, int wire, const std::vector<Reader>& inputs) {
 
 // Numbers: before of each input, after. Arrays: offset, then a factor of each input.
 void combine(Plan& plan, int wire) {
+  if (plan.fuse && spikes_logic(plan, wire)) return;
   const Record record = plan.records[wire];
   const Sizes shape = plan.wires[wire].shape;
   std::vector<Reader> inputs;
@@ -77,6 +79,7 @@ void combine(Plan& plan, int wire) {
 }
 
 void multiply(Plan& plan, int wire) {
+  if (plan.fuse && spikes_logic(plan, wire)) return;
   const Record record = plan.records[wire];
   const Sizes shape = plan.wires[wire].shape;
   const std::vector<Reader> inputs{reader(plan, record.inputs[0], shape), reader(plan, record.inputs[1], shape)};

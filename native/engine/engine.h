@@ -1,6 +1,7 @@
 // The engine of integer programs: records become steps over one arena of memory, planned once; a run allocates nothing.
 // Programs are those of saccade/deploy/program.py, which says what each operation means.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -107,6 +108,7 @@ class Plan {
   const View& view(int wire);  // of a wire; spikes are unpacked where they must be
   const View& channels_last(int wire, int axis);
   const Bits& bits(int wire, int64_t border);
+  int64_t border(int wire) const;  // that the layers which read a wire need
   Step& add(int wire, std::string how, int64_t units, std::function<void(const Call&, int64_t, int64_t)> run);
   int only_reader(int wire) const;  // the record that alone reads a wire; -1 if there are several or the answer is read off it
   int64_t offset(const Call&) const;
@@ -114,7 +116,7 @@ class Plan {
     return reinterpret_cast<T*>(c.arena + buffers[buffer].offset);
   }
   char* at(const Call& c, const View& v) const { return c.arena + buffers[v.buffer].offset + v.start * bytes_of(v.type); }
-  void used(int buffer) { buffers[buffer].last = static_cast<int>(steps.size()); }
+  void used(int buffer) { buffers[buffer].last = std::max(buffers[buffer].last, static_cast<int>(steps.size())); }
 
  private:
   std::vector<std::pair<std::pair<int, int>, View>> lasts_;  // copies with channels innermost

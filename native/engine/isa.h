@@ -2,6 +2,8 @@
 #pragma once
 #include <cstdint>
 
+#include "block.h"
+
 namespace saccade::engine {
 
 enum class Type : uint8_t { u8, i16, i32, i64 };
@@ -35,6 +37,25 @@ struct RowsJob {
   bool depthwise;           // weights [tap][channel]
 };
 
+// Each kernel: bytes that its preparation fills, the preparation (rows of the input at all steps), bytes of scratch, the layer
+// (rows of the output, in whole pooling windows).
+struct EventKernel {
+  int64_t (*room)(const Block&);
+  void (*prepare)(const Block&, int64_t first, int64_t last);
+  int64_t (*scratch)(const Block&);
+  void (*run)(const Block&, int bytes, bool small, int64_t most, int64_t first, int64_t last);
+};
+
+struct BytesKernel {
+  int digit;  // bits of a digit of weights
+  int64_t (*room)(const Block&, const Bytes&);
+  void (*prepare)(const Block&, const Bytes&, int64_t first, int64_t last);
+  int64_t (*weights_room)(const Block&, const Bytes&);
+  void (*set_weight)(const Block&, const Bytes&, void* weights, int64_t o, int64_t c, int64_t tap, int64_t w);
+  int64_t (*scratch)(const Block&);
+  void (*run)(const Block&, const Bytes&, int64_t first, int64_t last);
+};
+
 struct Kernels {
   const char* name;
   void (*widen)(const void* from, Type type, int64_t step, int64_t n, int64_t* to);
@@ -49,7 +70,12 @@ struct Kernels {
   void (*rows)(const RowsJob& job, int64_t first, int64_t last);
   void (*pack)(const void* from, Type type, int64_t n, uint64_t* to);  // n numbers of 0 and 1, to whole words
   void (*unpack)(const uint64_t* from, uint8_t* to, int64_t n);
+  // Of 64 channels, how often each bit is set in a map of words.
+  void (*count)(const uint64_t* from, int64_t height, int64_t width, int64_t row, int64_t place, int64_t* to);
+  int64_t (*ones)(const uint64_t* from, int64_t rows, int64_t words, int64_t row);  // bits that are set
   void (*matmul)(const int64_t* a, const int64_t* b, int64_t* y, int64_t inner, int64_t columns);  // a row of a
+  EventKernel events;
+  BytesKernel bytes;
 };
 
 namespace baseline { extern const Kernels kernels; }

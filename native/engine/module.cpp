@@ -147,10 +147,10 @@ NB_MODULE(_engine, m) {
         for (const Step& s : r.plan().steps) found.append(nb::make_tuple(s.wire, s.how));
         return found;
       })
-      .def("time", [](Runner& r, int64_t rounds, int threads) {
-        std::vector<double> medians;
-        r.time(rounds, threads, medians);
-        return medians;
+      .def("time", [](Runner& r, int64_t rounds, int threads, double quantile) {
+        std::vector<double> times;
+        r.time(std::max<int64_t>(rounds, 1), threads, quantile, times);
+        return times;
       })
       .def_prop_ro("isa", [](Runner& r) { return std::string(r.plan().kernels == &baseline::kernels ? "portable" : r.plan().kernels->name); })
       .def_prop_ro("bytes", &Runner::bytes);

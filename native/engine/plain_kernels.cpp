@@ -1,11 +1,18 @@
 // What rare operations need: pieces of rows in whole numbers of 64 bits, and products with weights of any width.
 #include "isa.h"
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #ifndef SACCADE_ISA
 #define SACCADE_ISA baseline
 #endif
 
 namespace saccade::engine::SACCADE_ISA {
+
+extern const EventKernel events_kernel;
+extern const BytesKernel bytes_kernel;
+
 namespace {
 
 template <class T> void widen_from(const T* from, int64_t step, int64_t n, int64_t* to) {
@@ -145,6 +152,34 @@ void unpack(const uint64_t* from, uint8_t* to, int64_t n) {
   for (int64_t i = 0; i < n; i++) to[i] = from[i / 64] >> (i % 64) & 1;
 }
 
+void count(const uint64_t* from, int64_t height, int64_t width, int64_t row, int64_t place, int64_t* to) {
+  uint8_t sums[64] = {};
+  int64_t added = 0;
+  const auto flush = [&] {
+    for (int i = 0; i < 64; i++) to[i] += sums[i], sums[i] = 0;
+    added = 0;
+  };
+  for (int64_t y = 0; y < height; y++)
+    for (int64_t x = 0; x < width; x++) {
+      const uint64_t word = from[y * row + x * place];
+#if defined(__AVX512BW__)
+      const __m512i old = _mm512_loadu_si512(sums);
+      _mm512_storeu_si512(sums, _mm512_mask_sub_epi8(old, word, old, _mm512_set1_epi8(-1)));
+#else
+      for (int i = 0; i < 64; i++) sums[i] = static_cast<uint8_t>(sums[i] + (word >> i & 1));
+#endif
+      if (++added == 255) flush();
+    }
+  flush();
+}
+
+int64_t ones(const uint64_t* from, int64_t rows, int64_t words, int64_t row) {
+  int64_t total = 0;
+  for (int64_t y = 0; y < rows; y++)
+    for (int64_t i = 0; i < words; i++) total += __builtin_popcountll(from[y * row + i]);
+  return total;
+}
+
 void matmul(const int64_t* a, const int64_t* b, int64_t* y, int64_t inner, int64_t columns) {
   for (int64_t j = 0; j < columns; j++) y[j] = 0;
   for (int64_t k = 0; k < inner; k++)
@@ -156,6 +191,7 @@ void matmul(const int64_t* a, const int64_t* b, int64_t* y, int64_t inner, int64
 
 #define NAME_OF(isa) #isa
 #define NAME(isa) NAME_OF(isa)
-const Kernels kernels{NAME(SACCADE_ISA), widen, narrow, gather, drop, multiply, reach, membrane, rows, pack, unpack, matmul};
+const Kernels kernels{NAME(SACCADE_ISA), widen, narrow, gather, drop, multiply, reach, membrane, rows, pack, unpack, count, ones, matmul,
+                      events_kernel, bytes_kernel};
 
 }  // namespace saccade::engine::SACCADE_ISA

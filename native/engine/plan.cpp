@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "engine.h"
+#include "spikes.h"
 
 namespace saccade::engine {
 namespace {
@@ -226,7 +227,16 @@ const Bits& Plan::bits(int wire, int64_t border) {
   return *wires[wire].bits;
 }
 
+int64_t Plan::border(int wire) const {
+  int64_t most = 0;
+  for (int reader : wires[wire].readers)
+    if (records[reader].kind == "synapse" && records[reader].arrays[0].shape.size() == 4)
+      most = std::max({most, records[reader].numbers[2], records[reader].numbers[3]});
+  return most;
+}
+
 void Plan::build() {
+  if (fuse) narrow_logic(*this);
   skipped.assign(wires.size(), false);
   for (size_t i = 1; i < wires.size(); i++) {
     if (skipped[i]) continue;
@@ -235,7 +245,7 @@ void Plan::build() {
     build(*this, static_cast<int>(i));
   }
   for (size_t i = 0; i < wires.size(); i++)
-    if ((wires[i].answers || keep) && !skipped[i]) view(static_cast<int>(i));
+    if (wires[i].answers || (keep && (wires[i].view || wires[i].bits))) view(static_cast<int>(i));
   for (size_t i = 0; i < wires.size(); i++)
     if (wires[i].answers) buffers[wires[i].view->buffer].last = FOREVER;
   // first fit, the largest first, among what is needed at the same time

@@ -2,12 +2,14 @@
 #include <algorithm>
 
 #include "engine.h"
+#include "spikes.h"
 
 namespace saccade::engine {
 namespace {
 
 // Numbers: the axes, which stay with size 1.
 void sum(Plan& plan, int wire) {
+  if (spikes_sum(plan, wire)) return;
   const Record record = plan.records[wire];
   const View from = plan.view(record.inputs[0]);
   const Wire& w = plan.wires[wire];
@@ -44,6 +46,7 @@ void sum(Plan& plan, int wire) {
 
 // Numbers: 1 for maxima, kernel y, x, stride y, x, padding y, x, what borders hold.
 void window(Plan& plan, int wire) {
+  if (spikes_window(plan, wire)) return;
   const Record record = plan.records[wire];
   const View from = plan.view(record.inputs[0]);
   const Wire& w = plan.wires[wire];

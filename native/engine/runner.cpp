@@ -204,7 +204,7 @@ bool Runner::run(const void* x, Number type, int64_t N, bool sequence, bool step
   return true;
 }
 
-void Runner::time(int64_t rounds, int threads, std::vector<double>& medians) {
+void Runner::time(int64_t rounds, int threads, double quantile, std::vector<double>& found) {
   std::lock_guard<std::mutex> lock(mutex_);
   need(threads);
   const Call call{arenas_[0]->data, nullptr, 0, scratches_[0]->data};
@@ -229,8 +229,8 @@ void Runner::time(int64_t rounds, int threads, std::vector<double>& medians) {
       took[i].push_back(std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count());
     }
   for (auto& times : took) {
-    std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
-    medians.push_back(times[times.size() / 2]);
+    std::sort(times.begin(), times.end());
+    found.push_back(times[static_cast<size_t>(quantile * static_cast<double>(times.size() - 1))]);
   }
 }
 

@@ -34,7 +34,7 @@ class Runner {
   // whole, or outside the range of the input.
   bool run(const void* x, Number type, int64_t N, bool sequence, bool steps, double* y, int threads, Kept* kept = nullptr);
   bool load(const void* x, Number type, int64_t N, int64_t sample, bool sequence, char* arena) const;
-  void time(int64_t rounds, int threads, std::vector<double>& medians);  // microseconds of each step, on what was run last
+  void time(int64_t rounds, int threads, double quantile, std::vector<double>& times);  // microseconds of steps, on what ran last
   void read(int wire, int64_t* to);  // a wire of the last sample that one thread ran
   int64_t outputs() const { return K_; }
   const Plan& plan() const { return *plan_; }

@@ -1,6 +1,8 @@
 // Layers with weights, for input of any kind: rows of weights added where the input is not 0.
 #include "synapse.h"
 
+#include "convolution.h"
+
 #include <algorithm>
 #include <numeric>
 
@@ -57,6 +59,7 @@ template <class T> std::shared_ptr<std::vector<T>> ordered(const Synapse& s, boo
 }
 
 void synapse(Plan& plan, int wire) {
+  if (spikes_synapse(plan, wire) || bytes_synapse(plan, wire)) return;
   const int source = plan.records[wire].inputs[0];
   const Synapse s = synapse_of(plan, wire);
   const Geometry& g = s.geometry;
