@@ -57,7 +57,9 @@ def chain(width: str, rate: float, pixels: Tensor) -> Chain:
     model = Chain()
     apply(model, WIDTHS[width])
     for name in ("conv1", "head"):
-        apply(model, QuantizeConfig("rescaw", 8, skip=("conv2", "conv3") + (("head",) if name == "conv1" else ("conv1",))))
+        apply(
+            model, QuantizeConfig("rescaw", 8, skip=("conv2", "conv3") + (("head",) if name == "conv1" else ("conv1",)))
+        )
     model.eval()
     x = pixels / 255
     with torch.no_grad():

@@ -33,7 +33,7 @@ struct Block {
   const void* weights;
   void* prepared;  // by the kernel's own preparation, for all rows
   char* scratch;   // of the thread
-  int32_t scale, base;  // what a kernel adds up is brought to the sum: scale * its + base * (spikes that the output sees)
+  int32_t scale, base;  // what a kernel adds up is brought to the sum: scale * its + base * (what the output sees of the input)
   int64_t* state;  // potentials [places][padded_out] that a stream keeps, or null
   bool rest;       // the first steps: potentials are 0
 };
@@ -43,12 +43,21 @@ struct Bytes {
   const uint8_t* x;
   int64_t channel, row, place, step;  // strides
   int64_t channels, height, width, pad_y, pad_x, digits;
+  int32_t *seen, *places;  // sums of the bytes that an output sees, of a place; null where weights have no base
   int64_t* sums64;  // instead of sums of 32 bits
   // A picture that stands still: the first step at which an output fires, k steps after its potential began at 0, tells all of
   // them, and its sum tells the first one. drives [class][k][padded_out]: the least sum that fires within k + 1 steps.
   const int64_t* drives;
+  const int32_t* narrow_drives;  // instead, where 32 bits hold the sums
   const uint8_t* classes;  // of places, by what the border of the picture adds
   int64_t steps;
+};
+
+// Kernels of a layer that take few values.
+struct Codebook {
+  const int8_t* table;   // [patch][16 or 64] products with codewords
+  const uint8_t* index;  // [channel][padded outputs] codewords
+  int64_t words, most;   // codewords; patches whose products fit into a byte together
 };
 
 }  // namespace saccade::engine

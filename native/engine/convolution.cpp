@@ -1,6 +1,8 @@
 #include "convolution.h"
 
 #include <algorithm>
+#include <chrono>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <numeric>
@@ -24,12 +26,33 @@ struct Work {
   int64_t pool = 1, prepared = -1, choice = -1, state = -1;
 };
 
+// Between the rates at which it was timed, on a line.
+double cost(const Candidate& k, double rate) {
+  constexpr int N = sizeof RATES / sizeof *RATES;
+  int i = 0;
+  while (i < N - 2 && rate > RATES[i + 1]) i++;
+  return k.took[i] + (k.took[i + 1] - k.took[i]) * (rate - RATES[i]) / (RATES[i + 1] - RATES[i]);
+}
+
 int cheapest(const std::vector<Candidate>& candidates, double rate) {
   int best = 0;
   for (size_t i = 1; i < candidates.size(); i++)
-    if (candidates[i].fixed + candidates[i].by_rate * rate < candidates[best].fixed + candidates[best].by_rate * rate)
-      best = static_cast<int>(i);
+    if (cost(candidates[i], rate) < cost(candidates[best], rate)) best = static_cast<int>(i);
   return best;
+}
+
+// "events to 12 %, tables": what is taken at which rate.
+std::string choice_of(const std::vector<Candidate>& candidates) {
+  if (candidates.size() == 1) return candidates[0].name;
+  std::string text;
+  int now = cheapest(candidates, 0);
+  for (int percent = 1; percent <= 100; percent++) {
+    const int next = cheapest(candidates, percent / 100.0);
+    if (next == now) continue;
+    text += std::string(candidates[now].name) + " to " + std::to_string(percent) + " %, ";
+    now = next;
+  }
+  return text + candidates[now].name;
 }
 
 Block block_of(const Plan& plan, const Work& w, const Call& c) {
@@ -97,6 +120,57 @@ std::shared_ptr<void> aligned(int64_t bytes) {
   return made;
 }
 
+// Times every kernel on random spikes, on some rows: the least of a few runs.
+static void calibrate(Work& w) {
+  const Block& layer = w.layer.block;
+  const int64_t row = layer.T * layer.out_width * w.layer.synapse.out * w.layer.synapse.in * w.layer.synapse.taps();
+  const int64_t rows = std::min(layer.out_height, w.pool * std::max<int64_t>(1, (int64_t{1} << 24) / std::max<int64_t>(row * w.pool, 1)));
+  const int64_t words = layer.T * layer.x_plane;
+  int64_t room = 64, scratch = 64;
+  for (const Candidate& k : w.candidates) room = std::max(room, k.room), scratch = std::max(scratch, k.scratch);
+  const auto x = aligned(8 * words), prepared = aligned(room), mine = aligned(scratch + 4096);
+  const auto sums = aligned(w.neurons ? 64 : 4 * layer.T * w.layer.synapse.places() * layer.out);
+  const auto y = aligned(w.neurons ? 8 * layer.T * layer.y_plane : 64);
+  uint64_t random = 88172645463325252u;
+  for (double rate : RATES) {
+    uint64_t* bits = static_cast<uint64_t*>(x.get());
+    std::memset(bits, 0, 8 * words);
+    // some channels fire much more than others, as in trained networks: rates fall off exponentially
+    std::vector<uint64_t> limits;
+    for (int64_t c = 0; c < w.in.channels; c++) {
+      const double share = (static_cast<double>(c * 7919 % w.in.channels) + 0.5) / static_cast<double>(w.in.channels);
+      limits.push_back(static_cast<uint64_t>(std::min(0.95, -rate * std::log(share)) * 18446744073709551615.0));
+    }
+    for (int64_t t = 0; t < layer.T; t++)
+      for (int64_t h = 0; h < w.in.height; h++)
+        for (int64_t place = 0; place < w.in.width; place++)
+          for (int64_t c = 0; c < w.in.channels; c++) {
+            random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+            if (random < limits[c])
+              bits[t * w.in.plane() + w.in.inside() + h * w.in.row() + place * w.in.words + c / 64] |= uint64_t{1} << c % 64;
+          }
+    for (Candidate& k : w.candidates) {
+      Block b = layer;
+      const Geometry& g = w.layer.synapse.geometry;
+      b.x = bits + w.in.inside() - g.pad_y * w.in.row() - g.pad_x * w.in.words;
+      b.prepared = prepared.get(), b.scratch = static_cast<char*>(mine.get()), b.weights = k.weights.get();
+      b.sums = static_cast<int32_t*>(sums.get()), b.y = static_cast<uint64_t*>(y.get()), b.where = w.where.data();
+      double least = 1e30;
+      for (int round = 0; round < 4; round++) {
+        const auto begin = std::chrono::steady_clock::now();
+        if (k.prepare) k.prepare(b, 0, b.T * b.in_height);
+        const auto middle = std::chrono::steady_clock::now();
+        k.run(b, 0, rows);
+        const auto end = std::chrono::steady_clock::now();
+        using Micro = std::chrono::duration<double, std::micro>;
+        const double share = static_cast<double>(layer.out_height) / static_cast<double>(rows);
+        least = std::min(least, Micro(middle - begin).count() + Micro(end - middle).count() * share);
+      }
+      k.took.push_back(least);
+    }
+  }
+}
+
 Offered::Offered(Offer offer) { offers().push_back(offer); }
 
 bool spikes_synapse(Plan& plan, int wire) {
@@ -146,6 +220,14 @@ bool spikes_synapse(Plan& plan, int wire) {
   b.pooled = w.pool > 1;
   if (w.neurons) b.neuron = w.neurons->neuron;
   for (Offer offer : offers()) offer(plan, w.layer, w.candidates);
+  if (!plan.kernel.empty())
+    for (Candidate& k : w.candidates)
+      if (plan.kernel == k.name) {
+        Candidate alone = std::move(k);
+        w.candidates.clear();
+        w.candidates.push_back(std::move(alone));
+        break;
+      }
   if (w.candidates.empty()) return false;
 
   if (w.neurons) {
@@ -166,8 +248,8 @@ bool spikes_synapse(Plan& plan, int wire) {
   for (const Candidate& k : w.candidates) room = std::max(room, k.room), plan.scratch(k.scratch);
   w.prepared = plan.buffer(room);
   w.choice = plan.buffer(64);
-  std::string names;
-  for (const Candidate& k : w.candidates) names += (names.empty() ? "" : " | ") + std::string(k.name);
+
+  if (w.candidates.size() > 1) calibrate(w);
 
   Step& prepare = plan.add(made, "prepare", b.T * b.in_height, [work, &plan](const Call& c, int64_t first, int64_t last) {
     Block block = block_of(plan, *work, c);
@@ -180,7 +262,7 @@ bool spikes_synapse(Plan& plan, int wire) {
         work->candidates.size() == 1 ? 0 : cheapest(work->candidates, rate_of(plan, *work, c));
   };
   plan.used(static_cast<int>(w.choice)), plan.used(static_cast<int>(w.prepared)), plan.used(w.in.buffer);
-  plan.add(made, names, s.out_height / w.pool, [work, &plan](const Call& c, int64_t first, int64_t last) {
+  plan.add(made, choice_of(w.candidates), s.out_height / w.pool, [work, &plan](const Call& c, int64_t first, int64_t last) {
     Block block = block_of(plan, *work, c);
     const Candidate& k = work->candidates[*plan.at<int32_t>(c, static_cast<int>(work->choice))];
     block.weights = k.weights.get();
@@ -194,45 +276,4 @@ bool spikes_synapse(Plan& plan, int wire) {
   return true;
 }
 
-namespace {
-
-// Weights [tap][channel of the padded words][padded outputs].
-template <class W> std::shared_ptr<void> rows_of(const Layer& l) {
-  const Block& b = l.block;
-  const int64_t taps = l.synapse.taps(), channels = b.words * 64;
-  const std::shared_ptr<void> made = aligned(taps * channels * b.padded_out * sizeof(W));
-  for (int64_t tap = 0; tap < taps; tap++)
-    for (int64_t c = 0; c < l.synapse.in; c++)
-      for (int64_t o = 0; o < b.out; o++)
-        static_cast<W*>(made.get())[(tap * channels + c) * b.padded_out + o] = static_cast<W>(l.unit(o, c, tap));
-  return made;
-}
-
-void offer_events(const Plan& plan, const Layer& l, std::vector<Candidate>& to) {
-  const Block& b = l.block;
-  const int64_t channels = b.words * 64;
-  if (b.in_width * channels > 65535 || l.synapse.taps() * channels > 65535) return;
-  const EventKernel kernel = plan.kernels->events;
-  const int64_t size = std::max(-l.least, l.most);
-  const int bytes = l.least >= -128 && l.most <= 127 ? 1 : size <= 32767 ? 2 : 4;
-  const bool bounded = l.low >= -32768 && l.high <= 32767;
-  const int64_t all = l.synapse.taps() * channels;
-  const bool small = bytes == 1 && size <= 15 && bounded;
-  const int64_t most = small ? 127 / std::max<int64_t>(size, 1) : bounded ? all : 32767 / 128;
-  Candidate k;
-  k.name = "events";
-  k.weights = bytes == 1 ? rows_of<int8_t>(l) : bytes == 2 ? rows_of<int16_t>(l) : rows_of<int32_t>(l);
-  k.prepare = kernel.prepare;
-  const int32_t scale = static_cast<int32_t>(l.scale), base = static_cast<int32_t>(l.base);
-  k.run = [=](Block& block, int64_t first, int64_t last) {
-    block.scale = scale, block.base = base;
-    kernel.run(block, bytes, small, most, first, last);
-  };
-  k.room = kernel.room(b), k.scratch = kernel.scratch(b);
-  to.push_back(std::move(k));
-}
-
-const Offered events(offer_events);
-
-}  // namespace
 }  // namespace saccade::engine

@@ -92,6 +92,7 @@ class Plan {
   const int64_t T;
   const bool fuse, keep, streams;
   const Kernels* const kernels;
+  std::string kernel;  // for layers of spikes, where they have it; "": the fastest
   std::vector<Wire> wires;
   std::vector<Record> records;  // records[i] makes wire i; the first is the input
   std::vector<Step> steps;

@@ -112,35 +112,32 @@ template <int NV> ALWAYS void add_bytes(const int8_t* weights, int64_t row, cons
                                             reinterpret_cast<const __m256i*>(weights + list[i] * row + 32 * v))));
 }
 
-template <int NV>
-ALWAYS void bytes_of_place(const Block& b, const uint16_t* list, int64_t n, int64_t row, int64_t c, int64_t most, int64_t t,
-                           int64_t place, int32_t* v) {
+template <int NV, class G>
+ALWAYS void bytes_of_place(const Block& b, const G& give, const uint16_t* list, int64_t n, int64_t row, int64_t c, int64_t most,
+                           int64_t t, int64_t place, int32_t* v) {
   const int8_t* weights = static_cast<const int8_t*>(b.weights) + c;
-  __m512i acc[NV];
+  __m512i acc[NV], sums[2 * NV];
   if (__builtin_expect(n <= most, 1)) {
     add_bytes<NV>(weights, row, list, n, acc);
-    for (int k = 0; k < NV; k++) {
-      give(b, low_half(acc[k]), n, t, place, c + 32 * k, v);
-      give(b, high_half(acc[k]), n, t, place, c + 32 * k + 16, v);
-    }
-    return;
-  }
-  __m512i total[2 * NV];
-  for (auto& x : total) x = _mm512_setzero_si512();
-  for (int64_t i = 0; i < n; i += most) {
-    add_bytes<NV>(weights, row, list + i, n - i < most ? n - i : most, acc);
-    for (int k = 0; k < NV; k++) {
-      total[2 * k] = _mm512_add_epi32(total[2 * k], low_half(acc[k]));
-      total[2 * k + 1] = _mm512_add_epi32(total[2 * k + 1], high_half(acc[k]));
+    for (int k = 0; k < NV; k++) sums[2 * k] = low_half(acc[k]), sums[2 * k + 1] = high_half(acc[k]);
+  } else {
+    for (auto& x : sums) x = _mm512_setzero_si512();
+    for (int64_t i = 0; i < n; i += most) {
+      add_bytes<NV>(weights, row, list + i, n - i < most ? n - i : most, acc);
+      for (int k = 0; k < NV; k++) {
+        sums[2 * k] = _mm512_add_epi32(sums[2 * k], low_half(acc[k]));
+        sums[2 * k + 1] = _mm512_add_epi32(sums[2 * k + 1], high_half(acc[k]));
+      }
     }
   }
-  for (int k = 0; k < 2 * NV; k++) give(b, total[k], n, t, place, c + 16 * k, v);
+#pragma GCC unroll 4
+  for (int k = 0; k < NV / 2; k++) give(sums + 4 * k, n, t, place, c + 64 * k, v);
 }
 
 // Rows of bytes that stay bytes for `most` events: weights of few bits. 64 NB outputs at once.
-template <int NB>
-ALWAYS void small_of_place(const Block& b, const uint16_t* list, int64_t n, int64_t row, int64_t c, int64_t most, int64_t t,
-                           int64_t place, int32_t* v) {
+template <int NB, class G>
+ALWAYS void small_of_place(const Block& b, const G& give, const uint16_t* list, int64_t n, int64_t row, int64_t c, int64_t most,
+                           int64_t t, int64_t place, int32_t* v) {
   const int8_t* weights = static_cast<const int8_t*>(b.weights) + c;
   __m512i wide[2 * NB];
   for (auto& x : wide) x = _mm512_setzero_si512();
@@ -148,42 +145,50 @@ ALWAYS void small_of_place(const Block& b, const uint16_t* list, int64_t n, int6
     const int64_t end = n - i < most ? n : i + most;
     __m512i acc[NB];
     for (auto& x : acc) x = _mm512_setzero_si512();
-    for (int64_t k = i; k < end; k++) {
-      const int8_t* a = weights + list[k] * row;
-      for (int j = 0; j < NB; j++) acc[j] = _mm512_add_epi8(acc[j], _mm512_loadu_si512(a + 64 * j));
+    int64_t k = i;
+    for (; k + 2 <= end; k += 2) {
+      const int8_t *one = weights + list[k] * row, *two = weights + list[k + 1] * row;
+      for (int j = 0; j < NB; j++)
+        acc[j] = _mm512_add_epi8(_mm512_add_epi8(acc[j], _mm512_loadu_si512(one + 64 * j)), _mm512_loadu_si512(two + 64 * j));
     }
+    if (k < end)
+      for (int j = 0; j < NB; j++) acc[j] = _mm512_add_epi8(acc[j], _mm512_loadu_si512(weights + list[k] * row + 64 * j));
     for (int j = 0; j < NB; j++) {
       wide[2 * j] = _mm512_add_epi16(wide[2 * j], _mm512_cvtepi8_epi16(_mm512_castsi512_si256(acc[j])));
       wide[2 * j + 1] = _mm512_add_epi16(wide[2 * j + 1], _mm512_cvtepi8_epi16(_mm512_extracti64x4_epi64(acc[j], 1)));
     }
   }
-  for (int k = 0; k < 2 * NB; k++) {
-    give(b, low_half(wide[k]), n, t, place, c + 32 * k, v);
-    give(b, high_half(wide[k]), n, t, place, c + 32 * k + 16, v);
+#pragma GCC unroll 4
+  for (int k = 0; k < NB; k++) {
+    const __m512i sums[4] = {low_half(wide[2 * k]), high_half(wide[2 * k]), low_half(wide[2 * k + 1]), high_half(wide[2 * k + 1])};
+    give(sums, n, t, place, c + 64 * k, v);
   }
 }
 
 #endif
 
-// Rows of any width, in the compiler's vectors, 32 outputs at once.
+// Rows of any width, in the compiler's vectors, 64 outputs at once.
 typedef int32_t Lane __attribute__((vector_size(64)));
-template <class W> ALWAYS void wide_of_place(const Block& b, const uint16_t* list, int64_t n, int64_t t, int64_t place, int32_t* v) {
+template <class W, class G>
+ALWAYS void wide_of_place(const Block& b, const G& give, const uint16_t* list, int64_t n, int64_t t, int64_t place, int32_t* v) {
   typedef W Part __attribute__((vector_size(16 * sizeof(W))));
-  for (int64_t c = 0; c < b.padded_out; c += 32) {
+  for (int64_t c = 0; c < b.padded_out; c += 64) {
     const W* weights = static_cast<const W*>(b.weights) + c;
-    Lane one{}, two{};
-    for (int64_t i = 0; i < n; i++) {
-      Part x, y;
-      std::memcpy(&x, weights + list[i] * b.padded_out, sizeof x);
-      std::memcpy(&y, weights + list[i] * b.padded_out + 16, sizeof y);
-      one += __builtin_convertvector(x, Lane);
-      two += __builtin_convertvector(y, Lane);
+    Lane acc[4] = {};
+    for (int half = 0; half < 4; half += 2) {
+      Lane one{}, two{};
+      for (int64_t i = 0; i < n; i++) {
+        Part x, y;
+        std::memcpy(&x, weights + list[i] * b.padded_out + 16 * half, sizeof x);
+        std::memcpy(&y, weights + list[i] * b.padded_out + 16 * half + 16, sizeof y);
+        one += __builtin_convertvector(x, Lane);
+        two += __builtin_convertvector(y, Lane);
+      }
+      acc[half] = one, acc[half + 1] = two;
     }
-    Sixteen sum;
-    std::memcpy(&sum, &one, sizeof sum);
-    give(b, sum, n, t, place, c, v);
-    std::memcpy(&sum, &two, sizeof sum);
-    give(b, sum, n, t, place, c + 16, v);
+    Sixteen sums[4];
+    std::memcpy(sums, acc, sizeof sums);
+    give(sums, n, t, place, c, v);
   }
 }
 
@@ -200,18 +205,22 @@ template <class F> ALWAYS void each_place(const Block& b, int64_t first, int64_t
 }
 
 template <int NV> void run_bytes(const Block& b, int64_t first, int64_t last, int64_t most) {
-  each_place(b, first, last, [&](const uint16_t* list, int64_t n, int64_t t, int64_t place, int32_t* v) {
 #if defined(__AVX512F__)
-    for (int64_t c = 0; c < b.padded_out; c += 32 * NV) bytes_of_place<NV>(b, list, n, b.padded_out, c, most, t, place, v);
-#endif
+  with_giver(b, [&](const auto& give) {
+    each_place(b, first, last, [&](const uint16_t* list, int64_t n, int64_t t, int64_t place, int32_t* v) {
+      for (int64_t c = 0; c < b.padded_out; c += 32 * NV) bytes_of_place<NV>(b, give, list, n, b.padded_out, c, most, t, place, v);
+    });
   });
+#endif
 }
 template <int NB> void run_small(const Block& b, int64_t first, int64_t last, int64_t most) {
-  each_place(b, first, last, [&](const uint16_t* list, int64_t n, int64_t t, int64_t place, int32_t* v) {
 #if defined(__AVX512F__)
-    for (int64_t c = 0; c < b.padded_out; c += 64 * NB) small_of_place<NB>(b, list, n, b.padded_out, c, most, t, place, v);
-#endif
+  with_giver(b, [&](const auto& give) {
+    each_place(b, first, last, [&](const uint16_t* list, int64_t n, int64_t t, int64_t place, int32_t* v) {
+      for (int64_t c = 0; c < b.padded_out; c += 64 * NB) small_of_place<NB>(b, give, list, n, b.padded_out, c, most, t, place, v);
+    });
   });
+#endif
 }
 
 // `bytes`: of a weight. `most`: events whose sum fits into the width of the accumulators: bytes if `small`, else 16 bits.
@@ -219,16 +228,19 @@ void run(const Block& b, int bytes, bool small, int64_t most, int64_t first, int
 #if defined(__AVX512F__)
   if (bytes == 1) {
     const int64_t blocks = b.padded_out / 64;
-    if (small) return blocks % 4 == 0 ? run_small<4>(b, first, last, most) : blocks % 2 == 0 ? run_small<2>(b, first, last, most)
-                                                                                    : run_small<1>(b, first, last, most);
+    if (small) return blocks % 4 == 0   ? run_small<4>(b, first, last, most)
+                      : blocks % 2 == 0 ? run_small<2>(b, first, last, most)
+                                        : run_small<1>(b, first, last, most);
     return blocks % 4 == 0   ? run_bytes<8>(b, first, last, most)
            : blocks % 2 == 0 ? run_bytes<4>(b, first, last, most)
                              : run_bytes<2>(b, first, last, most);
   }
 #endif
   const auto each = [&](auto one) {
-    each_place(b, first, last, [&](const uint16_t* list, int64_t n, int64_t t, int64_t place, int32_t* v) {
-      wide_of_place<decltype(one)>(b, list, n, t, place, v);
+    with_giver(b, [&](const auto& give) {
+      each_place(b, first, last, [&](const uint16_t* list, int64_t n, int64_t t, int64_t place, int32_t* v) {
+        wide_of_place<decltype(one)>(b, give, list, n, t, place, v);
+      });
     });
   };
   if (bytes == 1) return each(int8_t{});

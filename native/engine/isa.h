@@ -56,6 +56,27 @@ struct BytesKernel {
   void (*run)(const Block&, const Bytes&, int64_t first, int64_t last);
 };
 
+struct CountsKernel {
+  int64_t (*room)(const Block&);
+  void (*prepare)(const Block&, int64_t first, int64_t last);
+  int64_t (*weights_room)(const Block&);
+  void (*set_weight)(const Block&, void* weights, int64_t o, int64_t c, int64_t tap);  // sets a bit
+  int64_t (*scratch)(const Block&);
+  void (*run)(const Block&, int64_t first, int64_t last);
+};
+
+struct CodebookKernel {
+  int64_t (*scratch)(const Block&);
+  void (*run)(const Block&, const Codebook&, int64_t first, int64_t last);
+};
+
+struct TablesKernel {  // without functions where the machine has no byte permutations
+  int64_t (*room)(const Block&);
+  void (*prepare)(const Block&, int64_t first, int64_t last);
+  int64_t (*scratch)(const Block&);
+  void (*run)(const Block&, int tables, int64_t first, int64_t last);
+};
+
 struct Kernels {
   const char* name;
   void (*widen)(const void* from, Type type, int64_t step, int64_t n, int64_t* to);
@@ -76,6 +97,9 @@ struct Kernels {
   void (*matmul)(const int64_t* a, const int64_t* b, int64_t* y, int64_t inner, int64_t columns);  // a row of a
   EventKernel events;
   BytesKernel bytes;
+  CountsKernel counts;
+  CodebookKernel codebook;
+  TablesKernel tables;
 };
 
 namespace baseline { extern const Kernels kernels; }

@@ -86,8 +86,9 @@ struct Draft {
   }
 
   Runner* build(int64_t T, std::vector<int> reads, std::vector<Real> scales, Real offset, bool last, bool fuse, bool keep,
-                bool streams, const std::string& isa) {
+                bool streams, const std::string& isa, const std::string& kernel) {
     auto plan = std::make_unique<Plan>(T, fuse, keep, streams, chosen(isa));
+    plan->kernel = kernel;
     plan->wires = wires;
     plan->records = records;
     std::vector<Term> terms;
@@ -97,6 +98,7 @@ struct Draft {
     }
     plan->wires[0].view = plan->allocate(plan->wires[0], narrowest(wires[0].low, wires[0].high));
     plan->buffers[0].first = -1;
+    plan->buffers[0].last = 1 << 30;  // steps can be timed again on the same input
     plan->build();
     return new Runner(std::move(plan), std::move(terms), std::vector<double>(offset.data(), offset.data() + offset.size()), last);
   }

@@ -16,6 +16,7 @@ namespace saccade::engine {
 namespace {
 
 #define ALWAYS static inline __attribute__((always_inline))
+#define ALWAYS_MEMBER inline __attribute__((always_inline))
 
 // Spikes of 16 outputs from channel c on, whose sums are given; v: their potentials. 64-bit neurons keep potentials in v64.
 ALWAYS uint32_t fire64(const Neuron& n, const int32_t* sums, int64_t c, int64_t* v64) {
@@ -153,27 +154,77 @@ ALWAYS void keep(const Block& b, const int32_t* v, int64_t place) {
   if (b.state) std::memcpy(b.state + place * b.padded_out, v, 8 * b.padded_out);
 }
 
-ALWAYS Sixteen brought(const Block& b, Sixteen sum, int64_t ones) {
-  if (b.scale == 1 && b.base == 0) return sum;
-  const int32_t base = static_cast<int32_t>(b.base * ones);
-#if defined(__AVX512F__)
-  return _mm512_add_epi32(_mm512_mullo_epi32(sum, _mm512_set1_epi32(b.scale)), _mm512_set1_epi32(base));
-#else
-  for (int i = 0; i < 16; i++) sum.at[i] = sum.at[i] * b.scale + base;
-  return sum;
-#endif
-}
+// What the sums of 64 outputs of a place at a step become. Made once for a piece of work, so that what it reads stays in registers.
+// FAST: potentials of 32 bits with a hard reset, without the questions.
+template <bool FAST> struct Giver {
+  const Block& b;
+  const Neuron n;
+  uint64_t* const y;
+  const int64_t plane;
+  const int32_t* const where;
+  const bool pooled;
+  const int32_t scale, base;
 
-// What the sums of 16 outputs of a place at a step become. `ones`: spikes that the outputs see.
-ALWAYS void give(const Block& b, Sixteen sum, int64_t ones, int64_t t, int64_t place, int64_t c, int32_t* v) {
-  sum = brought(b, sum, ones);
-  if (b.neuron.kind == Neuron::SUMS) {
-    if (c < b.out) store16(b.sums + (t * b.out_height * b.out_width + place) * b.out + c, sum, b.out - c);
-    return;
+  explicit ALWAYS_MEMBER Giver(const Block& block)
+      : b(block), n(block.neuron), y(block.y), plane(block.y_plane), where(block.where), pooled(block.pooled),
+        scale(block.scale), base(block.base) {}
+
+  ALWAYS_MEMBER Sixteen brought(Sixteen sum, int64_t ones) const {
+    const int32_t more = static_cast<int32_t>(base * ones);
+#if defined(__AVX512F__)
+    return _mm512_add_epi32(_mm512_mullo_epi32(sum, _mm512_set1_epi32(scale)), _mm512_set1_epi32(more));
+#else
+    if (scale == 1 && base == 0) return sum;
+    for (int i = 0; i < 16; i++) sum.at[i] = sum.at[i] * scale + more;
+    return sum;
+#endif
   }
-  const uint32_t spikes = fire(b.neuron, sum, c, v, reinterpret_cast<int64_t*>(v));
-  uint16_t* to = reinterpret_cast<uint16_t*>(b.y + t * b.y_plane + b.where[place]) + c / 16;
-  *to = static_cast<uint16_t>(b.pooled ? *to | spikes : spikes);
+
+  // ones: spikes that the outputs see.
+  ALWAYS_MEMBER void operator()(const Sixteen* sums, int64_t ones, int64_t t, int64_t place, int64_t c, int32_t* v) const {
+    uint64_t spikes = 0;
+#if defined(__AVX512F__)
+    if (FAST) {
+      const __m512i half = _mm512_set1_epi32((1 << n.shift) >> 1);
+      const __m128i shift = _mm_cvtsi32_si128(n.shift), bits = _mm_cvtsi32_si128(n.bits);
+#pragma GCC unroll 4
+      for (int k = 0; k < 4; k++) {
+        const int64_t at = c + 16 * k;
+        __m512i u = _mm512_sra_epi32(_mm512_add_epi32(load16(v + at), half), shift);
+        u = _mm512_add_epi32(u, _mm512_sll_epi32(brought(sums[k], ones), bits));
+        u = _mm512_add_epi32(u, load16(n.offset + at));
+        const __mmask16 fires = _mm512_cmpge_epi32_mask(u, load16(n.threshold + at));
+        store16(v + at, _mm512_mask_mov_epi32(u, fires, load16(n.amount + at)));
+        spikes |= static_cast<uint64_t>(fires) << (16 * k);
+      }
+      put(spikes, t, place, c);
+      return;
+    }
+#endif
+    for (int k = 0; k < 4; k++) {
+      const int64_t at = c + 16 * k;
+      if (n.kind == Neuron::SUMS) {
+        if (at < b.out)
+          store16(b.sums + (t * b.out_height * b.out_width + place) * b.out + at, brought(sums[k], ones), b.out - at);
+        continue;
+      }
+      spikes |= static_cast<uint64_t>(fire(n, brought(sums[k], ones), at, v, reinterpret_cast<int64_t*>(v))) << (16 * k);
+    }
+    if (n.kind != Neuron::SUMS) put(spikes, t, place, c);
+  }
+
+  ALWAYS_MEMBER void put(uint64_t spikes, int64_t t, int64_t place, int64_t c) const {
+    uint64_t* to = y + t * plane + where[place] + c / 64;
+    *to = pooled ? *to | spikes : spikes;
+  }
+};
+
+// Calls f with the giver that fits.
+template <class F> ALWAYS void with_giver(const Block& b, F&& f) {
+#if defined(__AVX512F__)
+  if (b.neuron.kind == Neuron::POTENTIAL && b.neuron.reset == Neuron::HARD) return f(Giver<true>(b));
+#endif
+  f(Giver<false>(b));
 }
 
 }  // namespace

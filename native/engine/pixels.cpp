@@ -3,6 +3,7 @@
 #include <cstring>
 #include <limits>
 #include <map>
+#include <numeric>
 
 #include "convolution.h"
 
@@ -19,6 +20,7 @@ struct Work {
   std::unique_ptr<NeuronData> neurons;
   std::shared_ptr<void> weights;
   std::vector<int64_t> drives;
+  std::vector<int32_t> narrow_drives;
   std::vector<uint8_t> classes;
   std::vector<int32_t> where;
   View in, sums;
@@ -157,8 +159,19 @@ bool bytes_synapse(Plan& plan, int wire) {
   b.kernel_y = s.kernel_y, b.kernel_x = s.kernel_x, b.stride_y = g.stride_y, b.stride_x = g.stride_x;
   b.dilation_y = g.dilation_y, b.dilation_x = g.dilation_x;
   b.in_height = s.height + 2 * g.pad_y, b.in_width = s.width + 2 * g.pad_x;
+  // odd weights and the like: scale * unit + base, where units are bytes and weights are not
+  int64_t largest = 0, divisor = 0, base = 0;
+  for (int64_t x : s.weight->data) largest = std::max({largest, x, -x});
+  for (int64_t x : s.weight->data) divisor = std::gcd(divisor, std::gcd(x + largest, -x + largest));  // signs may be turned
+  divisor = std::max<int64_t>(divisor, 1);
+  const int64_t span = 2 * largest / divisor;
+  if (kernel.digit == 8 && divisor > 1 && span <= 255 && largest > 127 && narrowest(s.low, s.high) != Type::i64)
+    base = -largest + divisor * ((span + 1) / 2);
+  else
+    divisor = 1;
+  const auto unit = [=](int64_t x) { return (x - base) / divisor; };
   int64_t most = 0, low = 0, high = 0;
-  for (int64_t x : s.weight->data) low = std::min(low, x), high = std::max(high, x);
+  for (int64_t x : s.weight->data) low = std::min({low, unit(x), unit(-x)}), high = std::max({high, unit(x), unit(-x)});
   most = std::max(-low, high);
   int64_t digits = 1;
   while (digits < 4 && most >= (int64_t{1} << (kernel.digit * digits - 1)) - (digits > 1 ? (int64_t{1} << (kernel.digit * (digits - 1))) : 0) &&
@@ -175,6 +188,8 @@ bool bytes_synapse(Plan& plan, int wire) {
     for (int i = plan.only_reader(wire); i != still.wire; i = plan.only_reader(i)) plan.skipped[i] = true;
     made = still.wire;
     b.T = 1;
+    if (!wide && s.high < INT32_MAX && -s.low < INT32_MAX)
+      for (int64_t drive : w.drives) w.narrow_drives.push_back(static_cast<int32_t>(std::min<int64_t>(drive, INT32_MAX)));
   } else {
     w.drives.clear(), w.classes.clear();
     turned.assign(s.out, false);
@@ -216,8 +231,10 @@ bool bytes_synapse(Plan& plan, int wire) {
   for (int64_t o = 0; o < s.out; o++)
     for (int64_t c = 0; c < s.in; c++)
       for (int64_t tap = 0; tap < s.taps(); tap++)
-        kernel.set_weight(b, p, w.weights.get(), o, c, tap, turned[o] ? -s.at(o, c, tap) : s.at(o, c, tap));
+        kernel.set_weight(b, p, w.weights.get(), o, c, tap, unit(turned[o] ? -s.at(o, c, tap) : s.at(o, c, tap)));
+  b.scale = static_cast<int32_t>(divisor), b.base = static_cast<int32_t>(base);
   w.prepared = plan.buffer(kernel.room(b, p));
+  const int seen = base ? plan.buffer(4 * b.T * (s.places() + b.in_height * b.in_width)) : -1;
   if (made == wire) {
     w.sums = plan.allocate(plan.wires[wire], wide ? Type::i64 : Type::i32, Sizes{1, 2, 0});
     plan.wires[wire].view = w.sums;
@@ -226,12 +243,13 @@ bool bytes_synapse(Plan& plan, int wire) {
     plan.wires[made].bits = w.out;
   }
   plan.scratch(kernel.scratch(b));
-  const auto ready = [work, wide, &plan](const Call& c, Block& b, Bytes& p) {
+  const auto ready = [work, wide, seen, &plan](const Call& c, Block& b, Bytes& p) {
     b = work->block, p = work->bytes;
     p.x = reinterpret_cast<const uint8_t*>(plan.at(c, work->in));
     b.prepared = plan.at(c, static_cast<int>(work->prepared));
     b.scratch = c.scratch;
     b.weights = work->weights.get();
+    if (seen >= 0) p.seen = plan.at<int32_t>(c, seen), p.places = p.seen + b.T * b.out_height * b.out_width;
     b.rest = c.done == 0;
     if (b.state) b.state = reinterpret_cast<int64_t*>(c.state + reinterpret_cast<intptr_t>(b.state) - 1);
     if (work->where.empty()) {
@@ -243,8 +261,9 @@ bool bytes_synapse(Plan& plan, int wire) {
     }
     b.y = plan.at<uint64_t>(c, work->out.buffer);
     b.where = work->where.data();
-    p.drives = work->drives.empty() ? nullptr : work->drives.data();
-    p.classes = work->classes.data();
+    p.drives = work->drives.data();
+    p.narrow_drives = work->narrow_drives.empty() ? nullptr : work->narrow_drives.data();
+    p.classes = work->classes.empty() ? nullptr : work->classes.data();
   };
   plan.add(made, "prepare", b.T * b.in_height, [=, &kernel](const Call& c, int64_t first, int64_t last) {
     Block block;
@@ -253,6 +272,7 @@ bool bytes_synapse(Plan& plan, int wire) {
     kernel.prepare(block, bytes, first, last);
   });
   plan.used(static_cast<int>(w.prepared));
+  if (seen >= 0) plan.used(seen);
   plan.add(made, w.drives.empty() ? "bytes" : "bytes, steps at once", s.out_height / w.pool, [=, &kernel](const Call& c, int64_t first, int64_t last) {
     Block block;
     Bytes bytes;

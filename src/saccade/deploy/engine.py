@@ -42,12 +42,20 @@ def module() -> Any:
 
 
 def plan(
-    program: Program, T: int, *, fuse: bool = True, keep: bool = False, streams: bool = False, isa: str = ""
+    program: Program,
+    T: int,
+    *,
+    fuse: bool = True,
+    keep: bool = False,
+    streams: bool = False,
+    isa: str = "",
+    kernel: str = "",
 ) -> Any:
     """A program planned for T steps. Raises ValueError for an operation that the engine has no form of, or no engine.
 
     fuse: sums that only a neuron reads are never stored. keep: all wires can be read afterwards. streams: potentials are kept
-    from run to run. isa: "portable", "avx2", "avx512"; by default SACCADE_ISA, else the widest.
+    from run to run. isa: "portable", "avx2", "avx512"; by default SACCADE_ISA, else the widest. kernel: "events", "counts",
+    "tables", "codebook" for the layers of spikes that have it; by default the fastest.
     """
     draft = module().Draft()
     timed = program.timed()
@@ -67,7 +75,7 @@ def plan(
             draft.add("expand", [term.wire], [], [], list(shape), wire.low, wire.high, steps)
         reads.append(read)
     scales = [_spread(term.scale, shape) for term in program.outputs]
-    return draft.build(T, reads, scales, _spread(program.offset, shape), program.last, fuse, keep, streams, isa)
+    return draft.build(T, reads, scales, _spread(program.offset, shape), program.last, fuse, keep, streams, isa, kernel)
 
 
 def _spread(value: Reals, shape: tuple[int, ...]) -> Reals:
@@ -121,14 +129,20 @@ def run(program: Program, x: npt.NDArray[Any], engine: str, threads: int | None)
 
 
 def trace(
-    program: Program, x: npt.NDArray[Any], *, fuse: bool = True, isa: str = "", threads: int = 1
+    program: Program,
+    x: npt.NDArray[Any],
+    *,
+    fuse: bool = True,
+    isa: str = "",
+    kernel: str = "",
+    threads: int = 1,
 ) -> dict[int, Integers]:
     """Wires as the engine makes them, int64 ``[T or 1, N, ...]``: all of them, or with ``fuse`` those that are stored then.
 
     Raises ValueError as ``Program.run`` does, and for a program that the engine cannot run.
     """
     given = program.taken(x)
-    runner = plan(program, len(given) if program.sequence else program.T, fuse=fuse, keep=True, isa=isa)
+    runner = plan(program, len(given) if program.sequence else program.T, fuse=fuse, keep=True, isa=isa, kernel=kernel)
     given = given if program.sequence else given[0]
     axis = 1 if program.sequence else 0
     wires = [i for i in range(len(program.wires)) if runner.known(i)]
