@@ -1,6 +1,8 @@
-"""The networks of ``inference.py``: a chain of three convolutions, with weights of a width and spikes of a rate, and its twins."""
+"""The networks of ``inference.py``: a chain of three convolutions with weights of a width and spikes of a rate, and twins."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +34,7 @@ class Chain(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        for i, (a, b) in enumerate(zip(CHANNELS, CHANNELS[1:], strict=False), 1):
+        for i, (a, b) in enumerate(pairwise(CHANNELS), 1):
             self.add_module(f"conv{i}", Conv2d(a, b, 3, padding=1, bias=False))
             self.add_module(f"norm{i}", BatchNorm2d(b))
             self.add_module(f"lif{i}", NEURON.build())
@@ -86,7 +88,7 @@ class Twin(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for i, (a, b) in enumerate(zip(CHANNELS, CHANNELS[1:], strict=False), 1):
+        for i, (a, b) in enumerate(pairwise(CHANNELS), 1):
             layers += [nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU()]
             if i < 3:
                 layers.append(nn.MaxPool2d(2))

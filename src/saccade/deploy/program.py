@@ -158,8 +158,9 @@ class Program:
             sizes = ", ".join(map(str, wire.shape))
             takes = f"[T, N, {sizes}]: it was made for sequences" if self.sequence else f"[N, {sizes}], still pictures"
             raise ValueError(f"the program takes {takes}; got {list(x.shape)}")
-        whole = np.where(np.isfinite(x), x, -1).astype(np.int64)
-        if not np.array_equal(whole, x) or whole.min(initial=0) < wire.low or whole.max(initial=0) > wire.high:
+        inside = (x >= wire.low) & (x <= wire.high)
+        whole = np.where(inside, x, 0).astype(np.int64)
+        if not inside.all() or not np.array_equal(whole, x):
             raise ValueError(
                 f"the program takes whole numbers from {wire.low} to {wire.high}; pixels are not divided by 255"
             )
