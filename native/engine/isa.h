@@ -77,6 +77,13 @@ struct TablesKernel {  // without functions where the machine has no byte permut
   void (*run)(const Block&, int tables, int64_t first, int64_t last);
 };
 
+// Loops of nothing but a kernel's instructions: products with spikes in so many passes. Null where there is no such kernel.
+struct Ceilings {
+  int64_t (*counts)(int64_t times);
+  int64_t (*tables)(int64_t times);
+  int64_t (*events)(int64_t times);
+};
+
 struct Kernels {
   const char* name;
   void (*widen)(const void* from, Type type, int64_t step, int64_t n, int64_t* to);
@@ -100,6 +107,7 @@ struct Kernels {
   CountsKernel counts;
   CodebookKernel codebook;
   TablesKernel tables;
+  Ceilings ceilings;
 };
 
 namespace baseline { extern const Kernels kernels; }

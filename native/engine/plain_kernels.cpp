@@ -15,6 +15,7 @@ extern const BytesKernel bytes_kernel;
 extern const CountsKernel counts_kernel;
 extern const CodebookKernel codebook_kernel;
 extern const TablesKernel tables_kernel;
+extern const Ceilings ceilings;
 
 namespace {
 
@@ -195,6 +196,6 @@ void matmul(const int64_t* a, const int64_t* b, int64_t* y, int64_t inner, int64
 #define NAME_OF(isa) #isa
 #define NAME(isa) NAME_OF(isa)
 const Kernels kernels{NAME(SACCADE_ISA), widen, narrow, gather, drop, multiply, reach, membrane, rows, pack, unpack, count, ones, matmul,
-                      events_kernel, bytes_kernel, counts_kernel, codebook_kernel, tables_kernel};
+                      events_kernel, bytes_kernel, counts_kernel, codebook_kernel, tables_kernel, ceilings};
 
 }  // namespace saccade::engine::SACCADE_ISA
