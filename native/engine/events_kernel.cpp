@@ -167,27 +167,52 @@ ALWAYS void small_of_place(const Block& b, const G& give, const uint16_t* list, 
 
 #endif
 
-// Rows of any width, in the compiler's vectors, 64 outputs at once.
-typedef int32_t Lane __attribute__((vector_size(64)));
-template <class W, class G>
-ALWAYS void wide_of_place(const Block& b, const G& give, const uint16_t* list, int64_t n, int64_t t, int64_t place, int32_t* v) {
-  typedef W Part __attribute__((vector_size(16 * sizeof(W))));
-  for (int64_t c = 0; c < b.padded_out; c += 64) {
-    const W* weights = static_cast<const W*>(b.weights) + c;
-    Lane acc[4] = {};
-    for (int half = 0; half < 4; half += 2) {
-      Lane one{}, two{};
-      for (int64_t i = 0; i < n; i++) {
-        Part x, y;
-        std::memcpy(&x, weights + list[i] * b.padded_out + 16 * half, sizeof x);
-        std::memcpy(&y, weights + list[i] * b.padded_out + 16 * half + 16, sizeof y);
-        one += __builtin_convertvector(x, Lane);
-        two += __builtin_convertvector(y, Lane);
-      }
-      acc[half] = one, acc[half + 1] = two;
+// Rows of any width, 64 outputs at once. Not inlined, so that the compiler sees plain loops over arrays that do not overlap.
+template <class W>
+__attribute__((noinline)) void add_rows(const W* __restrict weights, int64_t row, const uint16_t* __restrict list, int64_t n,
+                                        int32_t* __restrict sums) {
+  for (int k = 0; k < 64; k++) sums[k] = 0;
+  for (int64_t i = 0; i < n; i++) {
+    const W* __restrict from = weights + list[i] * row;
+    for (int k = 0; k < 64; k++) sums[k] += from[k];
+  }
+}
+
+#if defined(__AVX2__) && !defined(__AVX512F__)
+// Rows of bytes into sums of 16 bits, which hold `most` events.
+void add_rows(const int8_t* weights, int64_t row, const uint16_t* list, int64_t n, int64_t most, int32_t* sums) {
+  __m256i total[8];
+  for (auto& x : total) x = _mm256_setzero_si256();
+  for (int64_t i = 0; i < n; i += most) {
+    const int64_t end = n - i < most ? n : i + most;
+    __m256i acc[4];
+    for (auto& x : acc) x = _mm256_setzero_si256();
+    for (int64_t k = i; k < end; k++) {
+      const __m128i* from = reinterpret_cast<const __m128i*>(weights + list[k] * row);
+      for (int j = 0; j < 4; j++) acc[j] = _mm256_add_epi16(acc[j], _mm256_cvtepi8_epi16(_mm_loadu_si128(from + j)));
     }
+    for (int j = 0; j < 4; j++) {
+      total[2 * j] = _mm256_add_epi32(total[2 * j], _mm256_cvtepi16_epi32(_mm256_castsi256_si128(acc[j])));
+      total[2 * j + 1] = _mm256_add_epi32(total[2 * j + 1], _mm256_cvtepi16_epi32(_mm256_extracti128_si256(acc[j], 1)));
+    }
+  }
+  std::memcpy(sums, total, sizeof total);
+}
+#else
+void add_rows(const int8_t* weights, int64_t row, const uint16_t* list, int64_t n, int64_t, int32_t* sums) {
+  add_rows<int8_t>(weights, row, list, n, sums);
+}
+#endif
+template <class W> void add_rows(const W* weights, int64_t row, const uint16_t* list, int64_t n, int64_t, int32_t* sums) {
+  add_rows<W>(weights, row, list, n, sums);
+}
+
+template <class W, class G>
+ALWAYS void wide_of_place(const Block& b, const G& give, const uint16_t* list, int64_t n, int64_t most, int64_t t, int64_t place,
+                          int32_t* v) {
+  for (int64_t c = 0; c < b.padded_out; c += 64) {
     Sixteen sums[4];
-    std::memcpy(sums, acc, sizeof sums);
+    add_rows(static_cast<const W*>(b.weights) + c, b.padded_out, list, n, most, reinterpret_cast<int32_t*>(sums));
     give(sums, n, t, place, c, v);
   }
 }
@@ -239,7 +264,7 @@ void run(const Block& b, int bytes, bool small, int64_t most, int64_t first, int
   const auto each = [&](auto one) {
     with_giver(b, [&](const auto& give) {
       each_place(b, first, last, [&](const uint16_t* list, int64_t n, int64_t t, int64_t place, int32_t* v) {
-        wide_of_place<decltype(one)>(b, give, list, n, t, place, v);
+        wide_of_place<decltype(one)>(b, give, list, n, most, t, place, v);
       });
     });
   };
