@@ -79,3 +79,19 @@ def test_errors_are_one_line(place, capsys, tmp_path):
     assert "text.png: unreadable image" in said(
         capsys, "deploy", "run", place / "program.sacc", tmp_path / "text.png", code=2
     )
+
+
+def test_the_engine_is_verified_and_timed(place, capsys):
+    pytest.importorskip("saccade._engine", reason="the native engine is not built")
+    arguments = ("deploy", "verify", place / "program.sacc", place, "--engine", "native", "--images", "60", "--json")
+    found = json.loads(said(capsys, *arguments))
+    assert found["different"] == 0
+    assert found["levels"] > 1000
+    arguments = ("deploy", "bench", place / "program.sacc", "--calls", "10", "--batch", "3", "--against", place)
+    times = json.loads(said(capsys, *arguments, "--json"))
+    assert times["batch"] == 3
+    assert 0 < times["engine"]["median_ms"] < times["PyTorch"]["median_ms"]
+    assert all(layer["microseconds"] > 0 for layer in times["layers"])
+    assert all(0 <= rate <= 1 for rate in times["rates"].values())
+    assert "pictures a second" in said(capsys, *arguments)
+    assert "bytes, steps at once" in said(capsys, "deploy", "inspect", place / "program.sacc")

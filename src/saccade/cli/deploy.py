@@ -69,6 +69,9 @@ def verify(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="What it was made from.")],
     images: Annotated[int | None, typer.Option(min=1, help="Only the first of the test images.")] = None,
     most: Annotated[int, typer.Option(min=0, help="Spikes that may differ.")] = 0,
+    engine: Annotated[
+        str, typer.Option(help="Whose spikes: native (the engine's) or numpy (the interpreter's).")
+    ] = "numpy",
     data: DataRoot = None,
     set_name: SetName = None,
     json: AsJson = False,
@@ -89,7 +92,7 @@ def verify(
     with common.passes(quiet=json) as tell:
         for start in range(0, count, 50):
             index = list(range(start, min(start + 50, count)))
-            found = compare(loaded, common.ours(opened), _pixels(test, index))
+            found = compare(loaded, common.ours(opened), _pixels(test, index), engine=engine)
             for path, number in found.different.items():
                 different[path] = different.get(path, 0) + number
             levels, largest = levels + found.levels, max(largest, found.largest)
@@ -130,7 +133,7 @@ def run(
 ) -> None:
     """Classify pictures with a program, in whole numbers alone: the class, its share, and the time taken.
 
-    This runs the interpreter that engines are held to, which is slow.
+    The native engine runs it where it is built and has all its operations, else the interpreter.
     """
     import numpy as np
 
@@ -169,23 +172,119 @@ def run(
 
 @app.command()
 def inspect(program: ProgramFile) -> None:
-    """List a program: its operations, the sizes and bits of what they make, and what was rounded."""
+    """List a program: its operations, the sizes and bits of what they make, what was rounded, and how the engine makes them.
+
+    "events to 12 %, tables" is a layer of spikes: event rows where at most 12 % of its input fires, else tables.
+    """
     from rich.table import Table
 
     from saccade.deploy import load_program
+    from saccade.deploy.engine import choices
     from saccade.deploy.lowering import bits_of
 
     loaded = load_program(program)
-    table = Table("wire", "operation", "reads", "shape", "bits", "neurons of")
+    try:
+        chosen = choices(loaded)
+    except ValueError as error:
+        chosen = {}
+        print(f"note: {error}")
+    table = Table("wire", "operation", "reads", "shape", "bits", "neurons of", "engine")
     first = loaded.wires[0]
-    table.add_row("0", "input", "", str(list(first.shape)), str(bits_of(first.low, first.high)), "")
+    table.add_row("0", "input", "", str(list(first.shape)), str(bits_of(first.low, first.high)), "", "")
     for i, (operation, wire) in enumerate(zip(loaded.operations, loaded.wires[1:], strict=True), 1):
         reads = ", ".join(map(str, operation.inputs))
         bits = str(bits_of(wire.low, wire.high))
-        table.add_row(str(i), operation.name, reads, str(list(wire.shape)), bits, wire.path)
+        table.add_row(str(i), operation.name, reads, str(list(wire.shape)), bits, wire.path, chosen.get(i, ""))
     common.print_table(table)
     for note in loaded.notes:
         print(f"note: {note}")
+
+
+@app.command()
+def bench(
+    program: ProgramFile,
+    images: Annotated[
+        Path | None, typer.Option(help="A picture, or a folder of them (default: random pixels).")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the engine, and of torch for --against.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures a call.")] = 1,
+    calls: Annotated[int, typer.Option(min=10, help="Calls that are timed.")] = 300,
+    against: Annotated[
+        Path | None, typer.Option(help="The model that it was made from, run by PyTorch beside it.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Time a program: the call from Python, its spread, pictures a second, the share of each layer, how often inputs fire."""
+    import numpy as np
+
+    from saccade.deploy import load_program
+    from saccade.deploy.bench import layer_times, timed
+
+    loaded = load_program(program)
+    shape = loaded.wires[0].shape
+    if images is None:
+        lead = (loaded.T, batch) if loaded.sequence else (batch,)
+        x = np.random.default_rng(0).integers(0, loaded.wires[0].high + 1, (*lead, *shape)).astype(np.uint8)
+    else:
+        x = _pictures(program, loaded, images, batch)
+    rivals: dict[str, Any] = {"engine": lambda: loaded.run(x, threads=threads)}
+    if against is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+        opened, _ = common.trained(against)
+        model = common.ours(opened).eval()
+        given = torch.from_numpy(x).float() * loaded.unit
+
+        def eager() -> None:
+            with torch.inference_mode():
+                model(given)
+
+        rivals["PyTorch"] = eager
+    found = timed(rivals, calls)
+    layers = layer_times(loaded, x, threads, calls)
+    rates = {path: float((value != 0).mean()) for path, value in loaded.spikes(x).items()}
+    record = {
+        "threads": threads,
+        "batch": batch,
+        **{
+            name: {
+                "median_ms": took[1] * 1e3,
+                "quartiles_ms": [took[0] * 1e3, took[2] * 1e3],
+                "per_second": batch / took[1],
+            }
+            for name, took in found.items()
+        },
+        "layers": [{"wire": i, "how": how, "microseconds": us} for i, how, us in layers],
+        "rates": rates,
+    }
+    if json:
+        common.print_json(record)
+        return
+    for name, took in found.items():
+        low, median, high = (seconds * 1e3 for seconds in took)
+        print(f"{name}: {median:.3f} ms ({low:.3f} to {high:.3f}), {batch / median * 1e3:,.0f} pictures a second")
+    for i, how, us in layers:
+        print(f"  wire {i}: {us:7.1f} us  {how}")
+    for path, rate in rates.items():
+        print(f"  {path}: {rate:.1%} fire")
+
+
+def _pictures(program: Path, loaded: Any, images: Path, batch: int) -> Any:
+    """As many pictures as a call takes, those there are again and again."""
+    import numpy as np
+
+    from saccade.data.folder import read_image
+
+    channels, size, width = loaded.wires[0].shape
+    if channels not in (1, 3) or size != width or loaded.sequence:
+        raise ValueError(f"{program}: takes inputs {list(loaded.wires[0].shape)}, which pictures are not")
+    known = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+    files = sorted(p for p in images.iterdir() if p.suffix.lower() in known) if images.is_dir() else [images]
+    if not files:
+        raise ValueError(f"{images}: no pictures ({', '.join(sorted(known))})")
+    read = [read_image(files[i % len(files)], size, channels).numpy() for i in range(batch)]
+    return np.stack(read)
 
 
 def _with_data(model: Path, set_name: str | None, data: Path | None) -> Any:

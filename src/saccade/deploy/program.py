@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from saccade.config import Registry
+from saccade.deploy import engine as native
 from saccade.deploy.values import Integers, Reals, Shape, Term
 
 OPERATIONS: Registry[type[Operation]] = Registry("operation of a program")
@@ -82,6 +83,10 @@ class Operation:
         """Further steps, and what is kept for those after them; state None: rest."""
         raise NotImplementedError
 
+    def native(self) -> native.Native:
+        """How the engine is given it. Raises ValueError where the engine has no form of it."""
+        raise ValueError(f"the native engine has no form of the operation {self.name}")
+
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray)}
 
@@ -121,6 +126,7 @@ class Program:
     sequence: bool = False
     notes: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    plans: native.Plans = field(default_factory=native.Plans, init=False, repr=False, compare=False)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Program:
@@ -129,10 +135,16 @@ class Program:
 
         return load_program(path)
 
-    def run(self, x: npt.NDArray[Any]) -> Reals:
+    def run(self, x: npt.NDArray[Any], *, engine: str = "auto", threads: int | None = None) -> Reals:
         """Logits ``[N, ...]`` of whole numbers: still pictures ``[N, C, H, W]``, shown for T steps, or sequences ``[T, N, C, H,
-        W]``, whichever it was made for."""
-        return self.answer(self.trace(x))
+        W]``, whichever it was made for.
+
+        engine: "native", "numpy" (the interpreter, which defines the result), or "auto": native where it can run the program.
+        threads: of the native engine; by default as many as torch has. Raises ValueError for another shape, numbers that are
+        not whole, or an engine that is asked for and not there.
+        """
+        found = native.run(self, x, engine, threads)
+        return self.answer(self.trace(x)) if found is None else found
 
     def answer(self, found: list[Integers]) -> Reals:
         """The logits from the wires."""
@@ -183,18 +195,21 @@ class Program:
             sizes = ", ".join(map(str, wire.shape))
             takes = f"[T, N, {sizes}]: it was made for sequences" if self.sequence else f"[N, {sizes}], still pictures"
             raise ValueError(f"the program takes {takes}; got {list(x.shape)}")
-        whole = np.where(np.isfinite(x), x, -1).astype(np.int64)
-        if not np.array_equal(whole, x) or whole.min(initial=0) < wire.low or whole.max(initial=0) > wire.high:
+        inside = (x >= wire.low) & (x <= wire.high)
+        whole = np.where(inside, x, 0).astype(np.int64)
+        if not inside.all() or not np.array_equal(whole, x):
             raise ValueError(
                 f"the program takes whole numbers from {wire.low} to {wire.high}; pixels are not divided by 255"
             )
         return whole if self.sequence else whole[None]
 
-    def stream(self) -> Stream:
-        """A run that is given its steps in pieces. Raises ValueError for a program that was made for still pictures."""
+    def stream(self, *, engine: str = "auto") -> Stream | native.Stream:
+        """A run that is given its steps in pieces. Raises ValueError for a program made for still pictures, or an engine
+        that is asked for and not there."""
         if not self.sequence:
             raise ValueError("the program was made for still pictures; lower the model on a sequence [T, N, C, H, W]")
-        return Stream(self)
+        runner = native.planned(self, engine, 1, streams=True)
+        return Stream(self) if runner is None else native.Stream(self, runner)
 
     def named(self) -> Iterator[tuple[int, Wire]]:
         """Wires of neurons."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from saccade.deploy.engine import Native
 from saccade.deploy.lowering import Lowering, constant, lowers
 from saccade.deploy.program import LARGEST, Stateless, Wire
 from saccade.deploy.values import Affine, Integers, Term, on_axis, spread
@@ -41,6 +42,9 @@ class Combine(Stateless):
         terms = zip(self.factors, given, self.before, strict=True)
         total = self.offset + sum((factor * _dropped(x, bits) for factor, x, bits in terms), np.int64(0))
         return _dropped(total, self.after)
+
+    def native(self) -> Native:
+        return Native("combine", (*self.before, self.after), (self.offset, *self.factors))
 
 
 def _dropped(x: Any, bits: int) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from saccade.deploy.engine import Native
 from saccade.deploy.lowering import Lowering, lowers
 from saccade.deploy.operations.combine import joined
 from saccade.deploy.operations.hold import held
@@ -48,6 +49,9 @@ class Peak(Stateless):
         highest: Integers = given[0].max(tuple(axis + 2 for axis in self.axes), keepdims=True)
         return highest
 
+    def native(self) -> Native:
+        return Native("peak", self.axes)
+
 
 @dataclass(frozen=True)
 class Collect(Operation):
@@ -70,6 +74,9 @@ class Collect(Operation):
     def step(self, state: Any, *given: Integers) -> tuple[Integers, Any]:
         raise ValueError("a gate looks at all steps of a sequence, so the program cannot be streamed; use run")
 
+    def native(self) -> Native:
+        return Native("collect")
+
 
 @dataclass(frozen=True)
 class Deal(Operation):
@@ -87,6 +94,9 @@ class Deal(Operation):
     def step(self, state: Any, *given: Integers) -> tuple[Integers, Any]:
         raise ValueError("a gate looks at all steps of a sequence, so the program cannot be streamed; use run")
 
+    def native(self) -> Native:
+        return Native("deal")
+
 
 @dataclass(frozen=True)
 class Relu(Stateless):
@@ -99,6 +109,9 @@ class Relu(Stateless):
 
     def compute(self, *given: Integers) -> Integers:
         return np.maximum(given[0], 0)
+
+    def native(self) -> Native:
+        return Native("relu")
 
 
 @cache
@@ -124,6 +137,9 @@ class Sigmoid(Stateless):
         left, right = table[piece], table[piece + 1]
         y = left + ((((right - left) * rest) + (1 << (bits - 1))) >> bits)
         return np.where(given[0] < 0, (1 << SIGMOID_BITS) - y, y)
+
+    def native(self) -> Native:
+        return Native("sigmoid", (POINT - int(math.log2(ENTRIES // END)), SIGMOID_BITS), (sigmoid_table(),))
 
 
 @lowers("relu")

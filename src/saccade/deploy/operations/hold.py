@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from saccade.deploy.engine import Native
 from saccade.deploy.lowering import Lowering
 from saccade.deploy.program import Stateless, Wire
 from saccade.deploy.values import Integers
@@ -26,6 +27,9 @@ class Hold(Stateless):
 
     def compute(self, *given: Integers) -> Integers:
         return np.broadcast_to(given[0], (self.steps, *given[0].shape[1:]))
+
+    def native(self) -> Native:
+        return Native("hold")
 
 
 def held(low: Lowering, wire: int, steps: int) -> int:

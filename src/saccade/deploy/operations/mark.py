@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from saccade.deploy.engine import Native
 from saccade.deploy.program import Stateless, Wire
 from saccade.deploy.values import Integers
 
@@ -29,3 +30,6 @@ class Mark(Stateless):
     def compute(self, *given: Integers) -> Integers:
         inside = np.full_like(given[0][:, :, :1], self.number)
         return np.concatenate([given[0], inside], 2)
+
+    def native(self) -> Native:
+        return Native("mark", (self.number,))

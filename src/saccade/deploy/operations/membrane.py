@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from saccade.deploy.engine import Native
 from saccade.deploy.lowering import Lowering, lowers
 from saccade.deploy.operations.hold import held
 from saccade.deploy.operations.thresholds import compared, fired, levels, one_term
@@ -84,6 +85,11 @@ class Membrane(Operation):
             v = self.after(v)
             found.append(level)
         return np.stack(found), v
+
+    def native(self) -> Native:
+        reset = ("hard", "soft", "none").index(self.reset)
+        arrays = (self.factor, self.offset, self.decay, self.thresholds, self.amount)
+        return Native("membrane", (self.shift, reset), arrays)
 
 
 Kept = Callable[[Membrane, Any], Membrane]

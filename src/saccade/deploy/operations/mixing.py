@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from saccade.deploy.engine import Native
 from saccade.deploy.lowering import LARGEST, Lowering, lowers
 from saccade.deploy.operations.hold import held
 from saccade.deploy.operations.thresholds import fired, one_term, reached
@@ -50,6 +51,9 @@ class Mix(Operation):
             mixed = np.tensordot(self.taps[t, : t + 1], known[: t + 1], axes=1)
             found.append((self.sign * mixed >= self.thresholds[t]).astype(np.int64))
         return np.stack(found), known
+
+    def native(self) -> Native:
+        return Native("mix", (), (self.sign, self.taps, self.thresholds))
 
 
 @lowers(Mixing)

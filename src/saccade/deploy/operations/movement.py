@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from saccade.deploy.engine import Native
 from saccade.deploy.lowering import Lowering, lowers
 from saccade.deploy.program import Operation, Stateless, Wire
 from saccade.deploy.values import Affine, Integers, Shape, Term, on_axis, shrunk, spread
@@ -31,6 +32,9 @@ class Reshape(Stateless):
     def compute(self, *given: Integers) -> Integers:
         return given[0].reshape(*given[0].shape[:2], *self.shape)
 
+    def native(self) -> Native:
+        return Native("reshape")
+
 
 @dataclass(frozen=True)
 class Transpose(Stateless):
@@ -47,6 +51,9 @@ class Transpose(Stateless):
     def compute(self, *given: Integers) -> Integers:
         return given[0].transpose(0, 1, *(axis + 2 for axis in self.axes))
 
+    def native(self) -> Native:
+        return Native("transpose", self.axes)
+
 
 @dataclass(frozen=True)
 class Expand(Stateless):
@@ -62,6 +69,9 @@ class Expand(Stateless):
 
     def compute(self, *given: Integers) -> Integers:
         return np.broadcast_to(given[0], (*given[0].shape[:2], *self.shape))
+
+    def native(self) -> Native:
+        return Native("expand")
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,9 @@ class Part(Stateless):
         where = [slice(None)] * (self.axis + 2) + [slice(self.start, self.stop, self.stride)]
         return given[0][tuple(where)]
 
+    def native(self) -> Native:
+        return Native("part", (self.axis, self.start, self.stop, self.stride))
+
 
 @dataclass(frozen=True)
 class Pad(Stateless):
@@ -101,6 +114,9 @@ class Pad(Stateless):
     def compute(self, *given: Integers) -> Integers:
         p = self.places
         return np.pad(given[0], [(0, 0)] * (given[0].ndim - 2) + [(p, p), (p, p)])
+
+    def native(self) -> Native:
+        return Native("pad", (self.places,))
 
 
 def moved(low: Lowering, value: Affine, operation: Callable[[int], Operation], lead: int) -> Affine:

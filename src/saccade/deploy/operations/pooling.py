@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from saccade.deploy.engine import Native
 from saccade.deploy.lowering import Lowering, lowers
 from saccade.deploy.operations.movement import Reshape, filled, moved
 from saccade.deploy.program import Stateless, Wire
@@ -33,6 +34,9 @@ class Sum(Stateless):
     def compute(self, *given: Integers) -> Integers:
         total: Integers = given[0].sum(tuple(axis + 2 for axis in self.axes), keepdims=True)
         return total
+
+    def native(self) -> Native:
+        return Native("sum", self.axes)
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,9 @@ class Window(Stateless):
         x = np.pad(given[0], edges, constant_values=self.fill) if py or px else given[0]
         seen = np.lib.stride_tricks.sliding_window_view(x, self.kernel, axis=(-2, -1))[..., ::sy, ::sx, :, :]
         return seen.sum((-2, -1)) if self.kind == "sum" else seen.max((-2, -1))
+
+    def native(self) -> Native:
+        return Native("window", (int(self.kind == "max"), *self.kernel, *self.stride, *self.padding, self.fill))
 
 
 @lowers("mean", "sum")

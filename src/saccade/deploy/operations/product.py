@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from saccade.deploy.engine import Native
 from saccade.deploy.lowering import Lowering, constant, lowers
 from saccade.deploy.operations.movement import filled
 from saccade.deploy.program import LARGEST, Stateless, Wire
@@ -25,6 +26,9 @@ class Multiply(Stateless):
 
     def compute(self, *given: Integers) -> Integers:
         return given[0] * given[1]
+
+    def native(self) -> Native:
+        return Native("multiply")
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,9 @@ class MatMul(Stateless):
     def compute(self, *given: Integers) -> Integers:
         # float64 holds whole numbers below 2^53, which lowering has proven
         return np.rint(given[0].astype(np.float64) @ given[1].astype(np.float64)).astype(np.int64)
+
+    def native(self) -> Native:
+        return Native("matmul")
 
 
 def _ends(a: Wire, b: Wire) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from saccade.deploy.engine import Native
 from saccade.deploy.lowering import Lowering, lowers
 from saccade.deploy.operations.membrane import Membrane, neurons
 from saccade.deploy.program import Wire
@@ -29,6 +30,9 @@ class StoredMembrane(Membrane):
         if len(self.stored) != len(self.edges) + 1 or (np.diff(self.edges, axis=0) < 0).any():
             raise ValueError(f"{len(self.stored)} stored potentials and {len(self.edges)} edges, which grow")
         return super().made(*given)
+
+    def native(self) -> Native:
+        raise ValueError(f"the native engine has no form of the operation {self.name}")
 
     def after(self, v: Integers) -> Integers:
         found = np.broadcast_to(self.stored[0], v.shape).copy()

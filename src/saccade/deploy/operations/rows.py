@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from saccade.deploy.engine import Native
 from saccade.deploy.lowering import Lowering, lowers
 from saccade.deploy.operations.hold import held
 from saccade.deploy.operations.movement import filled
@@ -31,6 +32,9 @@ class Rows(Operation):
         start, x = state or 0, given[0]
         rows = [frame[:, :, (start + t) % x.shape[3]] for t, frame in enumerate(x)]
         return np.stack(rows).reshape(len(x), x.shape[1], -1), start + len(x)
+
+    def native(self) -> Native:
+        return Native("rows")
 
 
 @lowers(RowScan)

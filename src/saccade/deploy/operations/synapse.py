@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from saccade.deploy.engine import Native
 from saccade.deploy.lowering import LARGEST, Lowering, lowers
 from saccade.deploy.operations.mark import Mark
 from saccade.deploy.program import Stateless, Wire
@@ -53,6 +54,10 @@ class Synapse(Stateless):
         for power, part in _parts(self.weight, x):
             total = total + (np.rint(apply_weights(x, part, self)).astype(np.int64) << power)
         return total
+
+    def native(self) -> Native:
+        geometry = (*self.stride, *self.padding, *self.dilation, self.groups)
+        return Native("synapse", geometry, (self.weight,))
 
 
 def _parts(weight: Integers, x: Reals) -> Iterator[tuple[int, Reals]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from saccade.deploy.engine import Native
 from saccade.deploy.lowering import Lowering
 from saccade.deploy.program import Stateless, Wire
 from saccade.deploy.values import Affine, Integers, Reals, Term, shrunk, spread
@@ -31,6 +32,9 @@ class Thresholds(Stateless):
     def compute(self, *given: Integers) -> Integers:
         x = self.sign * given[0]
         return sum(((x >= level).astype(np.int64) for level in self.thresholds), np.zeros((), np.int64))
+
+    def native(self) -> Native:
+        return Native("thresholds", (), (self.sign, self.thresholds))
 
 
 def reached(level: Any, scale: Reals, offset: Reals) -> Integers:

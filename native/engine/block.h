@@ -1,0 +1,63 @@
+// A layer of spikes with what follows it: sums, or neurons and a pooling that fire within the same pass. Plain data, that kernels
+// of every instruction set read.
+#pragma once
+#include <cstdint>
+
+namespace saccade::engine {
+
+// V <- ((V + half) >> shift) + (sum << bits) + offset, a spike where V >= threshold, then a reset. Arrays by output channel,
+// padded to 64 with channels that never fire. `factor` and `decay` only in 64 bits, where
+// V <- ((V * decay + half) >> shift) + factor * sum + offset.
+struct Neuron {
+  enum Kind : int { SUMS, THRESHOLD, POTENTIAL, POTENTIAL64 };
+  enum Reset : int { HARD, SOFT, NONE };
+  int kind = SUMS, reset = HARD, shift = 0, bits = 0;
+  const int32_t *offset = nullptr, *threshold = nullptr, *amount = nullptr;
+  const int64_t *factor64 = nullptr, *decay64 = nullptr, *offset64 = nullptr, *threshold64 = nullptr, *amount64 = nullptr;
+};
+
+struct Block {
+  int64_t T, out, padded_out, out_height, out_width;  // outputs, and the next multiple of 64
+  int64_t kernel_y, kernel_x, stride_y, stride_x, dilation_y, dilation_x;
+  // Spikes as bits; x is where the first tap of the first output lies, in words of 64 channels.
+  const uint64_t* x;
+  int64_t in_height, in_width;  // with the border that the layer pads
+  int64_t words, x_row, x_plane;
+  // Results: sums [T][places][out], or bits at y + t y_plane + where[place], joined with those of a pooling window.
+  int32_t* sums;
+  uint64_t* y;
+  int64_t y_plane;
+  const int32_t* where;
+  bool pooled;
+  Neuron neuron;
+  const void* weights;
+  void* prepared;  // by the kernel's own preparation, for all rows
+  char* scratch;   // of the thread
+  int32_t scale, base;  // what a kernel adds up is brought to the sum: scale * its + base * (what the output sees of the input)
+  int64_t* state;  // potentials [places][padded_out] that a stream keeps, or null
+  bool rest;       // the first steps: potentials are 0
+};
+
+// Layers of bytes (pixels, counts) besides: where they lie, and weights as digits of 8 (or 15) bits, the lowest first.
+struct Bytes {
+  const uint8_t* x;
+  int64_t channel, row, place, step;  // strides
+  int64_t channels, height, width, pad_y, pad_x, digits;
+  int32_t *seen, *places;  // sums of the bytes that an output sees, of a place; null where weights have no base
+  int64_t* sums64;  // instead of sums of 32 bits
+  // A picture that stands still: the first step at which an output fires, k steps after its potential began at 0, tells all of
+  // them, and its sum tells the first one. drives [class][k][padded_out]: the least sum that fires within k + 1 steps.
+  const int64_t* drives;
+  const int32_t* narrow_drives;  // instead, where 32 bits hold the sums
+  const uint8_t* classes;  // of places, by what the border of the picture adds
+  int64_t steps;
+};
+
+// Kernels of a layer that take few values.
+struct Codebook {
+  const int8_t* table;   // [patch][16 or 64] products with codewords
+  const uint8_t* index;  // [channel][padded outputs] codewords
+  int64_t words, most;   // codewords; patches whose products fit into a byte together
+};
+
+}  // namespace saccade::engine
