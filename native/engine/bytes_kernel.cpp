@@ -118,7 +118,7 @@ template <int D> ALWAYS void wide_sums(const Sums* digits, int64_t* to) {
 #if defined(__AVX512F__)
   for (int half = 0; half < 2; half++) {
     __m512i total = _mm512_setzero_si512();
-#pragma GCC unroll 3
+#pragma GCC unroll 4
     for (int d = D - 1; d >= 0; d--) {
       const __m256i x = half ? _mm512_extracti64x4_epi64(digits[d], 1) : _mm512_castsi512_si256(digits[d]);
       total = _mm512_add_epi64(_mm512_slli_epi64(total, DIGIT), _mm512_cvtepi32_epi64(x));
@@ -139,7 +139,7 @@ template <int D> ALWAYS void wide_sums(const Sums* digits, int64_t* to) {
 template <int D> ALWAYS Sixteen narrow_sums(const Sums* digits) {
 #if defined(__AVX512F__)
   __m512i total = digits[D - 1];
-#pragma GCC unroll 3
+#pragma GCC unroll 4
   for (int d = D - 2; d >= 0; d--) total = _mm512_add_epi32(_mm512_slli_epi32(total, DIGIT), digits[d]);
   return total;
 #else
@@ -226,7 +226,7 @@ ALWAYS void outputs(const Block& b, const Bytes& p, const G& give, int64_t t, in
            ((t * b.in_height + at / b.out_width * b.stride_y) * b.in_width + at % b.out_width * b.stride_x) * groups;
   }
   const int64_t runs = b.dilation_x == 1 ? 1 : b.kernel_x, run = b.dilation_x == 1 ? b.kernel_x * groups : groups;
-#pragma GCC unroll 3
+#pragma GCC unroll 4
   for (int d = 0; d < D; d++) {
     Sums sums[2][NB];
     for (auto& row : sums)
@@ -305,11 +305,13 @@ void run(const Block& b, const Bytes& p, int64_t first, int64_t last) {
   if (p.classes && p.steps == 4) {
     if (p.digits == 1) return run_digits<1, 4>(b, p, first, last);
     if (p.digits == 2) return run_digits<2, 4>(b, p, first, last);
-    return run_digits<3, 4>(b, p, first, last);
+    if (p.digits == 3) return run_digits<3, 4>(b, p, first, last);
+    return run_digits<4, 4>(b, p, first, last);
   }
   if (p.digits == 1) return run_digits<1, 0>(b, p, first, last);
   if (p.digits == 2) return run_digits<2, 0>(b, p, first, last);
-  run_digits<3, 0>(b, p, first, last);
+  if (p.digits == 3) return run_digits<3, 0>(b, p, first, last);
+  run_digits<4, 0>(b, p, first, last);
 }
 
 int64_t scratch(const Block& b) { return 16 * b.padded_out; }

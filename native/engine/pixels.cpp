@@ -174,11 +174,11 @@ bool bytes_synapse(Plan& plan, int wire) {
   for (int64_t x : s.weight->data) low = std::min({low, unit(x), unit(-x)}), high = std::max({high, unit(x), unit(-x)});
   most = std::max(-low, high);
   int64_t digits = 1;
-  while (digits < 4 && most >= (int64_t{1} << (kernel.digit * digits - 1)) - (digits > 1 ? (int64_t{1} << (kernel.digit * (digits - 1))) : 0) &&
+  while (digits < 5 && most >= (int64_t{1} << (kernel.digit * digits - 1)) - (digits > 1 ? (int64_t{1} << (kernel.digit * (digits - 1))) : 0) &&
          !(digits == 1 && low >= -(int64_t{1} << (kernel.digit - 1)) && high < int64_t{1} << (kernel.digit - 1)))
     digits++;
   // sums of a digit must fit into 32 bits
-  if (digits > 3 || (s.weight->data.size() / s.out + 4) * in.high > (int64_t{1} << 31 >> (kernel.digit - 1))) return false;
+  if (digits > 4 || (s.weight->data.size() / s.out + 4) * in.high > (int64_t{1} << 31 >> (kernel.digit - 1))) return false;
   const bool wide = narrowest(s.low, s.high) == Type::i64;
 
   std::vector<bool> turned(s.out, false);
