@@ -86,7 +86,7 @@ def test_tutorials(page, clone, monkeypatch):
     assert run_page(page, clone, monkeypatch) >= 3
 
 
-@pytest.mark.parametrize(("page", "least"), [("compression", 6), ("dehaze", 10), ("migrating", 1)])
+@pytest.mark.parametrize(("page", "least"), [("compression", 6), ("dehaze", 10), ("deploy-c", 4), ("migrating", 1)])
 def test_pages(page, least, clone, monkeypatch):
     if page == "dehaze":
         pytest.importorskip("cv2", reason="needs the extra dehaze")

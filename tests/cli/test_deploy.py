@@ -1,6 +1,7 @@
 """``saccade deploy``: a network trained on digits, as whole numbers."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ def test_pictures_and_the_list_of_operations(place, capsys, tmp_path):
     picture = tmp_path / "digit.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 20), dtype=np.uint8)).save(picture)
     words = said(capsys, "deploy", "run", place / "program.sacc", picture)
-    assert "digit.png: class " in words
+    assert re.search(r"digit\.png: \d \(\d+\.\d%\)", words)  # the classes of digits are named 0 to 9
     assert " ms" in words
     table = said(capsys, "deploy", "inspect", place / "program.sacc")
     assert "synapse" in table
@@ -71,7 +72,7 @@ def test_pictures_and_the_list_of_operations(place, capsys, tmp_path):
 
 
 def test_errors_are_one_line(place, capsys, tmp_path):
-    assert "not a readable program file" in said(capsys, "deploy", "inspect", place / "recipe.yaml", code=2)
+    assert "not a program file of saccade" in said(capsys, "deploy", "inspect", place / "recipe.yaml", code=2)
     assert "neither a model file nor a run directory" in said(capsys, "deploy", "build", tmp_path / "nothing", code=2)
     assert "fraction must be 1 to 40" in said(capsys, "deploy", "build", place, "--fraction", "99", code=2)
     (tmp_path / "text.png").write_text("no")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -189,3 +190,21 @@ def test_events_outside_the_sensor_are_named(trained, tmp_path, capsys):
     write_events(tmp_path / "wide.events", wide)
     for more in ([], ["--stream"]):
         assert "wide.events" in refused(capsys, "predict", trained / "run", tmp_path / "wide.events", *more)
+
+
+def test_it_becomes_whole_numbers(trained, tmp_path, capsys):
+    """Counts of events go in; frames that are no whole numbers are refused, with those that are."""
+    root = trained / "run"
+    assert run(["deploy", "build", str(root), "--data", str(trained), "--out", str(tmp_path / "net.sacc")]) == 0
+    assert run(["deploy", "verify", str(tmp_path / "net.sacc"), str(root), "--data", str(trained)]) == 0
+    assert "0 differ from the model in float64" in capsys.readouterr().out
+    other = tmp_path / "surface"
+    shutil.copytree(root, other)
+    recipe = yaml.safe_load((other / "recipe.yaml").read_text())
+    recipe["data"]["config"]["representation"] = "time_surface"
+    (other / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    assert run(["deploy", "build", str(other), "--data", str(trained)]) == 2
+    said = capsys.readouterr().err
+    assert "gives numbers that are not whole" in said
+    assert "the representations event_frame, count and binary give them" in said
+    assert not (other / "program.sacc").exists()

@@ -136,7 +136,7 @@ def test_a_program_is_a_file(case, tmp_path):
     _, logits = spikes_of(model, x)
     assert torch.allclose(torch.from_numpy(loaded.program.run(whole(x).numpy())), logits, atol=1e-6, rtol=0)
     (tmp_path / "text").write_text("no")
-    with pytest.raises(ValueError, match="text: not a readable program file"):
+    with pytest.raises(ValueError, match="text: not a program file of saccade"):
         load_program(tmp_path / "text")
 
 

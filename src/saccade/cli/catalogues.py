@@ -52,6 +52,16 @@ def tasks() -> None:
     _list(TASKS)
 
 
+def attacks() -> None:
+    """List the attacks that `saccade attack --attack NAME` knows, with their settings.
+
+    Those of plugins are followed by the module that they come from.
+    """
+    from saccade.robust import ATTACKS
+
+    _list(ATTACKS)
+
+
 def neurons() -> None:
     """List the neurons that a recipe can build a model of, with their settings: neuron: NAME, or {name: NAME, config: {...}}.
 
@@ -60,6 +70,17 @@ def neurons() -> None:
     from saccade.neurons import NEURONS
 
     _list(NEURONS)
+
+
+def ingredients() -> None:
+    """List what training can add to a task, with its settings: ingredients: [NAME, {name: NAME, config: {...}}].
+
+    Those of plugins are followed by the module that they come from.
+    """
+    import saccade.experiment.applications  # noqa: F401
+    from saccade.train.ingredients import INGREDIENTS
+
+    _list(INGREDIENTS)
 
 
 def stages() -> None:

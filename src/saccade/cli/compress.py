@@ -332,20 +332,29 @@ def size(
     export: Annotated[Path | None, typer.Option(help="Write the packed file here.")] = None,
     json: AsJson = False,
 ) -> None:
-    """What the learnt numbers of a model take, by kind, and what its packed file weighs to the byte."""
+    """What the learnt numbers of a model take, by kind, and what its packed file and its program (.sacc) weigh to the byte."""
     import tempfile
 
+    from saccade.deploy import load_program, lower, program_size
     from saccade.files import open_model, save_packed
     from saccade.measure import exact_size, model_size
     from saccade.measure.size import PRESETS
 
+    record: dict[str, Any]
     if preset not in (*PRESETS, "exact"):
         raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}, exact")
+    if Path(model).suffix == ".sacc":
+        record = {"file": model, "program": asdict(program_size(load_program(model)))}
+        if json:
+            common.print_json(record)
+        else:
+            _print_program(record["program"])
+        return
     opened = open_model(model)
     if opened.packed and opened.file is not None:
         if export is not None:
             raise ValueError(f"{model}: is a packed file already")
-        record: dict[str, Any] = {"file": str(opened.file), "exact": asdict(exact_size(opened.file))}
+        record = {"file": str(opened.file), "exact": asdict(exact_size(opened.file))}
     else:
         network = common.ours(opened)
         with tempfile.TemporaryDirectory() as folder:
@@ -357,6 +366,12 @@ def size(
             record["counted"] = {"preset": preset, "bits": counted.bits, "by_kind": counted.by_kind()}
             record["counted"]["fp32_equivalents"] = counted.fp32_equivalents
         record["parameters"] = sum(p.numel() for p in network.parameters())
+        try:
+            program = lower(network.eval(), common.noise(opened, 1), classes=opened.classes)
+            record["program"] = asdict(program_size(program))
+        except ValueError as error:
+            record["program"] = None
+            record["no_program"] = str(error)
     if json:
         common.print_json(record)
         return
@@ -369,5 +384,14 @@ def size(
         print(f"{'':<9} as much as {alike:,.0f} numbers of 32 bits; parameters: {record['parameters']:,}")
     exact = record["exact"]
     print(f"packed    {exact['total']:>14,} bytes: {exact['payload']:,} of numbers, {exact['header']:,} of header")
+    if record.get("program"):
+        _print_program(record["program"])
+    elif "no_program" in record:
+        print(f"program                none: {record['no_program']}")
     if record["file"]:
         print(f"{'is' if 'counted' not in record and 'parameters' not in record else 'wrote'} {record['file']}")
+
+
+def _print_program(size: dict[str, int]) -> None:
+    kinds = f"{size['weights']:,} of weights, {size['other']:,} of thresholds, {size['header']:,} of records"
+    print(f"program   {size['total']:>14,} bytes: {kinds}")

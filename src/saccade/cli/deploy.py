@@ -8,30 +8,52 @@ from typing import Annotated, Any
 
 import typer
 
-from saccade.cli import common
+from saccade.cli import common, exporting
 from saccade.cli.training import AsJson, DataRoot, SetName
 
 app = typer.Typer(help="A trained network as an integer program with the same spikes.", no_args_is_help=True)
+app.command()(exporting.c)
+app.command()(exporting.export)
+app.command("import")(exporting.import_nir)
 ProgramFile = Annotated[Path, typer.Argument(metavar="PROGRAM", help="A file that `deploy build` wrote.")]
 
 
 @app.command()
 def build(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file, packed file or run directory.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A model file, packed file or run directory, or a .nir.")
+    ],
     out: Annotated[Path | None, typer.Option(help="Where it goes (default: MODEL's folder, program.sacc).")] = None,
-    fraction: Annotated[int, typer.Option(help="Bits behind the point of potentials that need a fixed point.")] = 20,
+    fraction: Annotated[int, typer.Option(help="Bits behind the point of potentials that need a fixed point.")] = 24,
     weight_bits: Annotated[int, typer.Option(help="Bits of weights that have no integer form.")] = 24,
     data: DataRoot = None,
     set_name: SetName = None,
 ) -> None:
-    """Lower a trained network to whole numbers and write the program; a test image of its data tells the sizes."""
+    """Lower a trained network to whole numbers and write the program; a test image of its data tells the sizes.
+
+    Of a .nir: as `saccade deploy import`, which has more settings.
+    """
     from saccade.deploy import lower, save_program
 
+    if model.suffix == ".nir":
+        target = out or model.with_name("program.sacc")
+        exporting.import_nir(model, target, fraction=fraction, weight_bits=weight_bits)
+        return
     opened, test = _with_data(model, set_name, data)
     target = out or (opened.file or model).with_name("program.sacc")
     x = _pixels(test, [0])
+    if bool((x != x.round()).any()):
+        raise ValueError(
+            f"{model}: its data gives numbers that are not whole (such as {float(x[x != x.round()][0]):.3g}), and a program "
+            "takes whole ones; of events, the representations event_frame, count and binary give them"
+        )
     program = lower(
-        common.ours(opened), x / test.scale, fraction=fraction, weight_bits=weight_bits, unit=1 / test.scale
+        common.ours(opened),
+        x / test.scale,
+        fraction=fraction,
+        weight_bits=weight_bits,
+        unit=1 / test.scale,
+        classes=opened.classes,
     )
     save_program(program, target)
     neurons = sum(1 for _ in program.named())
@@ -109,7 +131,7 @@ def run(
     ],
     json: AsJson = False,
 ) -> None:
-    """Classify pictures with a program, in whole numbers alone: the class by number, its share, and the time taken.
+    """Classify pictures with a program, in whole numbers alone: the class, its share, and the time taken.
 
     The native engine runs it where it is built and has all its operations, else the interpreter.
     """
@@ -133,13 +155,19 @@ def run(
         share = np.exp(logits - logits.max())
         best = int(logits.argmax())
         rows.append(
-            {"picture": str(picture), "class": best, "share": float(share[best] / share.sum()), "ms": took * 1e3}
+            {
+                "picture": str(picture),
+                "class": best,
+                "name": loaded.classes[best] if loaded.classes else f"class {best}",
+                "share": float(share[best] / share.sum()),
+                "ms": took * 1e3,
+            }
         )
     if json:
         common.print_json(rows)
         return
     for row in rows:
-        print(f"{row['picture']}: class {row['class']} ({row['share']:.1%}), {row['ms']:.1f} ms")
+        print(f"{row['picture']}: {row['name']} ({row['share']:.1%}), {row['ms']:.1f} ms")
 
 
 @app.command()

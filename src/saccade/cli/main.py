@@ -24,6 +24,7 @@ from saccade.cli import (
     events,
     info,
     machine,
+    robust,
     training,
     transformers,
 )
@@ -54,6 +55,9 @@ app.command("prune")(analysing.prune)
 app.command("fuse")(analysing.fuse)
 app.add_typer(compress.compress_app, name="compress")
 app.add_typer(deploy.app, name="deploy")
+app.command("attack")(robust.attack)
+app.command("attacks")(catalogues.attacks)
+app.add_typer(robust.robust_app, name="robust")
 app.command("attention")(attention.attention)
 app.command("unroll")(transformers.unroll)
 app.command("info")(info.info)
@@ -62,6 +66,7 @@ app.command("models")(catalogues.models)
 app.command("recipes")(catalogues.recipes)
 app.command("neurons")(catalogues.neurons)
 app.command("tasks")(catalogues.tasks)
+app.command("ingredients")(catalogues.ingredients)
 app.command("stages")(catalogues.stages)
 app.command("report")(training.report)
 

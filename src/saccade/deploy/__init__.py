@@ -2,7 +2,7 @@
 
 from saccade.deploy.chain import Chain, IntegerLayer, chain_of
 from saccade.deploy.compare import Comparison, compare
-from saccade.deploy.files import load_program, save_program
+from saccade.deploy.files import ProgramSize, load_program, program_bytes, program_size, save_program
 from saccade.deploy.lowering import Lowering, lower, lowers
 from saccade.deploy.program import OPERATIONS, Operation, Program, Stateless, Stream, Wire
 from saccade.deploy.schedules import events_of, run_async, run_layer_serial, run_parallel, run_shift_register
@@ -16,6 +16,7 @@ __all__ = [
     "Lowering",
     "Operation",
     "Program",
+    "ProgramSize",
     "StateBytes",
     "Stateless",
     "Stream",
@@ -26,6 +27,8 @@ __all__ = [
     "load_program",
     "lower",
     "lowers",
+    "program_bytes",
+    "program_size",
     "run_async",
     "run_layer_serial",
     "run_parallel",

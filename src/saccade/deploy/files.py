@@ -1,112 +1,224 @@
-"""Programs in files: safetensors with the records as JSON."""
+"""Programs in files, ``.sacc``: a head of 32 bytes, records as deflated JSON, arrays. docs/format.md describes every byte."""
 
 from __future__ import annotations
 
+import json
+import mmap
 import os
-from typing import Any
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from saccade.deploy.program import OPERATIONS, Operation, Program, Wire
+from saccade.deploy.storage import decode, encode
 from saccade.deploy.values import Term
-from saccade.files.tensors import read_metadata, read_tensors, write_tensors
+from saccade.files.tensors import BROKEN, in_one_line
 
-FORMAT = "saccade-program-2"
+MAGIC, VERSION = b"SACC", 1
+HEAD = struct.Struct(
+    "<4sIQIIII"
+)  # magic, version, bytes of the file, of the JSON, CRC-32 of JSON, of arrays, of the head so far
+ALIGNED = 8  # where arrays begin
+MOST_RECORDS = 1 << 26  # bytes of JSON
+LARGEST_SCALE = 1e100  # of an answer
+
+
+@dataclass(frozen=True)
+class ProgramSize:
+    """Bytes of a program file: whole, of weights, of thresholds and all other arrays, of records and head."""
+
+    total: int
+    weights: int
+    other: int
+    header: int
+
+
+def program_bytes(program: Program) -> bytes:
+    """The file of a program."""
+    return _written(program)[0]
+
+
+def program_size(program: Program) -> ProgramSize:
+    """What its file weighs, without writing one."""
+    return _written(program)[1]
 
 
 def save_program(program: Program, path: str | os.PathLike[str]) -> None:
-    """Write a program (aside, then renamed). Whole numbers take as few bytes as hold them."""
-    tensors: dict[str, Tensor] = {"offset": torch.from_numpy(np.array(program.offset))}
-    records = []
-    for i, operation in enumerate(program.operations):
-        records.append({"operation": operation.name, "settings": _settings(f"{i}", operation, tensors)})
-    for i, term in enumerate(program.outputs):
-        tensors[f"output.{i}"] = torch.from_numpy(np.array(term.scale))
-    wires = [[list(wire.shape), wire.low, wire.high, wire.path] for wire in program.wires]
-    settings = {name: getattr(program, name) for name in ("T", "unit", "last", "sequence", "notes")}
-    reads = [term.wire for term in program.outputs]
-    write_tensors(
-        tensors, path, {"format": FORMAT, **settings, "wires": wires, "outputs": reads, "operations": records}
-    )
+    """Write a program (aside, then renamed: what was there stays until the new one is whole)."""
+    aside = Path(path).with_name(Path(path).name + ".part")
+    try:
+        aside.write_bytes(program_bytes(program))
+        os.replace(aside, path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise OSError(f"{path}: could not be written ({error}); the previous file, if any, is untouched") from None
 
 
-def _settings(place: str, operation: Operation, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """The fields of a record, arrays put among the tensors under its place and named by it."""
+def _written(program: Program) -> tuple[bytes, ProgramSize]:
+    arrays: list[Any] = []
+    body, weights = bytearray(), 0
 
-    def kept(name: str, value: Any) -> Any:
+    def kept(value: Any) -> Any:
         if isinstance(value, np.ndarray):
-            tensors[f"{place}.{name}"] = torch.from_numpy(np.ascontiguousarray(_narrow(value)))
-            return {"array": f"{place}.{name}"}
-        if isinstance(value, tuple):
-            return [kept(f"{name}.{i}", item) for i, item in enumerate(value)]
-        return value
+            body.extend(bytes(-len(body) % ALIGNED))
+            record, data = encode(value)
+            arrays.append({**record, "at": len(body), "bytes": len(data)})
+            body.extend(data)
+            return {"array": len(arrays) - 1}
+        return [kept(item) for item in value] if isinstance(value, tuple) else value
 
-    return {name: kept(name, value) for name, value in {**operation.settings(), **operation.arrays()}.items()}
-
-
-def _narrow(array: Any) -> Any:
-    for kind in (np.int8, np.int16, np.int32):
-        limits = np.iinfo(kind)
-        if not array.size or (limits.min <= array.min() and array.max() <= limits.max):
-            return array.astype(kind)
-    return array
+    records = []
+    for operation in program.operations:
+        settings = {}
+        for name, value in {**operation.settings(), **operation.arrays()}.items():
+            before = len(body)
+            settings[name] = kept(value)
+            weights += len(body) - before if name == "weight" else 0
+        records.append({"operation": operation.name, "settings": settings})
+    head: dict[str, Any] = {name: getattr(program, name) for name in ("T", "unit", "last", "sequence", "notes")}
+    first = program.wires[0]
+    head["input"] = [list(first.shape), first.low, first.high]
+    head["paths"] = [wire.path for wire in program.wires]
+    head["classes"] = list(program.classes)
+    head["outputs"] = [[term.wire, kept(term.scale)] for term in program.outputs]
+    head["offset"] = kept(np.asarray(program.offset))
+    head["operations"], head["arrays"] = records, arrays
+    text = zlib.compress(json.dumps(head, separators=(",", ":")).encode(), 9)
+    text += bytes(-len(text) % ALIGNED)
+    total = HEAD.size + len(text) + len(body)
+    fixed = struct.pack("<4sIQIII", MAGIC, VERSION, total, len(text), zlib.crc32(text), zlib.crc32(body))
+    data = fixed + struct.pack("<I", zlib.crc32(fixed)) + text + body
+    return data, ProgramSize(total, weights, len(body) - weights, HEAD.size + len(text))
 
 
 def load_program(path: str | os.PathLike[str]) -> Program:
-    """Read a program. Raises ValueError in one line for anything that is none."""
+    """Read a program. Shapes and ranges of all wires are derived again from the records, so that what runs has been proven.
+
+    Raises ValueError in one line for anything that is no program: cut off, damaged, foreign, newer.
+    """
     import saccade.deploy.operations as operations
     from saccade.plugins import load_files_of
 
     load_files_of(operations.__name__)
-    metadata = read_metadata(path, (FORMAT,), "program file")
-    tensors = read_tensors(path, "program file")
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such program file")
+    with open(path, "rb") as file:
+        head = file.read(HEAD.size)
+        size = os.fstat(file.fileno()).st_size
+        length = _checked_head(path, head, size)
+        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    text, body = data[HEAD.size : HEAD.size + length], data[HEAD.size + length :]
+    _, _, _, _, of_text, of_body, _ = HEAD.unpack(head)
+    for what, part, sum_ in (("records", text, of_text), ("arrays", body, of_body)):
+        if zlib.crc32(part) != sum_:
+            raise ValueError(f"{path}: its {what} are damaged (their checksum differs); build or copy the file again")
+    try:
+        inflate = zlib.decompressobj()
+        records = inflate.decompress(bytes(text), MOST_RECORDS)
+        if not inflate.eof:
+            raise ValueError(f"they are cut off, or have more than {MOST_RECORDS:,} bytes")
+        return _read(json.loads(records), body)
+    except (*BROKEN, zlib.error) as error:
+        raise ValueError(f"{path}: its records are damaged ({in_one_line(error)})") from None
+
+
+def _checked_head(path: Any, head: bytes, size: int) -> int:
+    """The length of the JSON."""
+    if len(head) < HEAD.size or head[:4] != MAGIC:
+        raise ValueError(f"{path}: not a program file of saccade (.sacc); saccade deploy build writes them")
+    _, version, total, length, _, _, own = HEAD.unpack(head)
+    if zlib.crc32(head[: HEAD.size - 4]) != own:
+        raise ValueError(f"{path}: its head is damaged (its checksum differs); build or copy the file again")
+    if version != VERSION:
+        raise ValueError(f"{path}: a program file of version {version}; this saccade reads {VERSION}")
+    if size != total or HEAD.size + length > total:
+        raise ValueError(f"{path}: has {size} bytes where {total} were written; copy the file again")
+    return int(length)
+
+
+def _read(head: dict[str, Any], body: memoryview) -> Program:
+    found: dict[int, Any] = {}
 
     def given(value: Any) -> Any:
         if isinstance(value, dict):
-            return tensors[value["array"]].numpy().astype(np.int64)
+            number = value["array"]
+            if number not in found:
+                record = head["arrays"][number]
+                if min(number, record["at"], record["bytes"]) < 0:
+                    raise ValueError("an array before the file")
+                found[number] = decode(record, body[record["at"] : record["at"] + record["bytes"]])
+            return found[number]
         return tuple(given(item) for item in value) if isinstance(value, list) else value
 
-    try:
-        made = tuple(
-            OPERATIONS[record["operation"]](**{name: given(value) for name, value in record["settings"].items()})
-            for record in metadata["operations"]
+    shape, low, high = head["input"]
+    paths = head["paths"]
+    if any(type(path) is not str for path in (*paths, *head["notes"], *head["classes"])):
+        raise ValueError("names are text")
+    wires = [Wire(tuple(shape), low, high, paths[0]).checked()]
+    made: list[Operation] = []
+    for record, path in zip(head["operations"], paths[1:], strict=True):
+        operation = OPERATIONS[record["operation"]](
+            **{name: given(value) for name, value in record["settings"].items()}
         )
-        wires = tuple(Wire(tuple(shape), low, high, name) for shape, low, high, name in metadata["wires"])
-        terms = tuple(Term(wire, tensors[f"output.{i}"].numpy()) for i, wire in enumerate(metadata["outputs"]))
-        settings = {name: metadata[name] for name in ("T", "unit", "last", "sequence")}
-        program = Program(
-            wires=wires,
-            operations=made,
-            outputs=terms,
-            offset=tensors["offset"].numpy(),
-            notes=tuple(metadata["notes"]),
-            **settings,
-        )
-        _check(program)
-        reads = [(i, made[i].inputs) for i in range(len(made))]
-        if len(wires) != len(made) + 1 or any(not 0 <= wire <= i for i, inputs in reads for wire in inputs):
-            raise ValueError("operations read wires that are not made before")
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError) as error:
-        raise ValueError(f"{path}: its records are damaged ({type(error).__name__}: {error})") from None
+        try:
+            for name, hint in get_type_hints(type(operation)).items():
+                if not _is(getattr(operation, name), hint):
+                    raise ValueError(f"its {name} is no {getattr(hint, '__name__', hint)}")
+            if any(not 0 <= wire < len(wires) for wire in operation.inputs):
+                raise ValueError("it reads a wire that is not made before")
+            wires.append(operation.made(*(wires[i] for i in operation.inputs)).named(path).checked())
+        except BROKEN as error:
+            raise ValueError(f"operation {len(made) + 1}, {operation.name}: {in_one_line(error)}") from None
+        made.append(operation)
+    terms = tuple(Term(wire, given(scale)) for wire, scale in head["outputs"])
+    program = Program(
+        T=head["T"],
+        unit=head["unit"],
+        wires=tuple(wires),
+        operations=tuple(made),
+        outputs=terms,
+        offset=given(head["offset"]),
+        last=head["last"],
+        sequence=head["sequence"],
+        notes=tuple(head["notes"]),
+        classes=tuple(head["classes"]),
+    )
+    _check(program)
     return program
+
+
+def _is(value: Any, hint: Any) -> bool:
+    """Whether a field holds what its record declares: whole numbers, text, arrays of whole numbers, tuples of those."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is ClassVar:
+        return True
+    if origin is np.ndarray:
+        return isinstance(value, np.ndarray) and value.dtype == np.int64 and value.size > 0
+    if origin is tuple:
+        each = inner[:1] * len(value) if inner[1:] == (...,) and isinstance(value, tuple) else inner
+        return isinstance(value, tuple) and len(value) == len(each) and all(map(_is, value, each))
+    return type(value) is hint
 
 
 def _check(program: Program) -> None:
     """Raises ValueError for what no program is."""
-    counts = (program.T, *(number for wire in program.wires for number in (*wire.shape, wire.low, wire.high)))
-    if any(type(number) is not int for number in counts) or not 1 <= program.T <= 1 << 16:
-        raise ValueError("T, shapes and ranges are whole numbers")
-    if any(
-        wire.low > wire.high or min(wire.shape, default=1) < 1 or type(wire.path) is not str for wire in program.wires
-    ):
-        raise ValueError("a wire is empty, or its range is")
+    if type(program.T) is not int or not 1 <= program.T <= 1 << 16:
+        raise ValueError("T is a whole number from 1 to 65536")
     if type(program.last) is not bool or type(program.sequence) is not bool or not 0 < program.unit < float("inf"):
         raise ValueError("last and sequence are true or false, and unit is above 0")
     numbers = [np.asarray(program.offset), *(np.asarray(term.scale) for term in program.outputs)]
-    if not all(np.isfinite(array).all() for array in numbers):
-        raise ValueError("outputs are not finite")
+    if not all((np.abs(array) < LARGEST_SCALE).all() for array in numbers):
+        raise ValueError("scales of the answer are not finite, or out of all proportion")
     for term in program.outputs:
         if type(term.wire) is not int or not 0 <= term.wire < len(program.wires):
             raise ValueError(f"an answer is read off wire {term.wire}, and there are {len(program.wires)}")
+    shapes = [program.wires[term.wire].shape for term in program.outputs]
+    if len({len(shape) for shape in shapes}) != 1 or any(array.ndim > len(shapes[0]) for array in numbers):
+        raise ValueError("scales of the answer have other axes than what they scale")
+    answer = np.broadcast_shapes(*shapes, *(array.shape for array in numbers))
+    if program.classes and answer[-1:] != (len(program.classes),):
+        raise ValueError(f"{len(program.classes)} classes are named, and answers are {list(answer)}")

@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from saccade.deploy.program import Operation, Program, Wire
+from saccade.deploy.program import LARGEST, Operation, Program, Wire
 from saccade.deploy.values import Affine, Reals, Shape, Term, spread
-from saccade.graph import Node, Value, trace
+from saccade.graph import Node, Value, is_layer, trace
 
 Rule = Callable[["Lowering", Node], "Affine | Sequence[Affine]"]
 _RULES: dict[type | str, Rule] = {}
-LARGEST = 62  # bits of a number in a program, without its sign
 NUMBER_BITS = 32  # of a number that is multiplied to be added to others
 SAMPLES = (5, 7)  # of the trace: numbers that axes do not have by accident
 
@@ -40,14 +39,23 @@ def rule_for(node: Node) -> Rule | None:
     return next((_RULES[kind] for kind in kinds if kind in _RULES), None)
 
 
-def lower(model: nn.Module, x: Tensor, *, fraction: int = 20, weight_bits: int = 24, unit: float = 1 / 255) -> Program:
+def lower(
+    model: nn.Module,
+    x: Tensor,
+    *,
+    fraction: int = 24,
+    weight_bits: int = 24,
+    unit: float = 1 / 255,
+    classes: Sequence[str] = (),
+) -> Program:
     """A trained network as an integer program with the same spikes.
 
     x: a sample input, ``[N, C, H, W]`` or ``[T, N, C, H, W]``; it tells sizes and the order of the layers. unit: the value of
     a 1 of the program's input, which is whole: pixels are 0 to 255, for counts of events give 1. Spikes and levels, products
     of them, and layers with quantized weights between them are exact. What is not a multiple of a common number gets a fixed
     point: weights without a form (``weight_bits``, one scale an output), and potentials that several branches or a leak make
-    (``fraction`` bits behind the point). ``compare`` counts the spikes that differ from the model in float64.
+    (``fraction`` bits behind the point). ``compare`` counts the spikes that differ from the model in float64. classes: names of
+    the answers, kept with the program.
 
     Raises ValueError naming what stands in the way and what to do about it. The model is left as it is.
     """
@@ -68,7 +76,7 @@ def lower(model: nn.Module, x: Tensor, *, fraction: int = 20, weight_bits: int =
     given = one.double().repeat_interleave(samples, 1 if sequence else 0)
     steps = getattr(type(own), "gives_steps", False)
     call = (lambda m, given: m(given, steps=True)) if steps else None
-    graph = trace(own, given, sequence=sequence, call=call)
+    graph = trace(own, given, sequence=sequence, call=call, layers=lambda m: is_layer(m) or type(m) in _RULES)
     lowering = Lowering(samples, fraction, weight_bits)
     shape = tuple(given.shape[2 if sequence else 1 :])
     picture = lowering.begin(shape, unit, len(given) if sequence else 1, 2 if sequence else 1)
@@ -78,17 +86,36 @@ def lower(model: nn.Module, x: Tensor, *, fraction: int = 20, weight_bits: int =
     if len(graph.outputs) != 1:
         raise ValueError(f"{type(model).__name__} gives {len(graph.outputs)} tensors; a program has one answer")
     answer = lowering.values[graph.outputs[0]]
+    wires, kept, outputs = _needed(lowering.wires, lowering.operations, answer.terms)
     return Program(
-        T=graph.outputs[0].shape[0] if steps else getattr(model, "T", 1),
+        T=graph.outputs[0].shape[0] if steps else getattr(model, "T", len(x) if sequence else 1),
         unit=unit,
-        wires=tuple(lowering.wires),
-        operations=tuple(lowering.operations),
-        outputs=answer.terms,
+        wires=wires,
+        operations=kept,
+        outputs=outputs,
         offset=answer.offset,
         last=getattr(model, "readout", "") == "last",
         sequence=sequence,
         notes=tuple(lowering.notes),
+        classes=tuple(classes),
     )
+
+
+def _needed(
+    wires: Sequence[Wire], operations: Sequence[Operation], outputs: Sequence[Term]
+) -> tuple[tuple[Wire, ...], tuple[Operation, ...], tuple[Term, ...]]:
+    """Without what neither the answer nor a neuron needs; wires are numbered again."""
+    needed = {0, *(term.wire for term in outputs), *(i for i, wire in enumerate(wires) if wire.path)}
+    for i in range(len(operations), 0, -1):
+        if i in needed:
+            needed.update(operations[i - 1].inputs)
+    number = {old: new for new, old in enumerate(sorted(needed))}
+    kept = tuple(
+        replace(operation, inputs=tuple(number[wire] for wire in operation.inputs))
+        for i, operation in enumerate(operations, 1)
+        if i in needed
+    )
+    return tuple(wires[i] for i in number), kept, tuple(Term(number[wire], scale) for wire, scale in outputs)
 
 
 class Lowering:
@@ -126,13 +153,12 @@ class Lowering:
         for value, found in zip(node.outputs, [made] if isinstance(made, Affine) else made, strict=False):
             self.values[value] = found
 
-    def emit(self, operation: Operation, wire: Wire) -> int:
-        """Add an operation; the number of its wire. Raises ValueError for numbers that need more than 63 bits."""
-        if max(-wire.low, wire.high).bit_length() > LARGEST:
-            raise ValueError(f"its numbers need more than {LARGEST} bits; fewer weight_bits or bits of fraction do")
+    def emit(self, operation: Operation, path: str = "") -> int:
+        """Add an operation, of neurons under their path; the number of its wire. Raises ValueError for numbers that need more
+        than 62 bits."""
+        self.wires.append(operation.made(*(self.wires[i] for i in operation.inputs)).named(path).checked())
         self.operations.append(operation)
-        self.wires.append(wire)
-        self.timed.append(operation.mixes_time or any(self.timed[i] for i in operation.inputs))
+        self.timed.append(operation.changes(*(self.timed[i] for i in operation.inputs)))
         return len(self.wires) - 1
 
     def of(self, value: Value) -> Affine:
@@ -151,9 +177,13 @@ class Lowering:
         unit = _common_unit(value)
         return self.fixed(value) if unit is None else self._combined(value, unit, exact=True)
 
-    def fixed(self, value: Affine) -> Affine:
-        """The same as one term in units of ``2**-fraction``."""
-        return self._combined(value, 2.0**-self.fraction, exact=False)
+    def fixed(self, value: Affine, fraction: int | None = None) -> Affine:
+        """The same as one term in units of ``2**-fraction``, where none is given those of the program."""
+        unit = 2.0 ** -(self.fraction if fraction is None else fraction)
+        term = value.single
+        if term is not None and (term.scale == unit).all():
+            return value
+        return self._combined(value, unit, exact=False)
 
     def _combined(self, value: Affine, unit: float, exact: bool) -> Affine:
         from saccade.deploy.operations.combine import Combine
@@ -172,7 +202,7 @@ class Lowering:
         key = (tuple(term.wire for term in value.terms), unit, *(s.tobytes() for s in (*scales, offset)))
         if key not in self._made:
             operation = Combine(tuple(term.wire for term in value.terms), offset, scales, before, after)
-            self._made[key] = self.emit(operation, Wire(value.shape, *ends))
+            self._made[key] = self.emit(operation)
         one = Term(self._made[key], spread(unit, value.shape))
         return replace(value, terms=(one,), offset=spread(0, value.shape))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +16,8 @@ from saccade.deploy import engine as native
 from saccade.deploy.values import Integers, Reals, Shape, Term
 
 OPERATIONS: Registry[type[Operation]] = Registry("operation of a program")
+LARGEST = 62  # bits of a number in a program, without its sign
+LARGEST_WIRE = 1 << 28  # numbers of a step of a sample
 _NOTHING: Integers = np.empty(0, np.int64)
 
 
@@ -28,6 +32,20 @@ class Wire:
     low: int
     high: int
     path: str = ""
+
+    def named(self, path: str = "") -> Wire:
+        """The same under another path."""
+        return replace(self, path=path)
+
+    def checked(self) -> Wire:
+        """Itself. Raises ValueError for what no machine holds, or needs more than 62 bits."""
+        if any(type(number) is not int for number in (*self.shape, self.low, self.high)):
+            raise ValueError(f"sizes and ranges are whole numbers, got {self.shape}, {self.low} to {self.high}")
+        if min(self.shape, default=1) < 1 or self.low > self.high or math.prod(self.shape) > LARGEST_WIRE:
+            raise ValueError(f"a wire {list(self.shape)} of {self.low} to {self.high}")
+        if max(-self.low, self.high).bit_length() > LARGEST:
+            raise ValueError(f"its numbers need more than {LARGEST} bits; fewer weight_bits or bits of fraction do")
+        return self
 
 
 @dataclass(frozen=True)
@@ -45,6 +63,17 @@ class Operation:
     def __init_subclass__(cls) -> None:
         if "name" in vars(cls):
             OPERATIONS.register(cls.name, cls)
+
+    def made(self, *given: Wire) -> Wire:
+        """The wire that it makes of those that it reads: its shape, and between which numbers all values lie.
+
+        Raises ValueError where its fields do not fit them, or numbers on the way may need more than 62 bits.
+        """
+        raise NotImplementedError
+
+    def changes(self, *given: bool) -> bool:
+        """Whether what it makes differs from step to step, where what it reads does (True) or not."""
+        return self.mixes_time or any(given)
 
     def run(self, *given: Integers) -> Integers:
         """All steps of a sequence, from rest."""
@@ -84,7 +113,7 @@ class Program:
     wires: the input, then what each operation makes, in order. T: steps that a static input is shown for. unit: the value in
     the model of a 1 of the input (1/255 for pixels). outputs, offset: the logits, ``sum scale * wire + offset``. last: the
     answer is that of the last step, else the mean over steps. sequence: made for an input that changes, not a still picture.
-    notes: what was rounded.
+    notes: what was rounded. classes: names of the answers, where they are known.
     """
 
     T: int
@@ -95,8 +124,16 @@ class Program:
     offset: Reals
     last: bool = False
     sequence: bool = False
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
     plans: native.Plans = field(default_factory=native.Plans, init=False, repr=False, compare=False)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Program:
+        """A program from its file (``.sacc``). Raises ValueError in one line for anything that is none."""
+        from saccade.deploy.files import load_program
+
+        return load_program(path)
 
     def run(self, x: npt.NDArray[Any], *, engine: str = "auto", threads: int | None = None) -> Reals:
         """Logits ``[N, ...]`` of whole numbers: still pictures ``[N, C, H, W]``, shown for T steps, or sequences ``[T, N, C, H,
@@ -140,7 +177,7 @@ class Program:
         """Of each wire, whether it changes from step to step."""
         found = [self.sequence]
         for operation in self.operations:
-            found.append(operation.mixes_time or any(found[i] for i in operation.inputs))
+            found.append(operation.changes(*(found[i] for i in operation.inputs)))
         return found
 
     def spikes(self, x: npt.NDArray[Any]) -> dict[str, Integers]:

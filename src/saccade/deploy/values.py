@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -84,3 +85,23 @@ def shrunk(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
             if (array == first).all():
                 array = first
     return array
+
+
+def windows(
+    sides: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int] = (1, 1),
+) -> Shape:
+    """How many windows lie along each of the last two axes. Raises ValueError where there are none."""
+    numbers = (*kernel, *stride, *dilation)
+    if any(len(pair) != 2 for pair in (kernel, stride, padding, dilation)) or min(numbers) < 1 or min(padding) < 0:
+        raise ValueError(f"windows {kernel}, stride {stride}, padding {padding}, dilation {dilation}")
+    found = tuple(
+        (side + 2 * p - d * (k - 1) - 1) // s + 1
+        for side, k, s, p, d in zip(sides, kernel, stride, padding, dilation, strict=True)
+    )
+    if min(found) < 1:
+        raise ValueError(f"windows {list(kernel)} are larger than a map {list(sides)}")
+    return found

@@ -20,6 +20,7 @@ from saccade.data import AugmentSettings, DataSource, PixelMapConfig
 from saccade.experiment.earlier import upgraded
 from saccade.experiment.recipes import recipe_path
 from saccade.experiment.stages.base import StageConfig
+from saccade.train.ingredients import Ingredient
 from saccade.train.settings import TrainSettings
 from saccade.train.tasks import Classification, TaskConfig
 from saccade.transforms import Transform
@@ -102,7 +103,8 @@ class DataSettings(_Section):
 
 
 class Recipe(_Section):
-    """A whole run. ``task``: what is learnt. ``stages``: what follows training, in order: names, or ``{name, config}``.
+    """A whole run. ``task``: what is learnt. ``ingredients``: what training adds to it (adversarial images, penalties).
+    ``stages``: what follows training, in order. Both are names, or ``{name, config}``.
 
     ``plugins``: modules that have to be loaded for its names to mean something (a file never loads any).
     """
@@ -115,6 +117,7 @@ class Recipe(_Section):
     task: Annotated[TaskConfig, PlainSerializer(_record)] = Classification()
     train: TrainSettings
     teacher: TeacherSettings | None = None
+    ingredients: tuple[Annotated[Ingredient, PlainSerializer(_record)], ...] = ()
     stages: tuple[Annotated[StageConfig, PlainSerializer(_record)], ...] = ()
     notes: str = ""
 

@@ -116,6 +116,11 @@ def _run(fabric: Any, recipe: Recipe, directory: Path, resume: bool, quiet: bool
             stage.check(recipe, model, splits)
         except ValueError as error:
             raise ValueError(f"stages.{stage.kind()}: {error}") from None
+    for ingredient in recipe.ingredients:
+        try:
+            ingredient.check(model, task)
+        except ValueError as error:
+            raise ValueError(f"ingredients.{ingredient.kind()}: {error}") from None
     trained = resume and (directory / "summary.json").exists()
     extra = build_teacher(recipe.teacher, model) if recipe.teacher is not None and not trained else None
     augment = task.augmentation(recipe.data.augmentation(), splits.train)
@@ -139,6 +144,7 @@ def _run(fabric: Any, recipe: Recipe, directory: Path, resume: bool, quiet: bool
                 augment=augment,
                 workers=recipe.data.workers,
                 extra=extra,
+                ingredients=recipe.ingredients,
                 resume=resume,
                 reporter=reporter,
             )

@@ -13,6 +13,7 @@ from saccade.neurons.mixing import (
     SlidingMixing,
     SlidingMixingConfig,
 )
+from saccade.neurons.noisy import NoisyLIF, NoisyLIFConfig
 from saccade.neurons.presets import strict
 from saccade.neurons.quantized_membrane import QuantizedMembraneConfig, QuantizedMembraneLIF, quantize_potential
 from saccade.neurons.saccadic import Saccadic, SaccadicConfig
@@ -50,6 +51,8 @@ __all__ = [
     "Mixing",
     "MixingConfig",
     "NeuronConfig",
+    "NoisyLIF",
+    "NoisyLIFConfig",
     "QuantizedMembraneConfig",
     "QuantizedMembraneLIF",
     "Rectangle",

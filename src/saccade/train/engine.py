@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from saccade.layers import declare_inputs, set_recompute, set_spike_packing, wei
 from saccade.models import SpikingModel
 from saccade.optional import need
 from saccade.train import checkpoint
+from saccade.train.ingredients import Ingredient
 from saccade.train.loop import Job, checkpoint_path
 from saccade.train.losses import ExtraLoss
 from saccade.train.optimizers import build_optimizer
@@ -86,6 +87,7 @@ def train(
     augment: Augmentation | None = None,
     workers: int = 0,
     extra: ExtraLoss | None = None,
+    ingredients: Sequence[Ingredient] = (),
     resume: bool = False,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
@@ -126,6 +128,7 @@ def train(
         augment,
         workers=workers,
         extra=extra,
+        ingredients=ingredients,
         report=report,
         ema=ema,
     )

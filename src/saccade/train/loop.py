@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ from saccade.files import fit_weights, save_model
 from saccade.files.tensors import BROKEN, in_one_line
 from saccade.layers import WeightForm, weight_forms
 from saccade.models import SpikingModel
+from saccade.neurons.spiking import recording
 from saccade.train import checkpoint
 from saccade.train.checkpoint import Progress
 from saccade.train.evaluate import Evaluation, evaluate
+from saccade.train.ingredients import Ingredient, TrainingStep
 from saccade.train.losses import ExtraLoss
 from saccade.train.reporter import Reporter
 from saccade.train.schedule import learning_rate
@@ -63,6 +65,7 @@ class Job:
     augment: Augmentation
     workers: int = 0
     extra: ExtraLoss | None = None
+    ingredients: Sequence[Ingredient] = ()
     report: Reporter = field(default_factory=Reporter)
     ema: dict[str, Tensor] | None = None
     progress: Progress = field(default_factory=Progress)
@@ -216,24 +219,45 @@ class Job:
             group["lr"] = rate * group.get("scale", 1.0)  # checkpoints of earlier versions have none
         for form in weight_forms(self.model):
             form.before_step(epoch * self.steps + step)
-        if self.extra is None:
-            output = self.wrapped(x, steps=True)
-            loss = self.task.loss(output, y)
-        else:
-            with self.extra(x, fabric.autocast) as more:
-                output = self.wrapped(x, steps=True)
-                loss = self.task.loss(output, y) + more(output)
+        x, output, loss = self._loss(x, y, epoch * self.steps + step)
         fabric.backward(loss)
         if settings.clip_norm:
             fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False)
         self.optimizer.step()
         for form in weight_forms(self.model):
             form.after_step()
+        with torch.no_grad():
+            for ingredient in self.ingredients:
+                ingredient.after_step(self.model)
         self.optimizer.zero_grad()
         if self.ema is not None:
             self._update_ema(settings.ema)
         self.metrics.update(output.detach(), y)
         return loss.detach()
+
+    def _loss(self, x: Tensor, y: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The images that the model is trained on, what it makes of them, and the loss."""
+        seen = TrainingStep(
+            self.model, self.task, x, y, number / max(self.settings.epochs * self.steps - 1, 1), self._call
+        )
+        for ingredient in self.ingredients:
+            seen.images = ingredient.images(seen)
+        x = seen.images
+        with contextlib.ExitStack() as stack:
+            more = None if self.extra is None else stack.enter_context(self.extra(x, self.fabric.autocast))
+            if any(ingredient.wants_potentials for ingredient in self.ingredients):
+                seen.potentials = stack.enter_context(recording(self.model))
+            seen.output = output = self._call(x)
+            loss = self.task.loss(output, y)
+            if more is not None:
+                loss = loss + more(output)
+        for ingredient in self.ingredients:
+            loss = loss + ingredient.loss(seen)
+        return x, output, loss
+
+    def _call(self, x: Tensor) -> Tensor:
+        output: Tensor = self.wrapped(x, steps=True)
+        return output
 
     def _update_ema(self, decay: float) -> None:
         assert self.ema is not None

@@ -10,7 +10,7 @@ from torch import nn
 
 from saccade.deploy.engine import Native
 from saccade.deploy.lowering import Lowering, constant, lowers
-from saccade.deploy.program import Stateless
+from saccade.deploy.program import LARGEST, Stateless, Wire
 from saccade.deploy.values import Affine, Integers, Term, on_axis, spread
 from saccade.graph import Node, Value
 from saccade.layers.norms import Norm, norm_of
@@ -26,6 +26,18 @@ class Combine(Stateless):
     before: tuple[int, ...]
     after: int = 0
 
+    def made(self, *given: Wire) -> Wire:
+        if min(self.after, *self.before) < 0 or not len(self.factors) == len(self.before) == len(given):
+            raise ValueError("a factor and a shift for each of its wires, none below 0")
+        low, high = int(self.offset.min()), int(self.offset.max())
+        for factor, wire, bits in zip(self.factors, given, self.before, strict=True):
+            ends = [int(f) * _dropped(end, bits) for f in (factor.min(), factor.max()) for end in (wire.low, wire.high)]
+            low, high = low + min(ends), high + max(ends)
+        if max(-low, high) >= 1 << LARGEST:
+            raise ValueError("its numbers need more than 62 bits; fewer bits of fraction do")
+        shape = np.broadcast_shapes(self.offset.shape, *(f.shape for f in self.factors), *(w.shape for w in given))
+        return Wire(shape, _dropped(low, self.after), _dropped(high, self.after))
+
     def compute(self, *given: Integers) -> Integers:
         terms = zip(self.factors, given, self.before, strict=True)
         total = self.offset + sum((factor * _dropped(x, bits) for factor, x, bits in terms), np.int64(0))
@@ -35,7 +47,7 @@ class Combine(Stateless):
         return Native("combine", (*self.before, self.after), (self.offset, *self.factors))
 
 
-def _dropped(x: Integers, bits: int) -> Integers:
+def _dropped(x: Any, bits: int) -> Any:
     return (x + ((1 << bits) >> 1)) >> bits if bits else x
 
 

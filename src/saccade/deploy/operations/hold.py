@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from saccade.deploy.engine import Native
 from saccade.deploy.lowering import Lowering
-from saccade.deploy.program import Stateless
+from saccade.deploy.program import Stateless, Wire
 from saccade.deploy.values import Integers
 
 
@@ -20,6 +20,11 @@ class Hold(Stateless):
     mixes_time = True
     steps: int
 
+    def made(self, *given: Wire) -> Wire:
+        if type(self.steps) is not int or not 1 <= self.steps <= 1 << 16:
+            raise ValueError(f"{self.steps} steps")
+        return given[0]
+
     def compute(self, *given: Integers) -> Integers:
         return np.broadcast_to(given[0], (self.steps, *given[0].shape[1:]))
 
@@ -29,4 +34,4 @@ class Hold(Stateless):
 
 def held(low: Lowering, wire: int, steps: int) -> int:
     """The wire with as many steps as are run."""
-    return wire if low.timed[wire] else low.emit(Hold((wire,), steps), replace(low.wires[wire], path=""))
+    return wire if low.timed[wire] else low.emit(Hold((wire,), steps))

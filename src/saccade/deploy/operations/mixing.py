@@ -12,7 +12,7 @@ from saccade.deploy.engine import Native
 from saccade.deploy.lowering import LARGEST, Lowering, lowers
 from saccade.deploy.operations.hold import held
 from saccade.deploy.operations.thresholds import fired, one_term, reached
-from saccade.deploy.program import Operation
+from saccade.deploy.program import Operation, Wire
 from saccade.deploy.values import Affine, Integers
 from saccade.graph import Node
 from saccade.neurons import Mixing
@@ -30,6 +30,15 @@ class Mix(Operation):
     sign: Integers
     taps: Integers
     thresholds: Integers
+
+    def made(self, *given: Wire) -> Wire:
+        T = len(self.taps)
+        if self.taps.shape != (T, T) or len(self.thresholds) != T:
+            raise ValueError(f"taps {list(self.taps.shape)} and thresholds {list(self.thresholds.shape)}")
+        size = max(-given[0].low, given[0].high)
+        if size * max(sum(abs(int(tap)) for tap in row) for row in self.taps) >= 1 << LARGEST:
+            raise ValueError(f"its history needs more than {LARGEST} bits; fewer weight_bits or bits of fraction do")
+        return Wire(np.broadcast_shapes(given[0].shape, self.sign.shape, self.thresholds.shape[1:]), 0, 1)
 
     def step(self, state: Any, *given: Integers) -> tuple[Integers, Any]:
         T = len(self.taps)
@@ -71,4 +80,4 @@ def mix(low: Lowering, node: Node) -> Affine:
     scale, offset = np.broadcast_arrays(scale, offset)
     rows = [np.broadcast_to(reached(theta[t], scale / one, offset * mixing[t].sum()), scale.shape) for t in range(T)]
     sign = np.where(scale < 0, -1, 1).astype(np.int64)
-    return fired(low, node, value, Mix((held(low, wire, T),), sign, taps, np.stack(rows)), 1, 1.0)
+    return fired(low, node.path, value, Mix((held(low, wire, T),), sign, taps, np.stack(rows)), 1.0, T)

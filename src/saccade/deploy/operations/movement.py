@@ -24,6 +24,11 @@ class Reshape(Stateless):
     name = "reshape"
     shape: Shape
 
+    def made(self, *given: Wire) -> Wire:
+        if math.prod(self.shape) != math.prod(given[0].shape):
+            raise ValueError(f"{list(given[0].shape)} as {list(self.shape)}")
+        return replace(given[0], shape=self.shape)
+
     def compute(self, *given: Integers) -> Integers:
         return given[0].reshape(*given[0].shape[:2], *self.shape)
 
@@ -38,6 +43,11 @@ class Transpose(Stateless):
     name = "transpose"
     axes: tuple[int, ...]
 
+    def made(self, *given: Wire) -> Wire:
+        if sorted(self.axes) != list(range(len(given[0].shape))):
+            raise ValueError(f"axes {list(self.axes)} of {list(given[0].shape)}")
+        return replace(given[0], shape=tuple(given[0].shape[axis] for axis in self.axes))
+
     def compute(self, *given: Integers) -> Integers:
         return given[0].transpose(0, 1, *(axis + 2 for axis in self.axes))
 
@@ -51,6 +61,11 @@ class Expand(Stateless):
 
     name = "expand"
     shape: Shape
+
+    def made(self, *given: Wire) -> Wire:
+        if len(self.shape) != len(given[0].shape) or np.broadcast_shapes(given[0].shape, self.shape) != self.shape:
+            raise ValueError(f"{list(given[0].shape)} repeated to {list(self.shape)}")
+        return replace(given[0], shape=self.shape)
 
     def compute(self, *given: Integers) -> Integers:
         return np.broadcast_to(given[0], (*given[0].shape[:2], *self.shape))
@@ -69,6 +84,13 @@ class Part(Stateless):
     stop: int
     stride: int = 1
 
+    def made(self, *given: Wire) -> Wire:
+        shape = list(given[0].shape)
+        if self.axis < 0 or self.stride < 1 or not 0 <= self.start < self.stop <= shape[self.axis]:
+            raise ValueError(f"{self.start} to {self.stop} by {self.stride} of axis {self.axis} of {shape}")
+        shape[self.axis] = len(range(self.start, self.stop, self.stride))
+        return replace(given[0], shape=tuple(shape))
+
     def compute(self, *given: Integers) -> Integers:
         where = [slice(None)] * (self.axis + 2) + [slice(self.start, self.stop, self.stride)]
         return given[0][tuple(where)]
@@ -83,6 +105,11 @@ class Pad(Stateless):
 
     name = "pad"
     places: int
+
+    def made(self, *given: Wire) -> Wire:
+        *rest, height, width = given[0].shape
+        shape = (*rest, height + 2 * self.places, width + 2 * self.places)
+        return replace(given[0], shape=shape, low=min(given[0].low, 0), high=max(given[0].high, 0))
 
     def compute(self, *given: Integers) -> Integers:
         p = self.places
@@ -99,34 +126,30 @@ def moved(low: Lowering, value: Affine, operation: Callable[[int], Operation], l
         full = filled(low, wire, value.shape)
         record = operation(full)
         new = _apply(record, np.broadcast_to(scale, value.shape))
-        terms.append(Term(_emit(low, record, full, new.shape), shrunk(new)))
+        terms.append(Term(_emit(low, record, full), shrunk(new)))
     offset = _apply(operation(0), np.broadcast_to(value.offset, value.shape))
     return Affine(tuple(terms), shrunk(offset), offset.shape, value.steps, lead)
 
 
 def filled(low: Lowering, wire: int, shape: Shape) -> int:
     """The wire with all its axes as large as ``shape`` says."""
-    before = low.wires[wire]
-    if before.shape == shape:
+    if low.wires[wire].shape == shape:
         return wire
-    return low.emit(Expand((wire,), shape), Wire(shape, before.low, before.high))
+    return low.emit(Expand((wire,), shape))
 
 
 def _apply(record: Operation, array: Any) -> Any:
     return record.run(array[None, None])[0, 0]
 
 
-def _emit(low: Lowering, record: Operation, wire: int, shape: Shape) -> int:
-    before = low.wires[wire]
+def _emit(low: Lowering, record: Operation, wire: int) -> int:
     if isinstance(record, Reshape):
-        if before.shape == shape:
+        if low.wires[wire].shape == record.shape:
             return wire
         made_by = low.operations[wire - 1] if wire else None
         if isinstance(made_by, Reshape):  # one reshape after the other is one
-            return _emit(low, replace(record, inputs=made_by.inputs), made_by.inputs[0], shape)
-    padded = isinstance(record, Pad)
-    ends = (min(before.low, 0), max(before.high, 0)) if padded else (before.low, before.high)
-    return low.emit(record, Wire(shape, *ends))
+            return _emit(low, replace(record, inputs=made_by.inputs), made_by.inputs[0])
+    return low.emit(record)
 
 
 @lowers("view", "_unsafe_view", "reshape", "_reshape_alias", "flatten", "unflatten", "unsqueeze", "squeeze")

@@ -12,7 +12,7 @@ from saccade.deploy.engine import Native
 from saccade.deploy.lowering import Lowering, lowers
 from saccade.deploy.operations.movement import Reshape, filled, moved
 from saccade.deploy.program import Stateless, Wire
-from saccade.deploy.values import Affine, Integers, Term, shrunk, spread
+from saccade.deploy.values import Affine, Integers, Term, shrunk, spread, windows
 from saccade.graph import Node
 
 
@@ -22,6 +22,14 @@ class Sum(Stateless):
 
     name = "sum"
     axes: tuple[int, ...]
+
+    def made(self, *given: Wire) -> Wire:
+        before = given[0]
+        if any(not 0 <= axis < len(before.shape) for axis in self.axes) or len(set(self.axes)) != len(self.axes):
+            raise ValueError(f"axes {list(self.axes)} of {list(before.shape)}")
+        count = math.prod(before.shape[axis] for axis in self.axes)
+        shape = tuple(1 if i in self.axes else size for i, size in enumerate(before.shape))
+        return Wire(shape, before.low * count, before.high * count)
 
     def compute(self, *given: Integers) -> Integers:
         total: Integers = given[0].sum(tuple(axis + 2 for axis in self.axes), keepdims=True)
@@ -42,12 +50,21 @@ class Window(Stateless):
     padding: tuple[int, int]
     fill: int = 0
 
+    def made(self, *given: Wire) -> Wire:
+        before = given[0]
+        sides = windows(before.shape[-2:], self.kernel, self.stride, self.padding)
+        low, high = before.low, before.high
+        if any(self.padding):
+            low, high = min(low, self.fill), max(high, self.fill)
+        size = math.prod(self.kernel) if self.kind == "sum" else 1
+        return Wire((*before.shape[:-2], *sides), low * size, high * size)
+
     def compute(self, *given: Any) -> Any:
         (py, px), (sy, sx) = self.padding, self.stride
         edges = [(0, 0)] * (given[0].ndim - 2) + [(py, py), (px, px)]
         x = np.pad(given[0], edges, constant_values=self.fill) if py or px else given[0]
-        windows = np.lib.stride_tricks.sliding_window_view(x, self.kernel, axis=(-2, -1))[..., ::sy, ::sx, :, :]
-        return windows.sum((-2, -1)) if self.kind == "sum" else windows.max((-2, -1))
+        seen = np.lib.stride_tricks.sliding_window_view(x, self.kernel, axis=(-2, -1))[..., ::sy, ::sx, :, :]
+        return seen.sum((-2, -1)) if self.kind == "sum" else seen.max((-2, -1))
 
     def native(self) -> Native:
         return Native("window", (int(self.kind == "max"), *self.kernel, *self.stride, *self.padding, self.fill))
@@ -58,23 +75,25 @@ def over_axes(low: Lowering, node: Node) -> Affine:
     value, dims = low.of(node.inputs[0]), len(node.inputs[0].shape)
     given = node.argument(1, "dim")
     axes = tuple(sorted(value.axis(axis, dims) for axis in (given if isinstance(given, list | tuple) else [given])))
+    found = summed(low, value, axes, mean=node.op == "mean")
+    if node.argument(2, "keepdim", False):
+        return found
+    inner = tuple(size for i, size in enumerate(found.shape) if i not in axes)
+    return moved(low, found, lambda wire: Reshape((wire,), inner), value.lead)
+
+
+def summed(low: Lowering, value: Affine, axes: tuple[int, ...], mean: bool) -> Affine:
+    """Sums or means over axes, which stay with size 1."""
     count = math.prod(value.shape[axis] for axis in axes)
     if any(term.scale.shape[axis] > 1 for term in value.terms for axis in axes):
         value = low.whole(value)
-    factor = 1 / count if node.op == "mean" else 1.0
+    factor = 1 / count if mean else 1.0
     shape = tuple(1 if i in axes else size for i, size in enumerate(value.shape))
-    terms = []
-    for wire, scale in value.terms:
-        wire = filled(low, wire, value.shape)
-        before = low.wires[wire]
-        made = low.emit(Sum((wire,), axes), Wire(shape, before.low * count, before.high * count))
-        terms.append(Term(made, scale * factor))
+    terms = tuple(
+        Term(low.emit(Sum((filled(low, wire, value.shape),), axes)), scale * factor) for wire, scale in value.terms
+    )
     offset = np.broadcast_to(value.offset, value.shape).sum(axes, keepdims=True) * factor
-    found = replace(value, terms=tuple(terms), offset=shrunk(offset), shape=shape)
-    if node.argument(2, "keepdim", False):
-        return found
-    inner = tuple(size for i, size in enumerate(shape) if i not in axes)
-    return moved(low, found, lambda wire: Reshape((wire,), inner), value.lead)
+    return replace(value, terms=terms, offset=shrunk(offset), shape=shape)
 
 
 def _pair(value: Any, default: tuple[int, int]) -> tuple[int, int]:
@@ -97,9 +116,7 @@ def average(low: Lowering, node: Node) -> Affine:
     terms = []
     for wire, scale in value.terms:
         wire = filled(low, wire, value.shape)
-        before = low.wires[wire]
-        ends = min(before.low, 0) * size, max(before.high, 0) * size
-        made = low.emit(Window((wire,), "sum", kernel, stride, padding), Wire(shape, *ends))
+        made = low.emit(Window((wire,), "sum", kernel, stride, padding))
         terms.append(Term(made, scale / size))
     constant = Window((), "sum", kernel, stride, padding).compute(
         np.broadcast_to(value.offset, value.shape)[None, None]
@@ -124,6 +141,5 @@ def maximum(low: Lowering, node: Node) -> Affine:
         turned = low.whole(Affine((Term(wire, sign),), spread(0, value.shape), value.shape, value.steps, value.lead))
         wire, scale = turned.terms[0].wire, np.abs(scale) * turned.terms[0].scale
     wire = filled(low, wire, value.shape)
-    before = low.wires[wire]
-    made = low.emit(Window((wire,), "max", kernel, stride, padding, before.low), replace(before, shape=shape, path=""))
+    made = low.emit(Window((wire,), "max", kernel, stride, padding, low.wires[wire].low))
     return replace(value, terms=(Term(made, scale),), shape=shape)

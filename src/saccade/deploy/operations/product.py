@@ -9,7 +9,7 @@ import numpy as np
 from saccade.deploy.engine import Native
 from saccade.deploy.lowering import Lowering, constant, lowers
 from saccade.deploy.operations.movement import filled
-from saccade.deploy.program import Stateless, Wire
+from saccade.deploy.program import LARGEST, Stateless, Wire
 from saccade.deploy.values import Affine, Integers, Term, spread
 from saccade.graph import Node, Value
 
@@ -19,6 +19,10 @@ class Multiply(Stateless):
     """``a * b``, axes of size 1 repeated."""
 
     name = "multiply"
+
+    def made(self, *given: Wire) -> Wire:
+        a, b = given
+        return Wire(np.broadcast_shapes(a.shape, b.shape), *_ends(a, b))
 
     def compute(self, *given: Integers) -> Integers:
         return given[0] * given[1]
@@ -33,6 +37,16 @@ class MatMul(Stateless):
 
     name = "matmul"
 
+    def made(self, *given: Wire) -> Wire:
+        a, b = given
+        if len(a.shape) < 2 or len(b.shape) < 2 or a.shape[-1] != b.shape[-2]:
+            raise ValueError(f"a product of {list(a.shape)} and {list(b.shape)}")
+        low, high = (end * a.shape[-1] for end in _ends(a, b))
+        if max(-low, high) >= 1 << 53:
+            raise ValueError("its sums need more than 53 bits")
+        shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+        return Wire(shape, low, high)
+
     def compute(self, *given: Integers) -> Integers:
         # float64 holds whole numbers below 2^53, which lowering has proven
         return np.rint(given[0].astype(np.float64) @ given[1].astype(np.float64)).astype(np.int64)
@@ -41,9 +55,13 @@ class MatMul(Stateless):
         return Native("matmul")
 
 
-def _ends(low: Lowering, a: int, b: int) -> tuple[int, int]:
-    ends = [x * y for x in (low.wires[a].low, low.wires[a].high) for y in (low.wires[b].low, low.wires[b].high)]
+def _ends(a: Wire, b: Wire) -> tuple[int, int]:
+    ends = [x * y for x in (a.low, a.high) for y in (b.low, b.high)]
     return min(ends), max(ends)
+
+
+def _bits(low: Lowering, value: Affine) -> int:
+    return max(low.bits(term.wire) for term in value.terms)
 
 
 @lowers("mul")
@@ -58,6 +76,8 @@ def multiply(low: Lowering, node: Node) -> Affine:
     a, b = low.of(first), low.of(second)
     if a.lead != b.lead:
         raise ValueError("its two inputs have their samples on different axes")
+    if _bits(low, a) + _bits(low, b) > LARGEST:
+        a, b = (min(value, low.fixed(value), key=lambda found: _bits(low, found)) for value in (a, b))
     shape = np.broadcast_shapes(a.shape, b.shape)
     # (sum s x + o)(sum t y + p): products of wires, and of each with the other's offset
     terms: dict[int, np.ndarray] = {}
@@ -69,10 +89,7 @@ def multiply(low: Lowering, node: Node) -> Affine:
     for wire, scale in a.terms:
         add(wire, spread(scale, shape) * spread(b.offset, shape))
         for other, factor in b.terms:
-            made = low.emit(
-                Multiply((wire, other)),
-                Wire(np.broadcast_shapes(low.wires[wire].shape, low.wires[other].shape), *_ends(low, wire, other)),
-            )
+            made = low.emit(Multiply((wire, other)))
             add(made, spread(scale, shape) * spread(factor, shape))
     for wire, scale in b.terms:
         add(wire, spread(scale, shape) * spread(a.offset, shape))
@@ -89,11 +106,7 @@ def matrix_product(low: Lowering, node: Node) -> Affine:
     b = b if b.single is not None and b.single.scale.shape[-2] == 1 else low.whole(b)
     (x, s), (y, t) = a.terms[0], b.terms[0]
     x, y = filled(low, x, a.shape), filled(low, y, b.shape)
-    inner = a.shape[-1]
     shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
-    ends = tuple(end * inner for end in _ends(low, x, y))
-    if max(abs(end) for end in ends) >= 2**53:
-        raise ValueError("its sums need more than 53 bits")
-    made = low.emit(MatMul((x, y)), Wire(shape, min(ends[0], 0), max(ends[1], 0)))
+    made = low.emit(MatMul((x, y)))
     scale = s * t
     return Affine((Term(made, scale),), spread(0, shape), shape, max(a.steps, b.steps), a.lead)

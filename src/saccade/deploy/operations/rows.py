@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from saccade.deploy.engine import Native
 from saccade.deploy.lowering import Lowering, lowers
 from saccade.deploy.operations.hold import held
 from saccade.deploy.operations.movement import filled
-from saccade.deploy.program import Operation
+from saccade.deploy.program import Operation, Wire
 from saccade.deploy.values import Affine, Integers, Term, spread
 from saccade.graph import Node
 from saccade.models.rows_mlp import RowScan
@@ -23,6 +23,10 @@ class Rows(Operation):
 
     name = "rows"
     mixes_time = True
+
+    def made(self, *given: Wire) -> Wire:
+        channels, _, width = given[0].shape
+        return Wire((channels * width,), given[0].low, given[0].high)
 
     def step(self, state: Any, *given: Integers) -> tuple[Integers, Any]:
         start, x = state or 0, given[0]
@@ -46,6 +50,6 @@ def rows(low: Lowering, node: Node) -> Affine:
     terms = []
     for wire, scale in value.terms:
         wire = filled(low, held(low, wire, node.output.shape[0]), value.shape)
-        made = low.emit(Rows((wire,)), replace(low.wires[wire], shape=shape, path=""))
+        made = low.emit(Rows((wire,)))
         terms.append(Term(made, spread(picked(scale), shape)))
     return Affine(tuple(terms), spread(picked(value.offset), shape), shape, node.output.shape[0])

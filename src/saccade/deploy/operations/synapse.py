@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from saccade.deploy.engine import Native
 from saccade.deploy.lowering import LARGEST, Lowering, lowers
+from saccade.deploy.operations.mark import Mark
 from saccade.deploy.program import Stateless, Wire
-from saccade.deploy.values import Affine, Integers, Reals, Term, on_axis, shrunk, spread
+from saccade.deploy.values import Affine, Integers, Reals, Shape, Term, on_axis, shrunk, spread, windows
 from saccade.graph import Node
 from saccade.layers.weighted import weighted
 
@@ -30,6 +31,23 @@ class Synapse(Stateless):
     padding: tuple[int, ...] = (0, 0)
     dilation: tuple[int, ...] = (1, 1)
     groups: int = 1
+
+    def made(self, *given: Wire) -> Wire:
+        lowest, highest = min(given[0].low, 0), max(given[0].high, 0)
+        rows = self.weight.reshape(len(self.weight), -1)
+        positive, negative = (np.where(rows * sign > 0, rows, 0).sum(1).tolist() for sign in (1, -1))
+        pairs = list(zip(positive, negative, strict=True))
+        low, high = min(p * lowest + n * highest for p, n in pairs), max(p * highest + n * lowest for p, n in pairs)
+        return Wire(self._shape(given[0].shape), low, high)
+
+    def _shape(self, given: Shape) -> Shape:
+        weight = self.weight.shape
+        if len(weight) == 2 and given and given[-1] == weight[1]:
+            return (*given[:-1], weight[0])
+        fits = len(weight) == 4 and len(given) == 3 and given[0] == weight[1] * self.groups
+        if not fits or self.groups < 1 or weight[0] % self.groups:
+            raise ValueError(f"weights {list(weight)} in {self.groups} groups do not fit an input {list(given)}")
+        return (weight[0], *windows(given[1:], weight[2:], self.stride, self.padding, self.dilation))
 
     def compute(self, *given: Integers) -> Integers:
         x, total = given[0].astype(np.float64), np.zeros((), np.int64)
@@ -69,15 +87,20 @@ def apply_weights(x: Reals, weight: Reals, geometry: Any) -> Reals:
 @lowers(nn.Conv2d, nn.Linear)
 def synapse(low: Lowering, node: Node) -> Affine:
     assert node.module is not None
-    layer = weighted(node.module)
-    value = low.of(node.inputs[0])
+    return through(low, low.of(node.inputs[0]), node.module, node.path)
+
+
+def through(low: Lowering, value: Affine, module: nn.Module, path: str, channels: slice = slice(None)) -> Affine:
+    """A value through a layer with weights, or through those of its inputs ``channels`` (and then without its bias)."""
+    layer = weighted(module)
     conv = layer.weight.dim() == 4
     if conv and (layer.padding_mode != "zeros" or isinstance(layer.padding, str)):
         raise ValueError("only padding with zeros, given in numbers, can be lowered")
     if conv and (value.lead == 0 or len(value.shape) != 3):
         raise ValueError("its input is no map [T, N, C, H, W]")
-    used = layer.used_weight().detach().double().numpy()
-    bias = 0.0 if layer.bias is None else layer.bias.detach().double().numpy()
+    used = layer.used_weight().detach().double().numpy()[:, channels]
+    whole_layer = layer.bias is not None and channels == slice(None)
+    bias = layer.bias.detach().double().numpy() if whole_layer else 0.0
     geometry: dict[str, Any] = {}
     if conv:
         geometry = {key: tuple(getattr(layer, key)) for key in ("stride", "padding", "dilation")} | {
@@ -97,21 +120,29 @@ def synapse(low: Lowering, node: Node) -> Affine:
     bits = min(low.weight_bits, room - low.bits(wire))
     if bits < 2:
         raise ValueError("its numbers need more than 62 bits; fewer bits of fraction do")
-    whole, by_output, exact = _integers(layer, used, by_input, bits)
-    if not exact:
-        low.notes.append(f"{node.path}: weights rounded to {bits} bits")
+    whole, by_output, exact = _integers(layer, used, by_input, bits, channels)
     # what the offset of the input becomes is known beforehand: one number a place
-    constant = apply_weights(np.broadcast_to(offset, value.shape)[None], used, blank)[0]
-    shape = constant.shape
-    record = replace(blank, inputs=(wire,), weight=whole)
-    w = low.wires[wire]
-    positive, negative = (np.where(whole * s > 0, whole, 0).reshape(len(whole), -1).sum(1) for s in (1, -1))
-    low_end = int((positive * min(w.low, 0) + negative * max(w.high, 0)).min())
-    high_end = int((positive * max(w.high, 0) + negative * min(w.low, 0)).max())
-    made = low.emit(record, Wire(shape, low_end, high_end))
+    constant = shrunk(apply_weights(np.broadcast_to(offset, value.shape)[None], used, blank)[0])
+    if not exact:
+        low.notes.append(f"{path}: weights rounded to {bits} bits")
+        if constant.size > len(used) and blank.groups == 1 and offset.shape[1:] == (1, 1):
+            wire, used = _marked(low, wire, used, by_input, offset)
+            whole, by_output = _rounded(used, np.ones(1), bits)
+            constant = np.zeros((1, 1, 1))
+    made = low.emit(replace(blank, inputs=(wire,), weight=whole))
+    shape = low.wires[made].shape
     at = on_axis(by_output, outputs_at, shape)
-    total = shrunk(constant) + on_axis(np.broadcast_to(bias, len(whole)), outputs_at, shape)
+    total = constant + on_axis(np.broadcast_to(bias, len(whole)), outputs_at, shape)
     return replace(value, terms=(Term(made, at),), offset=spread(total, shape), shape=shape)
+
+
+def _marked(low: Lowering, wire: int, used: Reals, by_input: Reals, offset: Reals) -> tuple[int, Reals]:
+    """The wire with a channel that is the same everywhere inside, and weights ``[O, I + 1, kh, kw]`` by which the offset of the
+    other channels becomes a part of the sum. As a constant it would differ from place to place: less counts near borders."""
+    number = max(low.wires[wire].high, 1)
+    constant = (used * offset.reshape(1, -1, 1, 1)).sum(1, keepdims=True) / number
+    weights = np.concatenate([used * by_input.reshape(1, -1, 1, 1), constant], 1)
+    return low.emit(Mark((wire,), number)), weights
 
 
 def _on_inputs(scale: Reals, axis: int) -> Reals | None:
@@ -120,9 +151,8 @@ def _on_inputs(scale: Reals, axis: int) -> Reals | None:
     return scale.reshape(-1) if all(size == 1 for size in rest) else None
 
 
-def _integers(layer: Any, used: Reals, by_input: Reals, bits: int) -> tuple[Integers, Reals, bool]:
+def _integers(layer: Any, used: Reals, by_input: Reals, bits: int, channels: slice) -> tuple[Integers, Reals, bool]:
     """Whole weights, a scale for each output, and whether their product is the weights times the scale of their inputs."""
-    shape = (-1,) + (1,) * (used.ndim - 1)
     groups = getattr(layer, "groups", 1)
     if by_input.size == 1 or layer.depthwise:
         try:
@@ -130,18 +160,24 @@ def _integers(layer: Any, used: Reals, by_input: Reals, bits: int) -> tuple[Inte
         except ValueError:
             pass
         else:
-            scale = scale.double().numpy()
-            if not np.allclose(whole.numpy() * scale.reshape(shape), used, rtol=1e-9, atol=0):
+            numbers, by_output = whole.numpy()[:, channels].astype(np.int64), scale.double().numpy()
+            again = numbers * by_output.reshape(-1, *[1] * (used.ndim - 1))
+            if not np.allclose(again, used, rtol=1e-9, atol=0):
                 raise ValueError(
                     f"a {type(layer).__name__} computes with other weights than its integers say; it has to override both"
                 )
-            return whole.numpy().astype(np.int64), scale * by_input, True
+            return numbers, by_output * by_input, True
     if by_input.size > 1 and not layer.depthwise:
         per = len(by_input) // groups
         rows = np.repeat(np.arange(groups), len(used) // groups)  # the group of each output
         columns = rows[:, None] * per + np.arange(per)
         used = used * by_input[columns].reshape(len(used), per, *[1] * (used.ndim - 2))
         by_input = np.ones(1)
+    return *_rounded(used, by_input, bits), False
+
+
+def _rounded(used: Reals, by_input: Reals, bits: int) -> tuple[Integers, Reals]:
+    """Weights with a scale for each output, so that the largest of it takes all bits."""
     size = np.abs(used).reshape(len(used), -1).max(1)
     scale = np.where(size > 0, size, 1) / (2 ** (bits - 1) - 1)
-    return np.rint(used / scale.reshape(shape)).astype(np.int64), scale * by_input, False
+    return np.rint(used / scale.reshape(-1, *[1] * (used.ndim - 1))).astype(np.int64), scale * by_input

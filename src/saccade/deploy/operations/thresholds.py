@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +25,10 @@ class Thresholds(Stateless):
     sign: Integers
     thresholds: Integers
 
+    def made(self, *given: Wire) -> Wire:
+        shape = np.broadcast_shapes(given[0].shape, self.sign.shape, self.thresholds.shape[1:])
+        return Wire(shape, 0, len(self.thresholds))
+
     def compute(self, *given: Integers) -> Integers:
         x = self.sign * given[0]
         return sum(((x >= level).astype(np.int64) for level in self.thresholds), np.zeros((), np.int64))
@@ -32,7 +37,7 @@ class Thresholds(Stateless):
         return Native("thresholds", (), (self.sign, self.thresholds))
 
 
-def reached(level: float, scale: Reals, offset: Reals) -> Integers:
+def reached(level: Any, scale: Reals, offset: Reals) -> Integers:
     """The least whole n with ``|scale| n + offset >= level``; where the scale is 0, always or never."""
     left = level - offset
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -48,16 +53,23 @@ def one_term(low: Lowering, value: Affine) -> Affine:
 
 def levels(low: Lowering, node: Node, value: Affine, D: int, divisor: float) -> Affine:
     """``floor(clamp(value, 0, D) + 1/2) / divisor`` of a value."""
-    value = one_term(low, value)
+    return compared(
+        low, node.path, one_term(low, value), [k - 0.5 for k in range(1, D + 1)], 1 / divisor, node.output.shape[0]
+    )
+
+
+def compared(low: Lowering, path: str, value: Affine, thresholds: Sequence[Any], unit: float, steps: int) -> Affine:
+    """How many of the thresholds (numbers, or arrays by place) a value of one term reaches, times ``unit``."""
     (wire, scale), offset = value.terms[0], value.offset
-    scale, offset = np.broadcast_arrays(scale, offset)
-    theta = np.stack([np.broadcast_to(reached(k - 0.5, scale, offset), scale.shape) for k in range(1, D + 1)])
+    scale, offset, *levels = np.broadcast_arrays(scale, offset, *thresholds)
+    theta = np.stack([np.broadcast_to(reached(level, scale, offset), scale.shape) for level in levels])
     sign = shrunk(np.where(scale < 0, -1, 1)).astype(np.int64)
-    return fired(low, node, value, Thresholds((wire,), sign, theta), D, 1 / divisor)
+    reach = max(-low.wires[wire].low, low.wires[wire].high) + 1  # what is beyond it is reached never, or always
+    return fired(low, path, value, Thresholds((wire,), sign, np.clip(theta, -reach, reach)), unit, steps)
 
 
-def fired(low: Lowering, node: Node, value: Affine, record: Any, D: int, unit: float) -> Affine:
+def fired(low: Lowering, path: str, value: Affine, record: Any, unit: float, steps: int) -> Affine:
     """The levels that a neuron's record gives, under the path of the neuron."""
-    made = low.emit(record, Wire(value.shape, 0, D, node.path))
-    steps = node.output.shape[0] if value.lead == 2 else value.steps
+    made = low.emit(record, path)
+    steps = steps if value.lead == 2 else value.steps
     return replace(value, terms=(Term(made, spread(unit, value.shape)),), offset=spread(0, value.shape), steps=steps)

@@ -1,0 +1,1 @@
+"""How operations are written in C, a file a group."""

@@ -1,0 +1,221 @@
+"""Program files: what every byte means, the fewest bytes that are exact, and damage of every kind."""
+
+import json
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_models import narrow
+from torch import nn
+
+from saccade.deploy import Program, load_program, lower, program_bytes, program_size, save_program
+from saccade.deploy.storage import decode, encode
+from saccade.layers import Conv2d, Linear
+from saccade.neurons import LIFConfig
+from saccade.transforms import QuantizeConfig, apply
+from saccade.verify import wake
+
+
+def again(array):
+    record, data = encode(array)
+    return decode(json.loads(json.dumps(record)), memoryview(data)), record, len(data)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.integers(0, 5), min_size=0, max_size=4),
+    st.integers(-(2**62), 2**62),
+    st.integers(1, 1000),
+    st.integers(0, 40),
+    st.integers(0, 2**32 - 1),
+)
+def test_arrays_come_back(shape, base, step, bits, seed):
+    codes = np.random.default_rng(seed).integers(0, 1 << bits, shape)
+    array = np.clip(base + step * codes, -(2**62), 2**62)
+    found, _, size = again(array)
+    assert found.dtype == np.int64
+    assert np.array_equal(found, array)
+    assert size <= array.nbytes
+
+
+def test_the_fewest_bytes_are_taken():
+    rng = np.random.default_rng(0)
+    signs = rng.choice([-1, 1], (64, 32, 3, 3))
+    assert again(signs)[2] == signs.size // 8  # one bit each
+    assert again(rng.integers(-8, 8, (64, 32, 3, 3)))[2] == signs.size // 2
+    assert again(rng.choice([-3, 0, 3], (10, 10)))[2] == 25
+    assert again(np.full((7, 5), 12345))[2] == 0
+    book = rng.choice([-1, 1], (16, 9))
+    kernels = book[rng.integers(0, 16, 64 * 32)].reshape(64, 32, 3, 3)
+    found, record, size = again(kernels)
+    assert record["form"] == "codebook"
+    assert np.array_equal(found, kernels)
+    assert size == 64 * 32 // 2 + 18  # 4 bits a kernel, and the book: 4/9 of a bit a weight
+    reals = rng.standard_normal((3, 2))
+    assert np.array_equal(again(reals)[0], reals)
+
+
+def program():
+    torch.manual_seed(0)
+    model = nn.Sequential(Conv2d(1, 4, 3, padding=1), LIFConfig(v_th=0.3).build(), nn.Flatten(2), Linear(64, 3)).eval()
+    pixels = torch.randint(256, (3, 2, 1, 4, 4), generator=torch.Generator().manual_seed(0)).float()
+    return lower(model, pixels / 255, classes=("cat", "dog", "owl")), pixels.numpy()
+
+
+def test_the_file_as_it_is_documented(tmp_path):
+    """Read without our reader, as docs/format.md says."""
+    made, _ = program()
+    save_program(made, tmp_path / "net.sacc")
+    data = (tmp_path / "net.sacc").read_bytes()
+    assert data == program_bytes(made) == program_bytes(made)
+    magic, version, total, length, of_text, of_arrays, of_head = struct.unpack("<4sIQIIII", data[:32])
+    assert (magic, version, total) == (b"SACC", 1, len(data))
+    text, arrays = data[32 : 32 + length], data[32 + length :]
+    assert (zlib.crc32(text), zlib.crc32(arrays), zlib.crc32(data[:28])) == (of_text, of_arrays, of_head)
+    head = json.loads(zlib.decompress(text))
+    assert head["classes"] == ["cat", "dog", "owl"]
+    assert head["input"] == [[1, 4, 4], 0, 255]
+    weight = head["arrays"][head["operations"][0]["settings"]["weight"]["array"]]
+    assert weight["form"] == "packed"
+    bits = int.from_bytes(arrays[weight["at"] : weight["at"] + weight["bytes"]], "little")
+    codes = [bits >> i * weight["bits"] & (1 << weight["bits"]) - 1 for i in range(36)]
+    found = weight["base"] + weight["step"] * np.array(codes).reshape(weight["shape"])
+    assert np.array_equal(found, made.operations[0].weight)
+    assert all(record["at"] % 8 == 0 for record in head["arrays"])
+    size = program_size(made)
+    assert size.total == len(data) == size.weights + size.other + size.header
+    assert Program.load(tmp_path / "net.sacc").classes == ("cat", "dog", "owl")
+
+
+def test_weights_of_a_bit_and_below_are_as_small_in_the_file():
+    for bits in (1, 4):
+        own, x = narrow("vgg_small")
+        pixels = (x * 255).round()
+        apply(own, QuantizeConfig("rescaw", bits))
+        wake(own, pixels / 255)
+        lowered = lower(own.eval(), pixels / 255)
+        hidden = [op.weight for op in lowered.operations if op.name == "synapse"][1:-1]
+        stored = sum(len(encode(weight)[1]) for weight in hidden)
+        assert stored <= sum(weight.size for weight in hidden) * bits / 8 + 8
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    made, _ = program()
+    target = tmp_path / "net.sacc"
+    target.write_bytes(b"old")
+
+    def full(self, data):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(OSError, match=r"net.sacc: could not be written \(no space left\); the previous file"):
+        save_program(made, target)
+    monkeypatch.undo()
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["net.sacc"]
+
+
+def sealed(data, head):
+    """A file whose checksums are right, of other records."""
+    length = struct.unpack("<I", data[16:20])[0]
+    text, arrays = zlib.compress(head if isinstance(head, bytes) else json.dumps(head).encode()), data[32 + length :]
+    fixed = struct.pack(
+        "<4sIQIII", b"SACC", 1, 32 + len(text) + len(arrays), len(text), zlib.crc32(text), zlib.crc32(arrays)
+    )
+    return fixed + struct.pack("<I", zlib.crc32(fixed)) + text + arrays
+
+
+def refused(path, data):
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=str(path)) as error:
+        load_program(path)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400 + len(str(path))
+    return str(error.value)
+
+
+def test_every_flipped_bit_and_every_length_is_noticed(tmp_path):
+    made, _ = program()
+    data, path = program_bytes(made), tmp_path / "net.sacc"
+    rng = np.random.default_rng(0)
+    for at in rng.integers(0, len(data) * 8, 300):
+        damaged = bytearray(data)
+        damaged[at // 8] ^= 1 << at % 8
+        refused(path, bytes(damaged))
+    for length in (*range(40), *rng.integers(40, len(data), 40)):
+        refused(path, data[:length])
+    assert "bytes where" in refused(path, data + b"\0")
+    newer = bytearray(data)
+    newer[4:8] = struct.pack("<I", 2)
+    newer[28:32] = struct.pack("<I", zlib.crc32(newer[:28]))
+    assert "a program file of version 2; this saccade reads 1" in refused(path, bytes(newer))
+
+
+def places(value, at=()):
+    """All paths into records."""
+    yield at
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in inner:
+        yield from places(item, (*at, key))
+
+
+def test_records_that_do_not_fit_are_refused_before_they_run(tmp_path):
+    """With right checksums, as somebody could write them: any record changed to anything is refused or gives a program whose
+    numbers lie where it was proven that they do."""
+    made, pixels = program()
+    data, path = program_bytes(made), tmp_path / "net.sacc"
+    length = struct.unpack("<I", data[16:20])[0]
+    original = json.loads(zlib.decompress(data[32 : 32 + length]))
+    assert "more than 67,108,864 bytes" in refused(path, sealed(data, bytes(1 << 27)))
+    assert "records are damaged" in refused(path, sealed(data, b"{"))
+    choices = [
+        None,
+        True,
+        -1,
+        0,
+        1,
+        7,
+        1 << 40,
+        -(1 << 70),
+        0.5,
+        1e308,
+        "x",
+        "synapse",
+        [],
+        [3],
+        [1, 1],
+        {},
+        {"array": 99},
+    ]
+    ran, stopped = 0, []
+    for at in list(places(original))[1:]:
+        for value in choices:
+            head = json.loads(json.dumps(original))
+            inner = head
+            for key in at[:-1]:
+                inner = inner[key]
+            inner[at[-1]] = value
+            if head == original:
+                continue
+            path.write_bytes(sealed(data, head))
+            try:
+                loaded = load_program(path)
+            except ValueError as error:
+                stopped.append(str(error))
+                continue
+            ran += 1
+            try:
+                found = loaded.trace(pixels)
+            except ValueError:
+                continue  # another input is taken
+            for wire, seen in zip(loaded.wires, found, strict=True):
+                assert seen.shape[2:] == wire.shape, at
+                assert wire.low <= seen.min() <= seen.max() <= wire.high, at
+            loaded.answer(found)
+    assert len(stopped) > 500
+    assert not any("\n" in line for line in stopped)
+    assert ran > 10
