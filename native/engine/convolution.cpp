@@ -20,6 +20,7 @@ struct Work {
   Layer layer;
   std::unique_ptr<NeuronData> neurons;
   std::vector<Candidate> candidates;
+  std::vector<double> rates;  // at which candidates were timed
   std::vector<int32_t> where;
   Bits in, out;
   View sums;
@@ -27,27 +28,26 @@ struct Work {
 };
 
 // Between the rates at which it was timed, on a line.
-double cost(const Candidate& k, double rate) {
-  constexpr int N = sizeof RATES / sizeof *RATES;
-  int i = 0;
-  while (i < N - 2 && rate > RATES[i + 1]) i++;
-  return k.took[i] + (k.took[i + 1] - k.took[i]) * (rate - RATES[i]) / (RATES[i + 1] - RATES[i]);
+double cost(const Candidate& k, const std::vector<double>& rates, double rate) {
+  size_t i = 0;
+  while (i + 2 < rates.size() && rate > rates[i + 1]) i++;
+  return k.took[i] + (k.took[i + 1] - k.took[i]) * (rate - rates[i]) / std::max(rates[i + 1] - rates[i], 1e-6);
 }
 
-int cheapest(const std::vector<Candidate>& candidates, double rate) {
+int cheapest(const std::vector<Candidate>& candidates, const std::vector<double>& rates, double rate) {
   int best = 0;
   for (size_t i = 1; i < candidates.size(); i++)
-    if (cost(candidates[i], rate) < cost(candidates[best], rate)) best = static_cast<int>(i);
+    if (cost(candidates[i], rates, rate) < cost(candidates[best], rates, rate)) best = static_cast<int>(i);
   return best;
 }
 
 // "events to 12 %, tables": what is taken at which rate.
-std::string choice_of(const std::vector<Candidate>& candidates) {
+std::string choice_of(const std::vector<Candidate>& candidates, const std::vector<double>& rates) {
   if (candidates.size() == 1) return candidates[0].name;
   std::string text;
-  int now = cheapest(candidates, 0);
+  int now = cheapest(candidates, rates, 0);
   for (int percent = 1; percent <= 100; percent++) {
-    const int next = cheapest(candidates, percent / 100.0);
+    const int next = cheapest(candidates, rates, percent / 100.0);
     if (next == now) continue;
     text += std::string(candidates[now].name) + " to " + std::to_string(percent) + " %, ";
     now = next;
@@ -135,6 +135,7 @@ static void calibrate(Work& w) {
   for (double rate : RATES) {
     uint64_t* bits = static_cast<uint64_t*>(x.get());
     std::memset(bits, 0, 8 * words);
+    int64_t set = 0;
     // some channels fire much more than others, as in trained networks: rates fall off exponentially
     std::vector<uint64_t> limits;
     for (int64_t c = 0; c < w.in.channels; c++) {
@@ -147,8 +148,10 @@ static void calibrate(Work& w) {
           for (int64_t c = 0; c < w.in.channels; c++) {
             random ^= random << 13, random ^= random >> 7, random ^= random << 17;
             if (random < limits[c])
-              bits[t * w.in.plane() + w.in.inside() + h * w.in.row() + place * w.in.words + c / 64] |= uint64_t{1} << c % 64;
+              set++, bits[t * w.in.plane() + w.in.inside() + h * w.in.row() + place * w.in.words + c / 64] |= uint64_t{1} << c % 64;
           }
+    // as many as there are; of channels that would fire more than always, some are missing
+    w.rates.push_back(static_cast<double>(set) / static_cast<double>(layer.T * w.in.height * w.in.width * w.in.channels));
     for (Candidate& k : w.candidates) {
       Block b = layer;
       const Geometry& g = w.layer.synapse.geometry;
@@ -259,10 +262,10 @@ bool spikes_synapse(Plan& plan, int wire) {
   });
   prepare.before = [work, &plan](const Call& c) {
     *plan.at<int32_t>(c, static_cast<int>(work->choice)) =
-        work->candidates.size() == 1 ? 0 : cheapest(work->candidates, rate_of(plan, *work, c));
+        work->candidates.size() == 1 ? 0 : cheapest(work->candidates, work->rates, rate_of(plan, *work, c));
   };
   plan.used(static_cast<int>(w.choice)), plan.used(static_cast<int>(w.prepared)), plan.used(w.in.buffer);
-  plan.add(made, choice_of(w.candidates), s.out_height / w.pool, [work, &plan](const Call& c, int64_t first, int64_t last) {
+  plan.add(made, choice_of(w.candidates, w.rates), s.out_height / w.pool, [work, &plan](const Call& c, int64_t first, int64_t last) {
     Block block = block_of(plan, *work, c);
     const Candidate& k = work->candidates[*plan.at<int32_t>(c, static_cast<int>(work->choice))];
     block.weights = k.weights.get();

@@ -4,7 +4,7 @@
 
 namespace saccade::engine {
 
-constexpr double RATES[] = {0.02, 0.08, 0.2, 0.4};  // of the input, at which kernels are timed
+constexpr double RATES[] = {0.02, 0.08, 0.2, 0.45};  // of the input, about, at which kernels are timed
 
 // A kernel for a layer: `prepare` for rows of the input at all steps, `run` for rows of the output.
 struct Candidate {
@@ -12,7 +12,7 @@ struct Candidate {
   std::shared_ptr<void> weights;
   std::function<void(Block&, int64_t first, int64_t last)> prepare, run;
   int64_t room = 0, scratch = 0;
-  std::vector<double> took;  // microseconds at RATES
+  std::vector<double> took;  // microseconds at the rates of the layer's spikes
 };
 
 struct Layer {

@@ -1,5 +1,5 @@
-// What gates over a whole sequence are made of: maxima over axes, rectified numbers, sigmoids, all steps as an axis and back, and
-// the channel that says where a picture is.
+// What gates over a whole sequence are made of: maxima over axes, rectified numbers, sigmoids, all steps as an axis
+// and back.
 #include <algorithm>
 #include <stdexcept>
 
@@ -102,36 +102,7 @@ void deal(Plan& plan, int wire) {
   plan.wires[wire].view = to;
 }
 
-// Numbers: what the channel that is added holds.
-void mark(Plan& plan, int wire) {
-  const View from = plan.view(plan.records[wire].inputs[0]);
-  const Wire& w = plan.wires[wire];
-  const View made = plan.allocate(w, narrowest(w.low, w.high), order_like(from, w.shape));
-  plan.wires[wire].view = made;
-  const Nest loops = nest(from.size, {made.stride, from.stride});
-  const Sizes places{w.shape[1], w.shape[2]};
-  const Nest last_channel = nest(places, {{made.stride[1], made.stride[2]}});
-  const int64_t T = w.steps, number = plan.records[wire].numbers[0], end = (w.shape[0] - 1) * made.stride[0];
-  const int64_t copies = loops.units();
-  plan.add(wire, "mark", copies + last_channel.units(), [=, &plan](const Call& c, int64_t first, int64_t last) {
-    int64_t row[CHUNK];
-    const auto put = [&](int64_t place, int64_t step, int64_t t, int64_t n) {
-      plan.kernels->narrow(row, n, plan.at(c, made) + (place + t * made.step) * bytes_of(made.type), made.type, step);
-    };
-    loops.each(std::min(first, copies), std::min(last, copies), [&](const int64_t* at, int64_t n) {
-      for (int64_t t = 0; t < T; t++) {
-        plan.kernels->widen(plan.at(c, from) + (at[1] + t * from.step) * bytes_of(from.type), from.type, loops.step(1), n, row);
-        put(at[0], loops.step(0), t, n);
-      }
-    });
-    last_channel.each(std::max(first - copies, int64_t{0}), std::max(last - copies, int64_t{0}), [&](const int64_t* at, int64_t n) {
-      std::fill(row, row + n, number);
-      for (int64_t t = 0; t < T; t++) put(end + at[0], last_channel.step(0), t, n);
-    });
-  });
-}
-
-const Registered known[] = {{"peak", peak}, {"relu", relu}, {"sigmoid", sigmoid}, {"collect", collect}, {"deal", deal}, {"mark", mark}};
+const Registered known[] = {{"peak", peak}, {"relu", relu}, {"sigmoid", sigmoid}, {"collect", collect}, {"deal", deal}};
 
 }  // namespace
 }  // namespace saccade::engine

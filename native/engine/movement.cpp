@@ -115,6 +115,29 @@ void pad(Plan& plan, int wire) {
   plan.wires[wire].view = made;
 }
 
+// Numbers: what the channel that is added holds.
+void mark(Plan& plan, int wire) {
+  const int64_t number = plan.records[wire].numbers[0];
+  const View from = plan.view(plan.records[wire].inputs[0]);
+  const Wire w = plan.wires[wire];
+  const View made = plan.allocate(w, narrowest(w.low, w.high));
+  View inner = made;
+  inner.size = from.size;
+  copy(plan, wire, from, inner, from.size, "move");
+  const int64_t channels = from.size[0], row = from.size[2];
+  plan.add(wire, "mark", w.steps * from.size[1], [=, &plan](const Call& c, int64_t first, int64_t last) {
+    int64_t values[CHUNK];
+    for (int64_t& value : values) value = number;
+    for (int64_t u = first; u < last; u++)
+      for (int64_t x = 0; x < row; x += CHUNK) {
+        const int64_t t = u / made.size[1], y = u % made.size[1];
+        const int64_t place = t * made.step + channels * made.stride[0] + y * made.stride[1] + x * made.stride[2];
+        plan.kernels->narrow(values, std::min(CHUNK, row - x), plan.at(c, made) + place * bytes_of(made.type), made.type, 1);
+      }
+  });
+  plan.wires[wire].view = made;
+}
+
 // Row (t mod height) of frame t: [C, H, W] -> [C * W].
 void rows(Plan& plan, int wire) {
   const View from = plan.view(plan.records[wire].inputs[0]);
@@ -136,7 +159,8 @@ void rows(Plan& plan, int wire) {
 }
 
 const Registered known[] = {{"reshape", reshape}, {"transpose", transpose}, {"expand", expand}, {"part", part},
-                            {"hold", hold},       {"pad", pad},             {"rows", rows}};
+                            {"hold", hold},       {"pad", pad},             {"rows", rows},
+                            {"mark", mark}};
 
 }  // namespace
 }  // namespace saccade::engine

@@ -43,6 +43,11 @@ def test_every_family(name):
     model, pixels = woken(name)
     program, x = lower(model, pixels / 255), pixels.numpy()
     expected = program.trace(x)
+    if any("native" not in vars(type(operation)) for operation in program.operations):
+        with pytest.raises(ValueError, match="the native engine has no form of the operation"):
+            program.run(x, engine="native")
+        assert np.array_equal(program.run(x), program.answer(expected))
+        return
     assert same(program, x, expected, fuse=False, isa=ISAS[-1]) == len(program.wires)
     for isa in ISAS:
         same(program, x, expected, fuse=True, isa=isa)

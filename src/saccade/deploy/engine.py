@@ -61,6 +61,8 @@ def plan(
     timed = program.timed()
     for i, wire in enumerate(program.wires):
         operation = program.operations[i - 1] if i else None
+        if operation and "native" not in vars(type(operation)):  # what computes otherwise says itself how
+            raise ValueError(f"the native engine has no form of the operation {operation.name}")
         kind, numbers, arrays = operation.native() if operation else Native("input")
         inputs = list(operation.inputs) if operation else []
         steps = T if timed[i] else 1
