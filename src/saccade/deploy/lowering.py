@@ -67,8 +67,8 @@ def lower(
         raise ValueError(
             "a network is lowered as it runs: call model.eval() first (batch statistics cannot be lowered)"
         )
-    if not 1 <= fraction <= 40 or not 2 <= weight_bits <= 24:
-        raise ValueError(f"fraction must be 1 to 40 bits and weight_bits 2 to 24, got {fraction} and {weight_bits}")
+    if not 1 <= fraction <= 40 or not 2 <= weight_bits <= 32:
+        raise ValueError(f"fraction must be 1 to 40 bits and weight_bits 2 to 32, got {fraction} and {weight_bits}")
     own = copy.deepcopy(model).double().eval()
     sequence = x.dim() == 5
     samples = next(count for count in SAMPLES if count != len(x) or not sequence)
