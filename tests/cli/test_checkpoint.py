@@ -34,3 +34,23 @@ def test_it_scores_what_the_results_say():
     found = evaluate(model, test, recipe.task.build(model, test.classes)).metrics
     assert found["total"] == stored["test_total"]
     assert abs(found["correct"] - stored["test_correct"]) <= 2  # another CPU may sum in another order
+
+
+def test_the_cifar10_network_names_pictures(tmp_path, capsys):
+    """As packed file and as program, on a picture of any size: the same class, by name."""
+    import numpy as np
+    from PIL import Image
+
+    from saccade.cli.main import run
+    from saccade.deploy import load_program
+
+    picture = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)).save(picture)
+    assert run(["deploy", "run", str(FOLDER / "cifar10.sacc"), str(picture), "--json"]) == 0
+    by_program = json.loads(capsys.readouterr().out)[0]
+    assert run(["predict", str(FOLDER / "cifar10.safetensors"), str(picture), "--json"]) == 0
+    by_model = json.loads(capsys.readouterr().out)
+    assert by_program["name"] in load_program(FOLDER / "cifar10.sacc").classes
+    assert by_program["name"] in json.dumps(by_model)
+    for name in ("cifar10.sacc", "cifar10.safetensors"):
+        assert (FOLDER / name).stat().st_size <= 300_000
