@@ -29,6 +29,8 @@ FAMILIES = {
         "sma": {"name": "sma_relu", "config": {"kernels": (1, 3), "c_reduction": 2}},
         "sma_blocks": (1, 3),
     },
+    "spiking_vgg11": {"channels": (4,) * 8, "hidden": (32, 32), "image_size": 16},
+    "wrn16_4": {"widths": (4, 6, 8), "stem": 4},
     "spiking_resformer": {"widths": (4, 8, 12), "heads": (1, 2, 3), "depths": (1, 1, 1), "group": 8},
 }
 CHANNELS = {"vgg16": (4,) * 13, "vggsnn": (4,) * 8, "vgg_small": (4,) * 6}

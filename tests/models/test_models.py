@@ -61,6 +61,34 @@ def test_imagenet_models_have_the_published_size(name, count, convs, neurons):
         assert sum(isinstance(m, LIF) for m in model.modules()) == neurons
 
 
+@pytest.mark.parametrize(
+    ("name", "classes", "count", "convs", "neurons"),
+    [
+        ("spiking_vgg11", 10, 61_377_034, 8, 10),
+        ("spiking_vgg11", 100, 61_745_764, 8, 10),
+        ("wrn16_4", 10, 2_748_902, 16, 13),
+        ("wrn16_4", 100, 2_772_032, 16, 13),
+    ],
+)
+def test_models_of_papers_on_attacks_have_the_released_size(name, classes, count, convs, neurons):
+    with torch.device("meta"):
+        model = create_model(name, num_classes=classes)
+    assert parameters(model) == count
+    assert sum(isinstance(m, Conv2d) for m in model.modules()) == convs
+    assert sum(isinstance(m, LIF) for m in model.modules()) == neurons
+
+
+def test_learnt_sums_start_even_and_are_brought_back():
+    from saccade.layers.convex_sum import ConvexSum
+
+    both, x, y = ConvexSum(), torch.randn(2, 3), torch.randn(2, 3)
+    assert torch.equal(both(x, y), 0.5 * x + 0.5 * y)
+    for given, expected in (((0.9, 0.5), (0.7, 0.3)), ((2.0, 0.1), (1.0, 0.0)), ((-1.0, -3.0), (1.0, 0.0))):
+        both.weight.data = torch.tensor(given)
+        both.project()
+        assert torch.allclose(both.weight, torch.tensor(expected))
+
+
 def test_shortcuts_cost_what_was_published():
     assert parameters(create_model("or_resnet18")) - parameters(create_model("plain_resnet18")) == 173_824
 

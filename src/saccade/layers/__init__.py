@@ -2,7 +2,7 @@
 
 from saccade.layers.attention import ChannelGate, SpatialGate, SynA, SynAGate, TimeGate
 from saccade.layers.declared import declare_inputs
-from saccade.layers.encode import direct, latency, rate
+from saccade.layers.encode import direct, latency, low_pass, rate
 from saccade.layers.fold import fold_time
 from saccade.layers.norms import BatchNorm, BatchNorm2d, LayerNorm, Norm, ThresholdBatchNorm2d, batch_norms, norm_of
 from saccade.layers.pad_shortcut import PadShortcut
@@ -56,6 +56,7 @@ __all__ = [
     "direct",
     "fold_time",
     "latency",
+    "low_pass",
     "norm_of",
     "rate",
     "recomputed",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -36,3 +38,24 @@ def latency(x: Tensor, T: int) -> Tensor:
     when = torch.round((1 - x) * (T - 1)).long()
     steps = torch.arange(T, device=x.device).view(-1, *[1] * x.dim())
     return ((steps == when) & (x > 0)).to(x.dtype)
+
+
+def low_pass(x: Tensor, widths: Sequence[int]) -> Tensor:
+    """Each step a picture without its high frequencies: ``[N, ..., H, W] -> [T, N, ..., H, W]``, T the number of ``widths``.
+
+    In step t the centred spectrum is kept in rows and columns ``[centre - widths[t], centre + widths[t])``; the picture is
+    the magnitude of what comes back. Gradients pass. Source: Xu et al. (2024), FEEL-SNN, as released: 16, 14, ..., 2 for T = 8
+    and 32x32. Raises ValueError for a width below 1.
+    """
+    if not widths or min(widths) < 1:
+        raise ValueError(f"widths are half the sides of masks, whole numbers from 1, one a step; got {tuple(widths)}")
+    spectrum = torch.fft.fftshift(torch.fft.fft2(x), dim=(-2, -1))
+    steps = []
+    for width in widths:
+        inside = []
+        for side in x.shape[-2:]:
+            at = torch.arange(side, device=x.device) - side // 2
+            inside.append((at >= -width) & (at < width))
+        mask = inside[0][:, None] & inside[1]
+        steps.append(torch.fft.ifft2(torch.fft.ifftshift(spectrum * mask, dim=(-2, -1))).abs())
+    return torch.stack(steps)

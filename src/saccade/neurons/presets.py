@@ -37,6 +37,8 @@ _NAMED: dict[str, NeuronConfig] = {
     ),
     # Deng et al. (2022), TET.
     "tet": LIFConfig(tau=2.0, decay_input=False, v_th=strict(1.0), detach_reset=False, surrogate=Triangle(1.0)),
+    # Ding et al. (2022), SNN-RAT, as released, and the papers on attacks since: no leak, reset not detached.
+    "rat": LIFConfig(tau=math.inf, decay_input=False, detach_reset=False, surrogate=Triangle(1.0)),
     # Wei et al. (2025), QP-SNN and S2NN, and (2024), Q-SNN without membrane quantization: strict threshold, reset not detached.
     "qp": LIFConfig(tau=2.0, decay_input=False, v_th=strict(1.0), detach_reset=False, surrogate=Triangle(1.0)),
     # The same without its reset: how much of what MFP-QSNN gains comes from dropping it.

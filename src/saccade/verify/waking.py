@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from saccade.graph import is_neuron, peer_levels, spiking_levels
 from saccade.graph.declared import Inputs, Reset, Spiking, as_inputs, axes_of, levels_of_inputs
-from saccade.layers import ResidualBlock, batch_norms
+from saccade.layers import ResidualBlock, WeightForm, batch_norms
 from saccade.neurons import Spiking as SpikingNeuron
 from saccade.verify.subject import say
 
@@ -254,7 +254,9 @@ def _run(
     handles += [
         module.register_forward_hook(passed)
         for module in model.modules()
-        if hasattr(module, "bias") and hasattr(module, "weight") and not list(module.children())
+        if hasattr(module, "bias")
+        and hasattr(module, "weight")
+        and all(isinstance(child, WeightForm) for child in module.children())
     ]
     handles += [module.register_forward_hook(judge(path, *BAND)) for path, module in neurons.items()]
     handles += [

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
+from saccade.layers.convex_sum import ConvexSum
 from saccade.train.ingredients import INGREDIENTS, Ingredient
 
 
@@ -15,7 +16,8 @@ from saccade.train.ingredients import INGREDIENTS, Ingredient
 class OrthogonalRetraction(Ingredient):
     """After every step ``W <- (1 + beta) W - beta W W^T W`` for all convolutions (as outputs times the rest) and linear layers:
     singular values move towards 1. With ``adversarial_training`` this is RAT: Ding et al. (2022), SNN-RAT, whose code has beta
-    5e-4. Weights are divided by a norm above sqrt((2 + beta) / beta) first, beyond which the step would throw them away.
+    5e-4. Weights are divided by a norm above sqrt((2 + beta) / beta) first, beyond which the step would throw them away. The
+    shares of learnt sums (``wrn16_4``) are brought back to convex combinations.
     """
 
     beta: Annotated[float, Field(gt=0, lt=1)] = 5e-4
@@ -24,6 +26,8 @@ class OrthogonalRetraction(Ingredient):
         for module in model.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 module.weight.copy_(retracted(module.weight, self.beta))
+            elif isinstance(module, ConvexSum):
+                module.project()
 
 
 def retracted(weight: Tensor, beta: float) -> Tensor:
