@@ -1,5 +1,4 @@
-// What gates over a whole sequence are made of: maxima over axes, rectified numbers, sigmoids, all steps as an axis
-// and back.
+// What gates over a whole sequence are made of: rectified numbers, sigmoids, all steps as an axis and back.
 #include <algorithm>
 #include <stdexcept>
 
@@ -7,40 +6,6 @@
 
 namespace saccade::engine {
 namespace {
-
-// Numbers: the axes, which stay with size 1.
-void peak(Plan& plan, int wire) {
-  const Record record = plan.records[wire];
-  const View from = plan.view(record.inputs[0]);
-  const Wire& w = plan.wires[wire];
-  const View made = plan.allocate(w, narrowest(w.low, w.high));
-  plan.wires[wire].view = made;
-  Sizes inside{0}, kept = from.stride;  // offsets of what is compared
-  for (int64_t axis : record.numbers) {
-    kept[axis] = 0;
-    Sizes more;
-    for (int64_t offset : inside)
-      for (int64_t i = 0; i < from.size[axis]; i++) more.push_back(offset + i * from.stride[axis]);
-    inside = more;
-  }
-  const Nest loops = nest(w.shape, {kept, made.stride});
-  const int64_t T = w.steps;
-  plan.add(wire, "maxima of places", loops.units(), [=, &plan](const Call& c, int64_t first, int64_t last) {
-    int64_t x[CHUNK], highest[CHUNK];
-    loops.each(first, last, [&](const int64_t* at, int64_t n) {
-      for (int64_t t = 0; t < T; t++) {
-        for (int64_t i = 0; i < n; i++) highest[i] = INT64_MIN;
-        for (int64_t offset : inside) {
-          plan.kernels->widen(plan.at(c, from) + (at[0] + t * from.step + offset) * bytes_of(from.type), from.type,
-                              loops.step(0), n, x);
-          for (int64_t i = 0; i < n; i++) highest[i] = std::max(highest[i], x[i]);
-        }
-        plan.kernels->narrow(highest, n, plan.at(c, made) + (at[1] + t * made.step) * bytes_of(made.type), made.type,
-                             loops.step(1));
-      }
-    });
-  });
-}
 
 // A function of each number by itself.
 template <class F> void each(Plan& plan, int wire, const char* how, F f) {
@@ -102,7 +67,7 @@ void deal(Plan& plan, int wire) {
   plan.wires[wire].view = to;
 }
 
-const Registered known[] = {{"peak", peak}, {"relu", relu}, {"sigmoid", sigmoid}, {"collect", collect}, {"deal", deal}};
+const Registered known[] = {{"relu", relu}, {"sigmoid", sigmoid}, {"collect", collect}, {"deal", deal}};
 
 }  // namespace
 }  // namespace saccade::engine

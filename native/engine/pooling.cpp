@@ -1,4 +1,4 @@
-// Sums over axes, sums and maxima of windows.
+// Sums and maxima over axes and of windows.
 #include <algorithm>
 
 #include "engine.h"
@@ -7,17 +7,14 @@
 namespace saccade::engine {
 namespace {
 
-// Numbers: the axes, which stay with size 1.
-void sum(Plan& plan, int wire) {
-  if (spikes_sum(plan, wire)) return;
+// Over axes, which stay with size 1: joins numbers one after the other, from `start`.
+template <class F> void over_axes(Plan& plan, int wire, const char* how, int64_t start, F join) {
   const Record record = plan.records[wire];
   const View from = plan.view(record.inputs[0]);
   const Wire& w = plan.wires[wire];
   const View made = plan.allocate(w, narrowest(w.low, w.high));
   plan.wires[wire].view = made;
-  Sizes inside;  // offsets of what is added up
-  inside.push_back(0);
-  Sizes kept = from.stride;
+  Sizes inside{0}, kept = from.stride;  // offsets of what is joined
   for (int64_t axis : record.numbers) {
     kept[axis] = 0;
     Sizes more;
@@ -27,21 +24,30 @@ void sum(Plan& plan, int wire) {
   }
   const Nest loops = nest(w.shape, {kept, made.stride});
   const int64_t T = w.steps;
-  plan.add(wire, "sums of places", loops.units(), [=, &plan](const Call& c, int64_t first, int64_t last) {
-    int64_t x[CHUNK], total[CHUNK];
+  plan.add(wire, how, loops.units(), [=, &plan](const Call& c, int64_t first, int64_t last) {
+    int64_t x[CHUNK], found[CHUNK];
     loops.each(first, last, [&](const int64_t* at, int64_t n) {
       for (int64_t t = 0; t < T; t++) {
-        for (int64_t i = 0; i < n; i++) total[i] = 0;
+        std::fill(found, found + n, start);
         for (int64_t offset : inside) {
           plan.kernels->widen(plan.at(c, from) + (at[0] + t * from.step + offset) * bytes_of(from.type), from.type,
                               loops.step(0), n, x);
-          for (int64_t i = 0; i < n; i++) total[i] += x[i];
+          for (int64_t i = 0; i < n; i++) found[i] = join(found[i], x[i]);
         }
-        plan.kernels->narrow(total, n, plan.at(c, made) + (at[1] + t * made.step) * bytes_of(made.type), made.type,
+        plan.kernels->narrow(found, n, plan.at(c, made) + (at[1] + t * made.step) * bytes_of(made.type), made.type,
                              loops.step(1));
       }
     });
   });
+}
+
+// Numbers: the axes.
+void sum(Plan& plan, int wire) {
+  if (!spikes_sum(plan, wire)) over_axes(plan, wire, "sums of places", 0, [](int64_t a, int64_t b) { return a + b; });
+}
+
+void peak(Plan& plan, int wire) {
+  over_axes(plan, wire, "maxima of places", INT64_MIN, [](int64_t a, int64_t b) { return std::max(a, b); });
 }
 
 // Numbers: 1 for maxima, kernel y, x, stride y, x, padding y, x, what borders hold.
@@ -97,7 +103,7 @@ void window(Plan& plan, int wire) {
   });
 }
 
-const Registered known[] = {{"sum", sum}, {"window", window}};
+const Registered known[] = {{"sum", sum}, {"peak", peak}, {"window", window}};
 
 }  // namespace
 }  // namespace saccade::engine
