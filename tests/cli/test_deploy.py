@@ -66,6 +66,10 @@ def test_pictures_and_the_list_of_operations(place, capsys, tmp_path):
     words = said(capsys, "deploy", "run", place / "program.sacc", picture)
     assert re.search(r"digit\.png: \d \(\d+\.\d%\)", words)  # the classes of digits are named 0 to 9
     assert " ms" in words
+    assert len(json.loads(said(capsys, "deploy", "run", place / "program.sacc", tmp_path, "--json"))) == 1
+    (tmp_path / "empty").mkdir()
+    words = said(capsys, "deploy", "run", place / "program.sacc", tmp_path / "empty", code=2)
+    assert "empty: a folder without pictures" in words
     table = said(capsys, "deploy", "inspect", place / "program.sacc")
     assert "synapse" in table
     assert "membrane" in table

@@ -127,7 +127,7 @@ def verify(
 def run(
     program: ProgramFile,
     pictures: Annotated[
-        list[Path], typer.Argument(help="PNG, JPEG, ...: brought to the program's size, cut to a square.")
+        list[Path], typer.Argument(help="PNG, JPEG, ..., or folders: brought to the program's size, cut to a square.")
     ],
     json: AsJson = False,
 ) -> None:
@@ -137,7 +137,7 @@ def run(
     """
     import numpy as np
 
-    from saccade.data.folder import read_image
+    from saccade.data.folder import is_image, read_image
     from saccade.deploy import load_program
 
     loaded = load_program(program)
@@ -146,8 +146,15 @@ def run(
         raise ValueError(
             f"{program}: takes inputs {list(loaded.wires[0].shape)}, and a picture is square with 1 or 3 channels"
         )
+    files = []
+    for path in pictures:
+        inside = sorted(file for file in path.iterdir() if is_image(file)) if path.is_dir() else [path]
+        if not inside:
+            raise ValueError(f"{path}: a folder without pictures")
+        files += inside
+    loaded.run(np.zeros((1, *loaded.wires[0].shape), np.uint8))  # planned before anything is timed
     rows = []
-    for picture in pictures:
+    for picture in files:
         pixels = read_image(picture, size, channels).numpy()[None]
         begin = time.perf_counter()
         logits = loaded.run(pixels)[0]

@@ -98,7 +98,7 @@ def read_folder(folder: Path, size: int, classes: Sequence[str] | None = None) -
             raise ValueError(
                 f"{folder / name}: there is no class {name} among the training images: remove or rename it"
             )
-        images = sorted(path for path in (folder / name).iterdir() if _is_image(path))
+        images = sorted(path for path in (folder / name).iterdir() if is_image(path))
         if not images:
             raise FileNotFoundError(f"{folder / name}: holds no image ({' '.join(sorted(EXTENSIONS))})")
         files += images
@@ -133,7 +133,8 @@ def check_folder(root: Path, *, report: Callable[[str], None] = print) -> int:
     return len(files)
 
 
-def _is_image(path: Path) -> bool:
+def is_image(path: Path) -> bool:
+    """Whether a path is a file with the ending of a picture, not a hidden one."""
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
 
 

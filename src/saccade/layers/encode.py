@@ -44,8 +44,8 @@ def low_pass(x: Tensor, widths: Sequence[int]) -> Tensor:
     """Each step a picture without its high frequencies: ``[N, ..., H, W] -> [T, N, ..., H, W]``, T the number of ``widths``.
 
     In step t the centred spectrum is kept in rows and columns ``[centre - widths[t], centre + widths[t])``; the picture is
-    the magnitude of what comes back. Gradients pass. Source: Xu et al. (2024), FEEL-SNN, as released: 16, 14, ..., 2 for T = 8
-    and 32x32. Raises ValueError for a width below 1.
+    the magnitude of what comes back. Gradients pass. Source: FEEL-SNN (2024), whose released widths are 16, 14, ..., 2 for T =
+    8 and 32x32; which end of a range counts is our choice. Raises ValueError for a width below 1.
     """
     if not widths or min(widths) < 1:
         raise ValueError(f"widths are half the sides of masks, whole numbers from 1, one a step; got {tuple(widths)}")
