@@ -18,8 +18,7 @@ class ConvexSum(nn.Module):
         self.weight = nn.Parameter(torch.full((2,), 0.5))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        a, b = self.weight
-        return a * x + b * y
+        return self.weight[0] * x + self.weight[1] * y
 
     @torch.no_grad()
     def project(self) -> None:

@@ -87,7 +87,7 @@ def _linear(inputs: int, outputs: int) -> Linear:
     return layer
 
 
-_SOURCE = "Ding et al. (2022), SNN-RAT"
+_SOURCE = "Ding et al. (2022), SNN-RAT; the networks of Wang et al. (2026), arXiv 2602.20548"
 _VGG = SpikingVgg11Config()
 register(ModelCard("spiking_vgg11", "VGG-11 with average pooling, of papers on attacks", _SOURCE, (3, 32, 32), _VGG))
 register(

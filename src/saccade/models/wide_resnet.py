@@ -88,7 +88,7 @@ def _conv(c_in: int, c_out: int, kernel: int, stride: int) -> Conv2d:
     return conv
 
 
-_SOURCE = "Ding et al. (2022), SNN-RAT"
+_SOURCE = "Ding et al. (2022), SNN-RAT; the networks of Wang et al. (2026), arXiv 2602.20548"
 _WIDE = WideResNetConfig()
 register(ModelCard("wrn16_4", "wide ResNet with learnt sums, of papers on attacks", _SOURCE, (3, 32, 32), _WIDE))
 _SMALL = replace(_WIDE, T=4, stem=8, widths=(16, 32, 64))
