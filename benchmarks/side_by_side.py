@@ -299,7 +299,9 @@ def machine() -> dict[str, Any]:
     found |= {"python": platform.python_version(), "load": os.getloadavg()[0]}
     if kernels.has_native():
         found["instruction_set"] = kernels.forms.native().instruction_set()
-    return found | {"environment": {k: v for k, v in sorted(os.environ.items()) if k.startswith(SETTINGS)}}
+    return found | {
+        "environment": {k: v for k, v in sorted(os.environ.items()) if k.startswith(SETTINGS) and not v.startswith("/")}
+    }
 
 
 def version(library: str) -> str | None:

@@ -10,7 +10,6 @@ import typer
 
 from saccade.cli import common
 from saccade.cli.training import AsJson, DataRoot, SetName
-from saccade.report.robustness import read_evaluation, write_leaderboard
 
 
 def attack(
@@ -84,6 +83,8 @@ Evaluations = Annotated[list[Path], typer.Argument(metavar="FILE...", help="What
 @robust_app.command("report")
 def report(file: Annotated[Path, typer.Argument(metavar="FILE", help="What `saccade attack --out` kept.")]) -> None:
     """Print an evaluation again: its table and the masking report."""
+    from saccade.report.robustness import read_evaluation
+
     print_evaluation(read_evaluation(file).model_dump())
 
 
@@ -91,6 +92,8 @@ def report(file: Annotated[Path, typer.Argument(metavar="FILE", help="What `sacc
 def compare(files: Evaluations) -> None:
     """Several evaluations side by side, by attack. They have to share their threat."""
     from rich.table import Table
+
+    from saccade.report.robustness import read_evaluation
 
     found = [read_evaluation(file) for file in files]
     if len({entry.threat.model_dump_json() for entry in found}) > 1:
@@ -109,6 +112,8 @@ def compare(files: Evaluations) -> None:
 @robust_app.command("page")
 def page(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="With evaluations (*.json).")]) -> None:
     """Make a leaderboard, FOLDER/leaderboard.html, of all evaluations of a folder."""
+    from saccade.report.robustness import write_leaderboard
+
     print(f"wrote {write_leaderboard(folder)}")
 
 

@@ -58,7 +58,8 @@ def evaluate(
     are of all samples, ``success`` of those that were right before. Of a model with noise, gradients are means of ``draws``
     calls, 20 where 1 is given. also: other forms of the model (fewer bits, an integer program) as functions from images to
     logits: how many of the images that were found they still get right. about: kept with the record (name, data, commit).
-    out: a file that is written after every batch of every attack; given again, what it holds is not computed again.
+    out: a file that is written after every batch of every attack; given again, what it holds is not computed
+    again, but for ``also``: images are not kept.
 
     Raises ValueError as ``attack`` does, and for a file of another model, other images or other settings.
     """

@@ -128,7 +128,7 @@ class _Passing:
         if self.mode == "hart":
             width = HART_WIDTH
             slope = ((width - distance.abs()).clamp(min=0) / width**2).mean(0, keepdim=True) * gain
-            return _Averaged.apply(x, spikes, slope)  # type: ignore[no-any-return]
+            return _Weighted.apply(x, spikes, slope, True)  # type: ignore[no-any-return]
         slopes = self._spread_slopes(distance) if self.mode == "pdsg" else self._followed_slopes(distance)
         return _Through.apply(x, spikes, potentials.to(x.dtype), slopes, (1 - rate, gain, v_th, c))  # type: ignore[no-any-return]
 
@@ -171,29 +171,19 @@ def _rga(mean: Tensor, decay: float) -> Tensor:
 
 
 class _Weighted(torch.autograd.Function):
-    """Spikes; their gradient times a factor."""
+    """Spikes; their gradient, or its mean over steps, times a factor."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, spikes: Tensor, factor: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, spikes: Tensor, factor: Tensor, mean: bool = False) -> Tensor:
         ctx.save_for_backward(factor)
+        ctx.mean = mean
         return spikes.clone()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
-        return grad * ctx.saved_tensors[0], None, None
-
-
-class _Averaged(torch.autograd.Function):
-    """Spikes; the mean gradient over steps times a slope, the same in every step."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, spikes: Tensor, slope: Tensor) -> Tensor:
-        ctx.save_for_backward(slope)
-        return spikes.clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
-        return (grad.mean(0, keepdim=True) * ctx.saved_tensors[0]).expand_as(grad), None, None
+        (factor,) = ctx.saved_tensors
+        found = grad.mean(0, keepdim=True) * factor if ctx.mean else grad * factor
+        return found.expand_as(grad), None, None, None
 
 
 class _Through(torch.autograd.Function):

@@ -33,8 +33,8 @@ class APGD(Attack):
                 s.again()
                 self._ascend(s, cross_entropy if self.loss == "ce" else dlr, None)
                 continue
-            clean = s.victim.logits(s._x)
-            order = clean.scatter(1, s._y[:, None], -math.inf).argsort(1, descending=True)
+            clean = s.victim.logits(s.images)
+            order = clean.scatter(1, s.labels[:, None], -math.inf).argsort(1, descending=True)
             for rank in range(min(self.targets, clean.shape[1] - 1)):
                 s.again()
                 self._ascend(s, None, order[s.active, rank])
@@ -49,7 +49,7 @@ class APGD(Attack):
             """Losses and gradients at x, after which the broken samples are gone from all that is aligned."""
             nonlocal target
             logits, losses, g = s.gradient(x, TargetedDLR(target) if target is not None else loss)
-            keep = s.offer(x, logits, losses)
+            keep = s.offer(x, logits)
             for name in state:
                 state[name] = state[name][keep]
             target = None if target is None else target[keep]

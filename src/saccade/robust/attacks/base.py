@@ -49,13 +49,13 @@ class Threat:
 class Search:
     """One attack on the samples of a batch that were classified rightly: what is still active, and the best found so far.
 
-    ``offer`` keeps, for each sample, any image that is misclassified, else the one of the highest score; misclassified samples
+    ``offer`` keeps, for each sample, any image that is misclassified, else the one of the highest margin; misclassified samples
     leave ``active``, whose images ``x0``, labels ``y`` and everything aligned with them shrink together.
     """
 
     def __init__(self, victim: Victim, x: Tensor, y: Tensor, threat: Threat, generator: torch.Generator) -> None:
         self.victim, self.threat, self.generator = victim, threat, generator
-        self._x, self._y = x, y
+        self.images, self.labels = x, y
         self.active = torch.arange(len(x), device=x.device)
         self.best, self.broken = x.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.drop = True  # whether broken samples leave; not where something follows the samples from call to call
@@ -63,11 +63,11 @@ class Search:
 
     @property
     def x0(self) -> Tensor:
-        return self._x[self.active]
+        return self.images[self.active]
 
     @property
     def y(self) -> Tensor:
-        return self._y[self.active]
+        return self.labels[self.active]
 
     def noise(self, like: Tensor, normal: bool = False) -> Tensor:
         """Uniform in -1 .. 1 (or normal), drawn on the CPU so that every device draws the same."""
@@ -87,11 +87,10 @@ class Search:
         """Logits, losses and gradients of the active samples."""
         return self.victim.gradient(x, self.y, loss)
 
-    def offer(self, x: Tensor, logits: Tensor, score: Tensor | None = None) -> Tensor:
+    def offer(self, x: Tensor, logits: Tensor) -> Tensor:
         """Take candidates of the active samples; which of them stay active, bool ``[m]``."""
-        score = (margin(logits, self.y) if score is None else score).double()
         wrong = logits.argmax(1) != self.y
-        score = torch.where(wrong, torch.inf, score)
+        score = torch.where(wrong, torch.inf, margin(logits, self.y).double())
         better = score > self._score[self.active]
         at = self.active[better]
         self.best[at], self._score[at] = x.detach()[better], score[better]
@@ -105,7 +104,7 @@ class Search:
 
     def again(self) -> None:
         """All samples that are not broken are active: for another start."""
-        self.active = torch.arange(len(self._x), device=self._x.device)[~self.broken]
+        self.active = torch.arange(len(self.images), device=self.images.device)[~self.broken]
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,11 @@ class Through(Attack):
             self.attack.search(s)
             return
         if self.mode != "conversion":
-            s.drop = self.mode != "assg"
+            drop = s.drop
+            s.drop = drop and self.mode != "assg"  # whose slopes follow each sample
             with backward(s.victim.model, self.mode, self.surrogate):
                 self.attack.search(s)
-            s.drop = True
+            s.drop = drop
             return
         # answers of the converted network prove nothing: what it finds is offered to the spiking one
         before = s.active

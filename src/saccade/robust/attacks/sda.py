@@ -34,7 +34,7 @@ class SDA(Attack):
             if not len(x):
                 break
             logits, losses, g = s.gradient(x)
-            keep = s.offer(x, logits, losses)
+            keep = s.offer(x, logits)
             x, losses, g = x[keep], losses[keep], g[keep]
             if not len(x):
                 break
@@ -53,7 +53,7 @@ class SDA(Attack):
         """Undo flips of broken samples, one half of what may still go at a time."""
         at = s.broken.nonzero()[:, 0]
         for i in at.tolist():
-            x0, x, y = s._x[i : i + 1], s.best[i : i + 1].clone(), s._y[i : i + 1]
+            x0, x, y = s.images[i : i + 1], s.best[i : i + 1].clone(), s.labels[i : i + 1]
             flips = (x != x0).flatten().nonzero()[:, 0]
             piece = len(flips) // 2
             while piece >= 1:

@@ -42,7 +42,7 @@ class Square(Attack):
         x = s.project(x0 + s.threat.eps * stripes)
         logits = s.victim.logits(x)
         best = margin(logits, s.y)
-        keep = s.offer(x, logits, best)
+        keep = s.offer(x, logits)
         x, best = x[keep], best[keep]
         for query in range(1, self.queries):
             if not len(x):
@@ -65,7 +65,7 @@ class Square(Attack):
             better = found > best
             x = torch.where(better.view(-1, *[1] * (x.dim() - 1)), tried, x)
             best = torch.where(better, found, best)
-            keep = s.offer(tried, logits, found)
+            keep = s.offer(tried, logits)
             x, best = x[keep], best[keep]
 
 
