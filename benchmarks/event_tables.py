@@ -8,6 +8,7 @@ two by two, ten of 30 ms. ``wide``: without attention, widened to as many parame
 the test samples are scored once.
 
 * ``nmnist``: 1,000 recordings of N-MNIST (100 of them for validation), 100 for the test: one of them is a point.
+* ``gestures``: pieces of ten gesture clips (cut by ``gesture_clips.py``), 290 to learn from, 30 to choose by, 110 to test.
 * ``simulated``: 3,000 pictures of CIFAR-10 before a simulated camera of 48 x 48, moving as for CIFAR10-DVS; 1,000 to test.
 """
 
@@ -26,6 +27,19 @@ NMNIST = {
     "name": "nmnist-small",
     "config": {"representation": "count", "binning": 2, "windows": WINDOWS},
     "validation": 100,
+    "augment": ["crop"],
+    "crop_padding": 2,
+}
+GESTURES = {
+    "name": "event-folder",
+    "config": {
+        "height": 128,
+        "width": 128,
+        "representation": "count",
+        "binning": 4,
+        "windows": {"name": "time", "config": {"duration_us": 15000, "frames": 10}},
+    },
+    "validation": 30,
     "augment": ["crop"],
     "crop_padding": 2,
 }
@@ -62,11 +76,15 @@ def nmnist() -> dict[str, dict[str, Any]]:
     return rows(NMNIST, 20, (2, 4, 8, 16))
 
 
+def gestures() -> dict[str, dict[str, Any]]:
+    return rows(GESTURES, 20, (4,))
+
+
 def simulated() -> dict[str, dict[str, Any]]:
     return rows(SIMULATED, 10, (4,))
 
 
-TABLES = {table.__name__: table for table in (nmnist, simulated)}
+TABLES = {table.__name__: table for table in (nmnist, gestures, simulated)}
 
 if __name__ == "__main__":
     main(TABLES, RESULTS, __doc__ or "")

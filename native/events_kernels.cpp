@@ -529,12 +529,33 @@ struct Aedat3 {
 
 // An event packet of AEDAT 4: time:64, x:16, y:16, on:8, and 3 bytes of nothing.
 struct Dv {
-  static constexpr int64_t UNIT = 16;
+  static constexpr int64_t UNIT = 16, MOST = 1;
   explicit Dv(const Request&) {}
   void save(int64_t*) const {}
-  INLINE Found one(const uint8_t* from, const Columns& out, int64_t n, Wrong&) {
-    put(out, n, get<int64_t>(from), get<uint16_t>(from + 8), get<uint16_t>(from + 10), from[12] ? 1 : 0);
-    return EVENT;
+  int64_t read(const uint8_t* data, int64_t& at, int64_t end, int64_t words, Columns out, int64_t room, Wrong&) {
+    int64_t n = 0;
+    while (words > 0 && at + UNIT <= end && n < room) {
+      const int64_t group = words >= GROUP && at + GROUP * UNIT <= end && n + GROUP <= room ? GROUP : 1;
+      if (group == GROUP) {
+        uint64_t place[GROUP];
+        int64_t* __restrict t = out.t + n;
+        uint16_t* __restrict x = out.x + n;
+        uint16_t* __restrict y = out.y + n;
+        uint8_t* __restrict p = out.p + n;
+        for (int64_t i = 0; i < GROUP; ++i) t[i] = get<int64_t>(data + at + i * UNIT);
+        for (int64_t i = 0; i < GROUP; ++i) place[i] = get<uint64_t>(data + at + i * UNIT + 8);
+        for (int64_t i = 0; i < GROUP; ++i) x[i] = static_cast<uint16_t>(place[i]);
+        for (int64_t i = 0; i < GROUP; ++i) y[i] = static_cast<uint16_t>(place[i] >> 16);
+        for (int64_t i = 0; i < GROUP; ++i) p[i] = (place[i] >> 32 & 0xff) != 0;
+      } else {
+        const uint8_t* from = data + at;
+        put(out, n, get<int64_t>(from), get<uint16_t>(from + 8), get<uint16_t>(from + 10), from[12] ? 1 : 0);
+      }
+      n += group;
+      at += group * UNIT;
+      words -= group;
+    }
+    return n;
   }
 };
 
@@ -706,7 +727,7 @@ int64_t decode(const Request& q, Report& r) {
     case Layout::dvs128: return run<Records<Dvs128>>(q, r);
     case Layout::davis: return run<Records<Davis>>(q, r);
     case Layout::aedat3: return run<Records<Aedat3>>(q, r);
-    case Layout::dv: return run<Records<Dv>>(q, r);
+    case Layout::dv: return run<Dv>(q, r);
     case Layout::es_dvs: return run<Es<false>>(q, r);
     case Layout::es_atis: return run<Es<true>>(q, r);
     case Layout::ros_events: return run<Records<RosEvents>>(q, r);

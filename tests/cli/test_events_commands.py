@@ -117,6 +117,19 @@ def test_stats(tmp_path, capsys):
     assert "5 events in 3.5e-05 s, 60.0% on" in capsys.readouterr().out
 
 
+def test_stats_of_nothing_have_the_same_keys(tmp_path, capsys):
+    whole = EventStream(np.array([1]), np.array([1]), np.array([0]), np.array([1]), 2, 5)
+    keys = []
+    for events in (whole, whole[:0]):
+        write_events(tmp_path / "a.npz", events)
+        assert run(["events", "stats", str(tmp_path / "a.npz"), "--height", "2", "--width", "5", "--json"]) == 0
+        keys.append(list(json.loads(capsys.readouterr().out)))
+    assert sorted(keys[0]) == sorted(keys[1])
+    assert run(["events", "info", str(tmp_path / "a.npz"), "--height", "2", "--width", "5", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)[0]
+    assert (found["events"], found["height"], found["width"]) == (0, 2, 5)
+
+
 def test_lenient_says_what_it_left_out(events, tmp_path, capsys):
     path = tmp_path / "a.dat"
     write_events(path, events)

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from saccade.events import EventStream, concat, write_events
+from saccade.events import EventStream, concat, open_events, write_events
 from saccade.events.pipes import read_lines
 
 
@@ -62,3 +62,12 @@ def test_it_reads_what_convert_writes(tmp_path):
     write_events(tmp_path / "events.txt", events)
     with (tmp_path / "events.txt").open("rb") as file:
         assert concat(read_lines(file, 8, 9)).equal(events)
+
+
+def test_a_byte_order_mark_is_no_event(monkeypatch, tmp_path):
+    """Spreadsheets write one before UTF-8 text."""
+    text = b"\xef\xbb\xbf1 1 2 1\n2 1 3 0\n"
+    (tmp_path / "a.csv").write_bytes(text)
+    events = open_events(tmp_path / "a.csv", height=8, width=9)
+    assert (events.t.tolist(), events.y.tolist()) == ([1, 2], [2, 3])
+    assert concat(read_lines(Pipe(monkeypatch, text), 8, 9)).equal(events)

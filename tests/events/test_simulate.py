@@ -128,6 +128,12 @@ def test_bad_scenes_are_one_line():
     assert set(CAMERAS) == {"dvs", "ideal"}
 
 
+def test_a_camera_has_finite_settings():
+    for field in ("on", "off", "mismatch", "refractory_us", "leak_hz", "noise_hz", "eps"):
+        with pytest.raises(ValueError, match=f"{field}: .*finite"):
+            Camera(**{field: float("inf")})
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_a_picture_moves_along_its_path(path):
     """Against a direct look at the moved picture; it ends where it began."""

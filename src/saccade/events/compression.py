@@ -13,18 +13,19 @@ MOST = 1 << 28  # bytes of one packet: 16 million events
 def lz4(data: bytes | memoryview) -> bytes:
     """An LZ4 frame. Raises ValueError if it is none, is not all there, or is larger than ``MOST``."""
     frame = need("lz4.frame", "events")
-    decoder = frame.LZ4FrameDecompressor()
+    context, left = frame.create_decompression_context(), memoryview(data)
     try:
-        size = frame.get_frame_info(data)["content_size"] if len(data) >= 7 else 0
+        size = frame.get_frame_info(left)["content_size"] if len(left) >= 7 else 0
         # the library sets aside what it may return: what the frame says, or is likely, and then the rest
-        room = min(size, MOST) or 8 * len(data) + 4096
-        found = decoder.decompress(data, max_length=room)
-        while not decoder.eof and not decoder.needs_input and len(found) <= MOST:
-            room *= 4
-            found += decoder.decompress(b"", max_length=room)
+        room = min(size, MOST) or 8 * len(left) + 4096
+        found, used, ended = frame.decompress_chunk(context, left, max_length=room)
+        while not ended and used < len(left) and len(found) <= MOST:
+            left, room = left[used:], 4 * room
+            more, used, ended = frame.decompress_chunk(context, left, max_length=room)
+            found += more
     except (RuntimeError, EOFError) as error:
         raise ValueError(f"no LZ4 frame ({error})") from None
-    if not decoder.eof or len(found) > MOST:
+    if not ended or len(found) > MOST:
         raise ValueError(f"an LZ4 frame that is not all there, or larger than {MOST} bytes")
     return found
 

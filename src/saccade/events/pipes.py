@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.events.formats.text import MARK
 from saccade.events.stream import EventStream
 
 BLOCK = 1 << 16
@@ -24,6 +25,7 @@ def read_lines(file: BinaryIO, height: int, width: int, name: str = "-") -> Iter
     """
     number, before = 0, None
     for text in _whole_lines(file, name):
+        text = text if number else text.removeprefix(MARK)
         lines = text.replace(b",", b" ").splitlines()
         rows = [line.split() for line in lines]
         rows = [[] if row and (row[0].startswith(b"#") or row == NAMES) else row for row in rows]

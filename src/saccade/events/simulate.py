@@ -20,8 +20,8 @@ from saccade.events.stream import EventStream
 
 Picture = NDArray[Any]
 CAMERAS: Registry[Camera] = Registry("event camera")
-Threshold = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
+Threshold = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 LEAST_THRESHOLD = 0.01
 ROUNDING = 1e-12  # a ramp of three thresholds crosses three, whatever 0.6 / 0.2 is
 
@@ -50,7 +50,7 @@ class Camera(Config):
     refractory_us: NotNegative = 0.0
     leak_hz: NotNegative = 0.1
     noise_hz: NotNegative = 0.1
-    eps: Annotated[float, Field(gt=0)] = 0.02
+    eps: Threshold = 0.02
 
 
 CAMERAS.register("dvs", Camera())

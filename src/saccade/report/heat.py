@@ -11,9 +11,10 @@ COLD, WARM = np.array([20, 24, 82]), np.array([255, 196, 0])  # of nothing, and 
 GAP, LINE = 6, 14  # pixels
 
 
-def heat(pixels: np.ndarray, weights: np.ndarray, side: int = 160) -> np.ndarray:
-    """A picture uint8 ``[C, H, W]`` under weights ``[h, w]``, uint8 ``[3, side, side]``; warmest: the largest weight."""
-    share = weights / weights.max() if weights.max() > 0 else np.zeros_like(weights)
+def heat(pixels: np.ndarray, weights: np.ndarray, side: int = 160, most: float | None = None) -> np.ndarray:
+    """A picture uint8 ``[C, H, W]`` under weights ``[h, w]``, uint8 ``[3, side, side]``; warmest: ``most``, or the largest."""
+    most = float(weights.max()) if most is None else most
+    share = weights.clip(0, most) / most if most > 0 else np.zeros_like(weights)
     share = enlarged(share[None], side)
     grey = enlarged(pixels, side).astype(np.float64).mean(0, keepdims=True) / 255
     colour = COLD[:, None, None] * (1 - share) + WARM[:, None, None] * share

@@ -49,7 +49,7 @@ def _row(path: Path, format: str | None, height: int | None, width: int | None, 
     kind = FORMATS[format] if format else format_of(path)
     count = on = 0
     first = last = None
-    size: tuple[int, int] | None = None
+    size = (height, width) if height and width else None
     for chunk in read_chunks(path, kind.name, height=height, width=width, lenient=lenient):
         size = (chunk.height, chunk.width)
         if len(chunk):

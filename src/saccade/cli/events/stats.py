@@ -83,7 +83,10 @@ def _counted(
         pixels = pixels + seen if len(pixels) else seen
         count, on = count + len(chunk), on + int(chunk.p.sum())
     if first is None or last is None:
-        return {"file": str(source), "events": 0, "height": size[0], "width": size[1]}
+        nothing = dict.fromkeys(("on_share", "events_a_window", "same_time_share", "events_a_pixel"))
+        none = {"span_us": 0, "window_us": window_us, "windows": 0, "empty_windows": 0, "longest_pause_us": 0}
+        sizes = {"file": str(source), "events": 0, "height": size[0], "width": size[1]}
+        return sizes | none | nothing | {"silent_share": 1.0, "busiest_pixels": []}
     order = np.argsort(pixels, kind="stable")[::-1][:HOT]
     return {
         "file": str(source),

@@ -23,6 +23,7 @@ NAMES = {
 }  # fmt: skip
 SUFFIXES = (".csv", ".txt")
 PIECE = 1 << 24  # bytes that are read at once
+MARK = b"\xef\xbb\xbf"  # that spreadsheets write before UTF-8
 FIRST = re.compile(rb"\s*[-+]?\d+(\.\d*)?([eE][-+]?\d+)?[ \t,;]")
 BAD_LINE = "lines that are no event"
 ORDER = ("t", "x", "y", "p")
@@ -31,7 +32,7 @@ ORDER = ("t", "x", "y", "p")
 def sniff(path: Path, head: bytes) -> int:
     if path.suffix.lower() not in SUFFIXES or b"\0" in head:
         return NO
-    lines = [line for line in head.splitlines() if line.strip() and not line.startswith(b"#")]
+    lines = [line for line in head.removeprefix(MARK).splitlines() if line.strip() and not line.startswith(b"#")]
     names = _names(lines[0].decode("latin-1")) if lines else ORDER
     return LIKELY if names or any(FIRST.match(line) for line in lines[:3]) else NO
 
@@ -53,6 +54,7 @@ def read(source: Source) -> Iterator[Columns]:
             cut = block.rfind(b"\n") + 1
             block, rest = (block[:cut], block[cut:]) if len(block) >= PIECE else (block, b"")
             if row == 1:
+                block = block.removeprefix(MARK)
                 order, used, block = _before(source, block)
                 row += used
             if seconds is None and block.strip():
