@@ -19,12 +19,13 @@ class AdversarialTraining(Ingredient):
     """Trains on images found by ``steps`` steps of signed gradients of the task's loss within ``eps``, from a random point.
 
     The attack runs in eval mode, so that no running statistic moves, and training on its images in training mode. step: of eps,
-    None: 2.5 / steps, at most 1. Madry et al. (2018); the field's habit is 2 steps at 2/255, tests at 8/255.
+    None: 2.5 / steps, at most 1. start: deviation of a normal first point; None: uniform within ``eps``. Madry et al. (2018); the field's habit is 2 steps at 2/255, tests at 8/255.
     """
 
     eps: Annotated[float, Field(gt=0)] = 2 / 255
     steps: Annotated[int, Field(ge=1)] = 2
     step: float | None = None
+    start: float | None = None
     low: float = 0.0
     high: float = 1.0
 
@@ -34,7 +35,8 @@ class AdversarialTraining(Ingredient):
     def found(self, step: TrainingStep, raised: Any) -> Tensor:
         """Images that raise a function of the output."""
         x0, size = step.images.detach(), self.eps * (min(2.5 / self.steps, 1.0) if self.step is None else self.step)
-        x = (x0 + self.eps * (torch.rand_like(x0) * 2 - 1)).clamp(self.low, self.high)
+        away = self.eps * (torch.rand_like(x0) * 2 - 1) if self.start is None else self.start * torch.randn_like(x0)
+        x = (x0 + away).clamp(self.low, self.high)
         weights = [p for p in step.model.parameters() if p.requires_grad]
         step.model.eval()
         try:
