@@ -192,8 +192,7 @@ RECIPE = {
 
 
 def test_every_ingredient_trains_and_resumes_alike(tmp_path):
-    everything = ["threshold_guard", "mpd_sgr", "adversarial_training", "orthogonal_retraction", "sparse_gradients"]
-    assert set(everything) | {"trades"} == set(INGREDIENTS)
+    everything = sorted(set(INGREDIENTS) - {"trades"})
     for names in (everything, ["trades", {"name": "threshold_guard", "config": {"weight": 0.6}}]):
         folder = tmp_path / str(len(names))
         summary = run(parse({**RECIPE, "ingredients": names}), folder, quiet=True, report=False)

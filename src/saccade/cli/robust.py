@@ -38,20 +38,11 @@ def attack(
     """Search images near the test images that the model gets wrong: a table by attack, the worst of all, and the masking
     report.
     """
-    import torch
-
     from saccade.experiment import environment
     from saccade.robust.evaluate import evaluate
 
     opened, recipe = common.trained(model)
-    test = common.data_for(opened, recipe, set_name, data)[0].test
-    count = min(images, len(test))
-    x, y = test.__getitems__(list(range(count)))[:2]
-    if test.sequences:
-        raise ValueError(
-            "attacks of `saccade attack` change still images; sequences are attacked from Python (robust.attack, sda)"
-        )
-    x = x.to(torch.float32) / test.scale
+    test, x, y = _images(opened, recipe, images, set_name, data)
     network = common.ours(opened).eval()
     others = {str(path): _predictor(path, test.scale) for path in also or []}
     made = environment()
@@ -59,7 +50,7 @@ def attack(
     record = evaluate(
         network,
         x,
-        torch.as_tensor(y),
+        y,
         attacks=attacks or preset,
         eps=_number(eps),
         batch=batch,
@@ -115,6 +106,42 @@ def page(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="With eva
     from saccade.report.robustness import write_leaderboard
 
     print(f"wrote {write_leaderboard(folder)}")
+
+
+@robust_app.command("look")
+def look(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file, packed file or run directory.")],
+    out: Annotated[Path, typer.Option(help="The page.")] = Path("look.html"),
+    eps: Annotated[str, typer.Option(help="Largest change of a pixel in [0, 1].")] = "8/255",
+    images: Annotated[int, typer.Option(min=1, help="The first so many of the test images.")] = 50,
+    seed: int = 0,
+    data: DataRoot = None,
+    set_name: SetName = None,
+) -> None:
+    """Draw what attacks do: accuracy over eps and over budget, the margin around an image, the spikes that flip in it."""
+    from saccade.report import write_text
+    from saccade.report.robust_look import look_page
+    from saccade.robust.looks import look
+
+    opened, recipe = common.trained(model)
+    _, x, y = _images(opened, recipe, images, set_name, data)
+    network = common.ours(opened).eval()
+    found = look(network, x, y, _number(eps), seed=seed, tell=lambda words: print(words, file=sys.stderr))
+    write_text(out, look_page(model.name, found) + "\n")
+    print(f"wrote {out}")
+
+
+def _images(opened: Any, recipe: Any, count: int, set_name: str | None, data: Path | None) -> tuple[Any, Any, Any]:
+    """The test set, and of its first images the pixels in [0, 1] and the labels."""
+    import torch
+
+    test = common.data_for(opened, recipe, set_name, data)[0].test
+    if test.sequences:
+        raise ValueError(
+            "attacks of the command line change still images; sequences are attacked from Python (robust.attack, sda)"
+        )
+    x, y = test.__getitems__(list(range(min(count, len(test)))))[:2]
+    return test, x.to(torch.float32) / test.scale, torch.as_tensor(y)
 
 
 def _number(text: str) -> float:

@@ -171,4 +171,5 @@ def picture(pixels: np.ndarray, side: int = 96) -> Markup:
     out = io.BytesIO()
     image.save(out, format="PNG")
     data = base64.b64encode(out.getvalue()).decode()
-    return Markup(f'<img alt="sample" width="{side}" height="{side}" src="data:image/png;base64,{data}">')
+    size = f'width="{side}" height="{side}" style="image-rendering:pixelated"'
+    return Markup(f'<img alt="sample" {size} src="data:image/png;base64,{data}">')

@@ -16,15 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.graph.declared import Reset
-from saccade.neurons import LIF
 from saccade.neurons.spiking import recording
 from saccade.robust.attacks import attack
 from saccade.robust.attacks.pgd import PGD
 from saccade.robust.attacks.random_signs import RandomSigns
 from saccade.robust.losses import cross_entropy, margin
+from saccade.robust.statistics import BAND, distances
 from saccade.robust.victim import Victim
 
-BAND = 0.25  # around a threshold, in its units: neurons within it are near
 STEPS = (1, 10, 20, 40, 100)
 TOLERANCE = 0.05  # share of the samples by which an order may be broken before it is an alarm
 
@@ -108,14 +107,8 @@ def _gradients(model: nn.Module, x: Tensor, y: Tensor, reset: Reset | None, seed
     flat = g.flatten(1)
     zero = float((by_margin.flatten(1) == 0).all(1).float().mean())
     lost = float(((single.flatten(1) == 0).all(1) & (by_margin.flatten(1) != 0).any(1)).float().mean())
-    near = {}
-    for path, module in model.named_modules():
-        if type(module) is LIF and potentials.get(path):
-            v_th: Any = module._config.v_th
-            u = torch.cat([p.float() for p in potentials[path]])
-            if module._buffers["v_th"] is not None:
-                v_th = module.by_channel(module.get_buffer("v_th"), u)
-            near[path] = float(((u - v_th).abs() < BAND).float().mean())
+    plain = distances(model, potentials).items()
+    near = {path: float((d.abs() < BAND).float().mean()) for path, d in plain}
     return [
         Check(
             "zero_gradients",

@@ -14,7 +14,7 @@ from saccade.transforms.base import TRANSFORMS, Change, Transform
 
 
 class LowPass(nn.Module):
-    """``[1 or T, N, C, H, W]`` to the normalised ``[T, N, C, H, W]``, step t with its width (see ``layers.encode.low_pass``)."""
+    """``[1 or T, N, C, H, W]`` to the normalised ``[T, N, C, H, W]``, step t with its width: ``layers.encode.low_pass``."""
 
     causal = True
 

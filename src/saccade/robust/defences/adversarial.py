@@ -19,7 +19,8 @@ class AdversarialTraining(Ingredient):
     """Trains on images found by ``steps`` steps of signed gradients of the task's loss within ``eps``, from a random point.
 
     The attack runs in eval mode, so that no running statistic moves, and training on its images in training mode. step: of eps,
-    None: 2.5 / steps, at most 1. start: deviation of a normal first point; None: uniform within ``eps``. Madry et al. (2018); the field's habit is 2 steps at 2/255, tests at 8/255.
+    None: 2.5 / steps, at most 1. start: deviation of a normal first point; None: uniform within ``eps``.
+    Madry et al. (2018); the field's habit is 2 steps at 2/255, tests at 8/255.
     """
 
     eps: Annotated[float, Field(gt=0)] = 2 / 255
