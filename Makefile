@@ -28,15 +28,17 @@ docs: $(VENV)/.docs
 
 # The native module under AddressSanitizer and UBSan, and under ThreadSanitizer: built aside with gcc and cmake, work shared among
 # three threads in the smallest pieces. Each sanitizer must first see a fault that is there.
-NATIVE_TESTS := tests/kernels tests/layers/test_packed.py tests/dehaze/test_engines.py tests/events/test_native_mutations.py
+NATIVE_TESTS := tests/kernels tests/layers/test_packed.py tests/dehaze/test_engines.py tests/events/test_native_mutations.py \
+	tests/deploy/test_native_engine.py tests/deploy/test_engine_mutations.py
 RUNTIMES = $(foreach name,$(1),$(shell gcc -print-file-name=lib$(name).so))
-SANITIZED = SACCADE_NATIVE="$$(ls $(CURDIR)/build/$(1)/_native*.so)" PYTHONPATH=$(CURDIR)/tests/sanitizers:$(CURDIR)/src \
+SANITIZED = SACCADE_NATIVE="$$(ls $(CURDIR)/build/$(1)/_native*.so)" \
+	SACCADE_ENGINE="$$(ls $(CURDIR)/build/$(1)/engine/_engine*.so)" PYTHONPATH=$(CURDIR)/tests/sanitizers:$(CURDIR)/src \
 	OMP_NUM_THREADS=3 SACCADE_TEST_THREADS=3 PYTHONDONTWRITEBYTECODE=1
 
 asan: build/asan/.built
 	! $(call SANITIZED,asan) $(ASAN) $(BIN)/python tests/sanitizers/faults.py overflow 2>/dev/null
 	$(call SANITIZED,asan) $(ASAN) $(BIN)/python -m pytest -p no:cacheprovider $(NATIVE_TESTS)
-asan: ASAN = SACCADE_MUTATIONS=34000 ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+asan: ASAN = SACCADE_MUTATIONS=34000 SACCADE_PROGRAM_MUTATIONS=2000 ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	LD_PRELOAD="$(call RUNTIMES,asan ubsan)"
 build/asan/.built: SANITIZERS = address,undefined
 
@@ -47,7 +49,7 @@ tsan: TSAN = TSAN_OPTIONS="ignore_noninstrumented_modules=1 exitcode=66" \
 	LD_PRELOAD="$(call RUNTIMES,tsan) $(CURDIR)/build/tsan/libthreads.so" setarch -R
 build/tsan/.built: SANITIZERS = thread
 
-build/%/.built: $(VENV)/.test $(wildcard native/*)
+build/%/.built: $(VENV)/.test $(wildcard native/* native/engine/*)
 	$(PIP) "nanobind>=2.4"
 	cmake -S native -B $(@D) -DSACCADE_SANITIZE=$(SANITIZERS) -DPython_EXECUTABLE=$(abspath $(BIN))/python
 	cmake --build $(@D)

@@ -8,6 +8,7 @@ import os
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
@@ -165,7 +166,7 @@ def _read(head: dict[str, Any], body: memoryview) -> Program:
             **{name: given(value) for name, value in record["settings"].items()}
         )
         try:
-            for name, hint in get_type_hints(type(operation)).items():
+            for name, hint in _hints(type(operation)).items():  # type: ignore[arg-type]
                 if not _is(getattr(operation, name), hint):
                     raise ValueError(f"its {name} is no {getattr(hint, '__name__', hint)}")
             if any(not 0 <= wire < len(wires) for wire in operation.inputs):
@@ -189,6 +190,11 @@ def _read(head: dict[str, Any], body: memoryview) -> Program:
     )
     _check(program)
     return program
+
+
+@cache
+def _hints(kind: type[Operation]) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _is(value: Any, hint: Any) -> bool:

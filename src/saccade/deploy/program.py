@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
@@ -104,6 +104,19 @@ class Stateless(Operation):
 
     def step(self, state: Any, *given: Integers) -> tuple[Integers, Any]:
         return self.compute(*given), None
+
+
+def together(wires: Sequence[Wire], *arrays: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of what is made place by place of wires and of arrays with these shapes, axes of size 1 repeated.
+
+    Raises ValueError where they do not fit, and for axes that would meet the samples: wires of different numbers of axes, an
+    array of more.
+    """
+    axes = len(wires[0].shape)
+    if any(len(wire.shape) != axes for wire in wires) or any(len(shape) > axes for shape in arrays):
+        shapes = ", ".join(str(list(shape)) for shape in (*(wire.shape for wire in wires), *arrays))
+        raise ValueError(f"its wires and numbers have different axes: {shapes}")
+    return np.broadcast_shapes(*(wire.shape for wire in wires), *arrays)
 
 
 @dataclass(frozen=True)

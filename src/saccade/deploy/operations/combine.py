@@ -10,7 +10,7 @@ from torch import nn
 
 from saccade.deploy.engine import Native
 from saccade.deploy.lowering import Lowering, constant, lowers
-from saccade.deploy.program import LARGEST, Stateless, Wire
+from saccade.deploy.program import LARGEST, Stateless, Wire, together
 from saccade.deploy.values import Affine, Integers, Term, on_axis, spread
 from saccade.graph import Node, Value
 from saccade.layers.norms import Norm, norm_of
@@ -35,7 +35,7 @@ class Combine(Stateless):
             low, high = low + min(ends), high + max(ends)
         if max(-low, high) >= 1 << LARGEST:
             raise ValueError("its numbers need more than 62 bits; fewer bits of fraction do")
-        shape = np.broadcast_shapes(self.offset.shape, *(f.shape for f in self.factors), *(w.shape for w in given))
+        shape = together(given, self.offset.shape, *(f.shape for f in self.factors))
         return Wire(shape, _dropped(low, self.after), _dropped(high, self.after))
 
     def compute(self, *given: Integers) -> Integers:

@@ -13,7 +13,7 @@ from saccade.deploy.engine import Native
 from saccade.deploy.lowering import Lowering, lowers
 from saccade.deploy.operations.hold import held
 from saccade.deploy.operations.thresholds import compared, fired, levels, one_term
-from saccade.deploy.program import LARGEST, Operation, Wire
+from saccade.deploy.program import LARGEST, Operation, Wire, together
 from saccade.deploy.values import Affine, Integers, on_axis, shrunk
 from saccade.graph import Node
 from saccade.neurons import LIF, Integer, NoisyLIF
@@ -52,7 +52,7 @@ class Membrane(Operation):
         if self.largest(given[0]) * max(int(np.abs(self.decay).max()), 1) >= 2.0**LARGEST:
             raise ValueError("its potentials need more than 62 bits; fewer bits of fraction do")
         arrays = (self.factor, self.offset, self.decay, self.amount)
-        shape = np.broadcast_shapes(given[0].shape, *(a.shape for a in arrays), self.thresholds.shape[1:])
+        shape = together(given, *(a.shape for a in arrays), self.thresholds.shape[1:])
         return Wire(shape, 0, len(self.thresholds))
 
     def largest(self, x: Wire) -> float:

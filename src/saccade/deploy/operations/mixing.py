@@ -12,7 +12,7 @@ from saccade.deploy.engine import Native
 from saccade.deploy.lowering import LARGEST, Lowering, lowers
 from saccade.deploy.operations.hold import held
 from saccade.deploy.operations.thresholds import fired, one_term, reached
-from saccade.deploy.program import Operation, Wire
+from saccade.deploy.program import Operation, Wire, together
 from saccade.deploy.values import Affine, Integers
 from saccade.graph import Node
 from saccade.neurons import Mixing
@@ -38,7 +38,7 @@ class Mix(Operation):
         size = max(-given[0].low, given[0].high)
         if size * max(sum(abs(int(tap)) for tap in row) for row in self.taps) >= 1 << LARGEST:
             raise ValueError(f"its history needs more than {LARGEST} bits; fewer weight_bits or bits of fraction do")
-        return Wire(np.broadcast_shapes(given[0].shape, self.sign.shape, self.thresholds.shape[1:]), 0, 1)
+        return Wire(together(given, self.sign.shape, self.thresholds.shape[1:]), 0, 1)
 
     def step(self, state: Any, *given: Integers) -> tuple[Integers, Any]:
         T = len(self.taps)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from saccade.deploy.engine import Native
 from saccade.deploy.lowering import Lowering, constant, lowers
 from saccade.deploy.operations.movement import filled
-from saccade.deploy.program import LARGEST, Stateless, Wire
+from saccade.deploy.program import LARGEST, Stateless, Wire, together
 from saccade.deploy.values import Affine, Integers, Term, spread
 from saccade.graph import Node, Value
 
@@ -21,8 +21,7 @@ class Multiply(Stateless):
     name = "multiply"
 
     def made(self, *given: Wire) -> Wire:
-        a, b = given
-        return Wire(np.broadcast_shapes(a.shape, b.shape), *_ends(a, b))
+        return Wire(together(given), *_ends(*given))
 
     def compute(self, *given: Integers) -> Integers:
         return given[0] * given[1]
@@ -44,8 +43,8 @@ class MatMul(Stateless):
         low, high = (end * a.shape[-1] for end in _ends(a, b))
         if max(-low, high) >= 1 << 53:
             raise ValueError("its sums need more than 53 bits")
-        shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
-        return Wire(shape, low, high)
+        rows, columns = (replace(wire, shape=wire.shape[:-2]) for wire in given)
+        return Wire((*together((rows, columns)), a.shape[-2], b.shape[-1]), low, high)
 
     def compute(self, *given: Integers) -> Integers:
         # float64 holds whole numbers below 2^53, which lowering has proven

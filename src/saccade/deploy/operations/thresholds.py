@@ -10,7 +10,7 @@ import numpy as np
 
 from saccade.deploy.engine import Native
 from saccade.deploy.lowering import Lowering
-from saccade.deploy.program import Stateless, Wire
+from saccade.deploy.program import Stateless, Wire, together
 from saccade.deploy.values import Affine, Integers, Reals, Term, shrunk, spread
 from saccade.graph import Node
 
@@ -26,7 +26,7 @@ class Thresholds(Stateless):
     thresholds: Integers
 
     def made(self, *given: Wire) -> Wire:
-        shape = np.broadcast_shapes(given[0].shape, self.sign.shape, self.thresholds.shape[1:])
+        shape = together(given, self.sign.shape, self.thresholds.shape[1:])
         return Wire(shape, 0, len(self.thresholds))
 
     def compute(self, *given: Integers) -> Integers:
