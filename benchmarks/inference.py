@@ -2,9 +2,10 @@
 
     PYTHONPATH=src python benchmarks/inference.py [--rounds 7] [--seconds 0.04] [--out results/benchmarks/inference.json]
 
+Then the network that comes along (checkpoints/cifar10) beside its ANN twin: trained weights, and the firing of real pictures.
 Every contender is called from Python on the same pixels; calls last ``--seconds`` a sample, rounds are interleaved over the
 contenders, the figure is the median over rounds of the median call. Peak memory is that of a fresh process that makes and runs
-one contender. Networks and weights: ``inference_nets.py``.
+one contender. Networks and weights: ``inference_nets.py``; ``make_inference.py`` writes the page.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from side_by_side import machine
 from torch import nn
 
 from saccade.deploy import Program, engine, load_program, lower, save_program
+from saccade.experiment import environment
 from saccade.models import create_model
 from saccade.transforms import QuantizeConfig, apply, fuse
 from saccade.verify import wake
@@ -180,15 +182,15 @@ def folded_twin() -> nn.Module:
     return twin
 
 
-def onnx_files(folder: Path) -> tuple[Path, Path]:
-    """The twin in float32, and with static int8 weights and activations, a scale an output channel."""
-    whole, small = folder / "twin.onnx", folder / "twin-int8.onnx"
+def onnx_files(folder: Path, model: Callable[[], nn.Module] = folded_twin, name: str = "twin") -> tuple[Path, Path]:
+    """A network in float32, and with static int8 weights and activations, a scale an output channel."""
+    whole, small = folder / f"{name}.onnx", folder / f"{name}-int8.onnx"
     if not small.exists():
         from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
         batch = torch.export.Dim("batch", min=1, max=64)
         torch.onnx.export(
-            folded_twin(),
+            model(),
             (torch.rand(2, 3, SIZE, SIZE),),
             whole,
             input_names=["x"],
@@ -233,6 +235,67 @@ def runtime(path: Path) -> Make:
     return make
 
 
+def generated(program: Callable[[], Program], folder: Path) -> Make:
+    """The program as C99, compiled by $CC with -O2 and its default instructions, one picture after another."""
+
+    def make(x: np.ndarray, threads: int) -> Call:
+        from saccade.deploy import c
+
+        if not (folder / "src").exists():
+            c.write_c(c.source(program(), "net"), folder)
+        compiled = c.load(folder)
+        return lambda: compiled.run(x)
+
+    return make
+
+
+CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "cifar10"
+
+
+def trained_twin() -> nn.Module:
+    """The layers of the network that comes along with ReLUs in the place of its neurons, norms folded."""
+    from saccade.files import load_model
+
+    config: Any = load_model(CHECKPOINT.with_suffix(".safetensors")).config
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for i, (a, b) in enumerate(pairwise((3, *config.channels))):
+        layers += [nn.MaxPool2d(2)] if i in config.pools else []
+        layers += [nn.Conv2d(a, b, 3, padding=1), nn.ReLU()]
+    side = SIZE >> len(config.pools) + 1
+    return nn.Sequential(*layers, nn.AvgPool2d(2), nn.Flatten(), nn.Linear(b * side * side, CLASSES)).eval()
+
+
+def trained_contenders(folder: Path) -> dict[str, Make]:
+    from saccade.files import load_model
+
+    program = load_program(CHECKPOINT.with_suffix(".sacc"))
+    layout = {"memory_format": torch.channels_last}
+
+    def own() -> nn.Module:
+        return fused(load_model(CHECKPOINT.with_suffix(".safetensors")))
+
+    def last(which: int) -> Make:
+        return lambda x, threads: runtime(onnx_files(folder, trained_twin, "trained")[which])(x, threads)
+
+    return {
+        "engine": native(program),
+        "generated C": generated(lambda: program, folder / "trained-c"),
+        "PyTorch eval, fused": later(own),
+        "PyTorch eval, fused, channels last": later(lambda: own().to(**layout)),
+        "ANN PyTorch fp32": later(lambda: trained_twin().to(**layout), lambda x: x.to(**layout)),
+        "ANN ONNX Runtime fp32": last(0),
+        "ANN ONNX Runtime int8": last(1),
+    }
+
+
+def test_pictures(data: str, count: int) -> np.ndarray:
+    from saccade.data import load
+
+    found = load("cifar10", data, validation=100).test.__getitems__(list(range(count)))[0]
+    return found.to(torch.uint8).numpy()
+
+
 def later(model: Callable[[], nn.Module], prepare: Callable[[torch.Tensor], torch.Tensor] = lambda x: x) -> Make:
     """A model that is made when it is asked for, so that a process that measures memory makes no other."""
     return lambda x, threads: eager(model(), prepare)(x, threads)
@@ -251,6 +314,10 @@ def contenders(folder: Path) -> dict[str, Make]:
     last_layout = {"memory_format": torch.channels_last}
     return {
         **{f"engine {width} bits": engine_of(width) for width in WIDTHS},
+        **{
+            f"generated C, {width} bits": generated(lambda w=width: program_of(folder, w, 10), folder / f"c-{width}")
+            for width in ("8", "1")
+        },
         "PyTorch eval, fused": later(lambda: fused(own())),
         "PyTorch eval, fused, channels last": later(lambda: fused(own()).to(**last_layout)),
         "SpikingJelly": later(lambda: Jelly(own()).eval()),
@@ -343,6 +410,7 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, default=Path(tempfile.gettempdir()) / "saccade-inference", help="made networks"
     )
+    parser.add_argument("--data", help="folder of CIFAR-10, whose pictures the trained network is shown (else noise)")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.work.mkdir(exist_ok=True)
@@ -380,6 +448,14 @@ def main() -> None:
         record[f"or_resnet18_small, {threads} threads"] = measure(
             rows, pixels(1), threads, options.rounds, options.seconds
         )
+    record["trained_pictures"] = "CIFAR-10 test" if options.data else "noise"
+    shown = test_pictures(options.data, 32) if options.data else pixels(32)
+    record["trained"] = []
+    trained = trained_contenders(options.work)
+    for threads in (1, 2):
+        for batch in (1, 32):
+            rows = measure(trained, shown[:batch], threads, options.rounds, options.seconds)
+            record["trained"].append({"threads": threads, "batch": batch, "rows": rows})
     record["kernels"] = {w: kernel_shares(programs[w, 10], 200) for w in WIDTHS}
     record["seconds"] = time.time() - begun
     whole, small = onnx_files(options.work)
@@ -388,6 +464,13 @@ def main() -> None:
         "ANN ONNX Runtime fp32": whole.stat().st_size,
         "ANN ONNX Runtime int8": small.stat().st_size,
     }
+    whole, small = onnx_files(options.work, trained_twin, "trained")
+    record["trained_bytes"] = {
+        "engine": CHECKPOINT.with_suffix(".sacc").stat().st_size,
+        "ANN ONNX Runtime fp32": whole.stat().st_size,
+        "ANN ONNX Runtime int8": small.stat().st_size,
+    }
+    record["commit"] = environment()["commit"]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(record, indent=1) + "\n")
     print(f"written: {options.out}")
