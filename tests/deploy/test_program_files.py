@@ -13,7 +13,9 @@ from small_models import narrow
 from torch import nn
 
 from saccade.deploy import Program, load_program, lower, program_bytes, program_size, save_program
+from saccade.deploy.operations.synapse import _levels
 from saccade.deploy.storage import decode, encode
+from saccade.files import load_packed, save_packed
 from saccade.layers import Conv2d, Linear
 from saccade.neurons import LIFConfig
 from saccade.transforms import QuantizeConfig, apply
@@ -219,3 +221,37 @@ def test_records_that_do_not_fit_are_refused_before_they_run(tmp_path):
     assert len(stopped) > 500
     assert not any("\n" in line for line in stopped)
     assert ran > 10
+
+
+@pytest.mark.parametrize("method", ["lsq", "rescaw"])
+def test_a_packed_file_gives_the_program_of_its_model(method, tmp_path):
+    """Its weights are plain numbers that lie on a few levels: whole numbers again, as small, with the same spikes."""
+    model, x = narrow("vgg_small", neuron="ie_lif", T=1)
+    apply(model, {"name": "quantize", "config": {"method": method, "bits": 4, "skip": []}})
+    wake(model.eval(), x)
+    save_packed(model, tmp_path / "net.safetensors")
+    pixels = torch.randint(256, (6, *x.shape[-3:]), generator=torch.Generator().manual_seed(0))
+    whole = lower(model, pixels / 255)
+    again_ = lower(load_packed(tmp_path / "net.safetensors"), pixels / 255)
+    assert again_.notes == whole.notes
+    for one, other in zip(whole.operations[3:], again_.operations[3:], strict=True):
+        if one.name == "synapse":
+            row = np.gcd.reduce(np.abs(one.weight.reshape(len(one.weight), -1)), 1).reshape(
+                -1, *[1] * (one.weight.ndim - 1)
+            )
+            assert np.array_equal(one.weight // np.maximum(row, 1), other.weight)
+    assert program_size(again_).weights <= program_size(whole).weights + 64
+    spikes, others = whole.spikes(pixels.numpy()), again_.spikes(pixels.numpy())
+    assert all(np.array_equal(spikes[path], others[path]) for path in spikes)
+
+
+def test_weights_that_are_on_no_levels_stay_rounded():
+    rng = np.random.default_rng(0)
+    levels = rng.integers(-7, 8, (5, 40)) * np.float32(0.037)
+    found, scale = _levels(levels.astype(np.float64))
+    assert np.abs(found * scale[:, None] - levels).max() < 1e-8
+    assert _levels(rng.normal(size=(5, 40))) is None
+    assert _levels(np.concatenate([levels, rng.normal(size=(1, 40))])) is None
+    dead, one = _levels(np.zeros((2, 9)))
+    assert not dead.any()
+    assert np.isfinite(one).all()

@@ -20,6 +20,8 @@ from saccade.deploy.values import Affine, Integers, Reals, Shape, Term, on_axis,
 from saccade.graph import Node
 from saccade.layers.weighted import weighted
 
+MOST_LEVELS = 128  # sizes of a weight, 0 among them, that are looked for
+
 
 @dataclass(frozen=True)
 class Synapse(Stateless):
@@ -158,7 +160,8 @@ def _integers(layer: Any, used: Reals, by_input: Reals, bits: int, channels: sli
         try:
             whole, scale = layer.integers()
         except ValueError:
-            pass
+            if (levels := _levels(used)) is not None:
+                return levels[0], levels[1] * by_input, True
         else:
             numbers, by_output = whole.numpy()[:, channels].astype(np.int64), scale.double().numpy()
             again = numbers * by_output.reshape(-1, *[1] * (used.ndim - 1))
@@ -174,6 +177,28 @@ def _integers(layer: Any, used: Reals, by_input: Reals, bits: int, channels: sli
         used = used * by_input[columns].reshape(len(used), per, *[1] * (used.ndim - 2))
         by_input = np.ones(1)
     return *_rounded(used, by_input, bits), False
+
+
+def _levels(used: Reals) -> tuple[Integers, Reals] | None:
+    """Plain weights that are multiples of a step of their output, -127 to 127 of them, as far as float32 can say: those of
+    packed files. None for others."""
+    rows = used.reshape(len(used), -1)
+    if rows.shape[1] < 3 or any(len(np.unique(np.abs(row))) > MOST_LEVELS for row in rows[:8]):
+        return None
+    size = np.abs(rows).max(1)
+    whole, left = np.zeros(rows.shape, np.int64), size > 0
+    for n in range(1, MOST_LEVELS):
+        share = rows[left] * (n / size[left, None])
+        near = np.rint(share)
+        fits = np.abs(share - near).max(1, initial=0) <= n * 2.0**-23
+        at = np.flatnonzero(left)[fits]
+        whole[at], left[at] = near[fits].astype(np.int64), False
+        if not left.any():
+            scale = (rows * whole).sum(1) / np.maximum(
+                (whole**2).sum(1), 1
+            )  # least squares over the rounding of float32
+            return whole.reshape(used.shape), np.where(size > 0, scale, 1.0)
+    return None
 
 
 def _rounded(used: Reals, by_input: Reals, bits: int) -> tuple[Integers, Reals]:
