@@ -1,0 +1,1 @@
+"""Tracking one target with event cameras: models, training, the tracker, scores."""
