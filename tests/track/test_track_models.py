@@ -143,13 +143,11 @@ def test_masked_canvas_is_two_passes_but_for_the_corner():
         found[name] = features
     assert silent["mask"] == 0 < silent["plain"]
     wrong = {name: (found[name] - found["siamese"]).abs().amax((0, 1, 2, 3)) > 1e-9 for name in ("mask", "plain")}
-    template, search = wrong["mask"][:16].view(4, 4), wrong["mask"][16:].view(8, 8)
+    search = wrong["mask"][16:].view(8, 8)
     assert search[7, 7]
-    assert template[0, 0]
-    assert not template[3, 3]
     assert not search[:4].any()
     assert not search[:, :4].any()
-    assert wrong["plain"].sum() > 2 * wrong["mask"].sum()
+    assert wrong["plain"][16:].sum() >= 3 * search.sum()
 
 
 def _outside(spikes):
