@@ -282,7 +282,7 @@ _TINY = SDTrackConfig()
 _BASE = replace(_TINY, widths=(128, 256, 512, 768), depths=(1, 1, 2, 9, 3), heads=16, head_width=512)
 _SMALL = replace(
     _TINY,
-    widths=(32, 32, 48, 64),
+    widths=(16, 32, 48, 64),
     depths=(1, 1, 1, 2, 1),
     heads=4,
     search=96,
