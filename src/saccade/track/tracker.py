@@ -48,7 +48,8 @@ class Tracker:
     where fewer events of the window lie in the search region, the box is held and no network runs, so that nothing is spent
     where nothing moves; it counts where ``track`` is given the window's events. recentre: search around the median of the
     window's events in the search region instead of around the box before; for one mover against a still background (a fixed
-    camera), and misled by distractors.
+    camera), and misled by distractors. keep_size: the box keeps the size that it began with; for targets that neither come
+    nearer nor turn.
 
     A model that was trained on sequences (``steps`` of its frames above 1) keeps its potentials from window to window. A box
     is always cut to the sensor. Where the network's answer is not finite the box is held. Raises ValueError for a model of
@@ -56,7 +57,12 @@ class Tracker:
     """
 
     def __init__(
-        self, model: SDTrack, program: Program | None = None, least_events: int = 1, recentre: bool = False
+        self,
+        model: SDTrack,
+        program: Program | None = None,
+        least_events: int = 1,
+        recentre: bool = False,
+        keep_size: bool = False,
     ) -> None:
         if not isinstance(model, SDTrack):
             raise ValueError(f"a tracker is made of an sdtrack model, got {type(model).__name__}")
@@ -66,7 +72,7 @@ class Tracker:
             )
         self.model, self.program = model.eval(), program
         self.representation: Representation = Representation.parse(model.frames.get("representation"))
-        self.least_events, self.recentre = least_events, recentre
+        self.least_events, self.recentre, self.keep_size = least_events, recentre, keep_size
         c = model.config
         if len(self.representation.channels) != c.inputs:
             raise ValueError(
@@ -121,6 +127,9 @@ class Tracker:
             return Found(self.box, 0.0, HELD_BROKEN, region, None)
         boxes, scores, maps = decoded(answer)
         found = region.outside(boxes[0].tolist())
+        if self.keep_size:
+            left, top, w, h = found
+            found = left + (w - self.box[2]) / 2, top + (h - self.box[3]) / 2, self.box[2], self.box[3]
         self.box = clipped(found, height, width, min(SMALLEST, min(height, width)))
         return Found(self.box, float(scores[0]), "", region, maps[0].numpy())
 

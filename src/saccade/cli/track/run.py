@@ -54,6 +54,9 @@ def run(
         bool,
         typer.Option("--recentre", help="Search around the median of the events: for one mover and a still camera."),
     ] = False,
+    keep_size: Annotated[
+        bool, typer.Option("--keep-size", help="The box keeps its first size: for targets that neither near nor turn.")
+    ] = False,
     out: Annotated[
         list[Path] | None,
         typer.Option(
@@ -77,7 +80,7 @@ def run(
     targets = list(out or [])
     for target in targets:
         _kind(target)
-    tracker, framing = _tracker(model, program, baseline, least_events, recentre)
+    tracker, framing = _tracker(model, program, baseline, least_events, recentre, keep_size)
     framing = _with_windows(framing, window_us, window_events)
     pictured = any(target.suffix.lower() not in TEXTS for target in targets)
     rows: list[dict[str, Any]] = []
@@ -141,7 +144,7 @@ def _kind(target: Path) -> str:
 
 
 def _tracker(
-    model: Path | None, program: Path | None, baseline: str | None, least_events: int, recentre: bool
+    model: Path | None, program: Path | None, baseline: str | None, least_events: int, recentre: bool, keep_size: bool
 ) -> tuple[Follower, Framing]:
     from saccade.events import REPRESENTATIONS
     from saccade.events.framing import Framing
@@ -151,8 +154,10 @@ def _tracker(
     from saccade.track.tracker import Tracker, shipped
 
     if baseline is not None:
-        if model is not None or program is not None or recentre:
-            raise ValueError("--baseline stands alone: it has no model, no program and nothing to recentre")
+        if model is not None or program is not None or recentre or keep_size:
+            raise ValueError(
+                "--baseline stands alone: it has no model, no program, nothing to recentre and keeps its size"
+            )
         return BASELINES[baseline](), Framing(REPRESENTATIONS["gtp"], ByTime(duration_us=20_000), 1, 1)
     file = shipped() if model is None else model_file(model)
     loaded = load_model(file)
@@ -162,7 +167,7 @@ def _tracker(
 
         integers = load_program(program)
     try:
-        tracker = Tracker(loaded, integers, least_events, recentre)  # type: ignore[arg-type]
+        tracker = Tracker(loaded, integers, least_events, recentre, keep_size)  # type: ignore[arg-type]
         return tracker, tracker.framing
     except ValueError as error:
         raise ValueError(f"{model or file}: {error}") from None
