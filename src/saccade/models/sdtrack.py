@@ -287,6 +287,7 @@ _SMALL = replace(
     heads=4,
     search=96,
     template=48,
+    search_factor=3.0,
     layout="siamese",
     pads=0,
     head_width=64,

@@ -16,7 +16,7 @@ from saccade.events import EventStream, Representation
 from saccade.events.framing import Framing
 from saccade.models.sdtrack import SDTrack
 from saccade.neurons import Stream
-from saccade.track.boxes import SMALLEST, checked_box, clipped
+from saccade.track.boxes import checked_box, clipped
 from saccade.track.codec import decoded
 from saccade.track.crops import Region, canvas, cut, region_of
 
@@ -48,7 +48,9 @@ class Tracker:
     where fewer events of the window lie in the search region, the box is held and no network runs, so that nothing is spent
     where nothing moves; it counts where ``track`` is given the window's events. recentre: search around the median of the
     window's events in the search region instead of around the box before; for one mover against a still background (a fixed
-    camera), and misled by distractors. keep_size: the box keeps the size that it began with; for targets that neither come
+    camera), and misled by distractors. momentum: search ahead, where the box would be if it moved on as it did: the velocity is
+    ``momentum`` of what it was and the rest of the last displacement, at most half a box a window (None: published, around the
+    last box). keep_size: the box keeps the size that it began with; for targets that neither come
     nearer nor turn.
 
     A model that was trained on sequences (``steps`` of its frames above 1) keeps its potentials from window to window. A box
@@ -63,6 +65,7 @@ class Tracker:
         least_events: int = 1,
         recentre: bool = False,
         keep_size: bool = False,
+        momentum: float | None = None,
     ) -> None:
         if not isinstance(model, SDTrack):
             raise ValueError(f"a tracker is made of an sdtrack model, got {type(model).__name__}")
@@ -72,7 +75,11 @@ class Tracker:
             )
         self.model, self.program = model.eval(), program
         self.representation: Representation = Representation.parse(model.frames.get("representation"))
+        if momentum is not None and not 0 <= momentum < 1:
+            raise ValueError(f"momentum is in [0, 1), got {momentum:g}")
         self.least_events, self.recentre, self.keep_size = least_events, recentre, keep_size
+        self.momentum = momentum
+        self._velocity = (0.0, 0.0)
         c = model.config
         if len(self.representation.channels) != c.inputs:
             raise ValueError(
@@ -99,7 +106,7 @@ class Tracker:
         """Begin: the target is in ``box`` of ``frame``. The box, cut to the frame. Raises ValueError for a box that is empty,
         not finite or outside, and a frame of other channels."""
         height, width = self._size(frame)
-        self.box = checked_box(box, height, width)
+        self.box, self._velocity = checked_box(box, height, width), (0.0, 0.0)
         c = self.model.config
         self._template = cut(frame, region_of(self.box, c.template_factor, c.template), self.representation.whole)
         if self.streams:
@@ -112,7 +119,8 @@ class Tracker:
             raise ValueError("track follows init(frame, box)")
         height, width = self._size(frame)
         c = self.model.config
-        region = region_of(self.box, c.search_factor, c.search)
+        ahead = self.box[0] + self._velocity[0], self.box[1] + self._velocity[1], *self.box[2:]
+        region = region_of(ahead, c.search_factor, c.search)
         if events is not None:
             x, y = inside(events, region)
             if len(x) < self.least_events:
@@ -130,8 +138,20 @@ class Tracker:
         if self.keep_size:
             left, top, w, h = found
             found = left + (w - self.box[2]) / 2, top + (h - self.box[3]) / 2, self.box[2], self.box[3]
-        self.box = clipped(found, height, width, min(SMALLEST, min(height, width)))
+        before, self.box = self.box, clipped(found, height, width)
+        self._velocity = self._moved(before, self.box)
         return Found(self.box, float(scores[0]), "", region, maps[0].numpy())
+
+    def _moved(self, before: Box, now: Box) -> tuple[float, float]:
+        """The velocity after a window, pixels a window in x and y."""
+        if self.momentum is None:
+            return 0.0, 0.0
+        most = (before[2] * before[3]) ** 0.5 / 2
+        found = []
+        for axis, old in enumerate(self._velocity):
+            step = now[axis] + now[axis + 2] / 2 - before[axis] - before[axis + 2] / 2
+            found.append(self.momentum * old + (1 - self.momentum) * min(max(step, -most), most))
+        return found[0], found[1]
 
     def _answer(self, given: Tensor) -> Tensor:
         with torch.inference_mode():

@@ -54,6 +54,10 @@ def run(
         bool,
         typer.Option("--recentre", help="Search around the median of the events: for one mover and a still camera."),
     ] = False,
+    momentum: Annotated[
+        float | None,
+        typer.Option(min=0, max=0.99, help="Search ahead of a moving target, with a velocity that keeps this share."),
+    ] = None,
     keep_size: Annotated[
         bool, typer.Option("--keep-size", help="The box keeps its first size: for targets that neither near nor turn.")
     ] = False,
@@ -80,7 +84,7 @@ def run(
     targets = list(out or [])
     for target in targets:
         _kind(target)
-    tracker, framing = _tracker(model, program, baseline, least_events, recentre, keep_size)
+    tracker, framing = _tracker(model, program, baseline, least_events, recentre, keep_size, momentum)
     framing = _with_windows(framing, window_us, window_events)
     pictured = any(target.suffix.lower() not in TEXTS for target in targets)
     rows: list[dict[str, Any]] = []
@@ -144,7 +148,13 @@ def _kind(target: Path) -> str:
 
 
 def _tracker(
-    model: Path | None, program: Path | None, baseline: str | None, least_events: int, recentre: bool, keep_size: bool
+    model: Path | None,
+    program: Path | None,
+    baseline: str | None,
+    least_events: int,
+    recentre: bool,
+    keep_size: bool,
+    momentum: float | None,
 ) -> tuple[Follower, Framing]:
     from saccade.events import REPRESENTATIONS
     from saccade.events.framing import Framing
@@ -154,7 +164,7 @@ def _tracker(
     from saccade.track.tracker import Tracker, shipped
 
     if baseline is not None:
-        if model is not None or program is not None or recentre or keep_size:
+        if model is not None or program is not None or recentre or keep_size or momentum is not None:
             raise ValueError(
                 "--baseline stands alone: it has no model, no program, nothing to recentre and keeps its size"
             )
@@ -167,7 +177,7 @@ def _tracker(
 
         integers = load_program(program)
     try:
-        tracker = Tracker(loaded, integers, least_events, recentre, keep_size)  # type: ignore[arg-type]
+        tracker = Tracker(loaded, integers, least_events, recentre, keep_size, momentum)  # type: ignore[arg-type]
         return tracker, tracker.framing
     except ValueError as error:
         raise ValueError(f"{model or file}: {error}") from None
