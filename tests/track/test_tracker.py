@@ -379,3 +379,13 @@ def test_command_refuses_models(recording, tmp_path, capsys):
         assert words in capsys.readouterr().err
     assert run(["track", "run", "-", "--box", "1,2,3,4", "--baseline", "static"]) == 2
     assert "give --height and --width" in capsys.readouterr().err
+
+
+def test_commands_of_deploy(file, tmp_path, capsys):
+    """A tracker is lowered from its file alone: that says what it takes."""
+    model = load_model(file)
+    save_model(model, file, input_shape=(3, 96, 96))
+    assert run(["deploy", "build", str(file), "--out", str(tmp_path / "a.sacc")]) == 0
+    assert "layers of neurons" in capsys.readouterr().out
+    found = compare(load_program(tmp_path / "a.sacc"), model, torch.full((1, 3, 96, 96), 30.0))
+    assert found.mismatches == 0 < found.levels
