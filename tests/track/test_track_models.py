@@ -300,3 +300,41 @@ def test_body_of_the_classifier_fits():
     assert not missing.unexpected_keys
     assert {key.partition(".")[0] for key in missing.missing_keys} == {"head"}
     assert isinstance(classifier.config, BodyConfig)
+
+
+def test_convert_command(tmp_path, capsys, monkeypatch):
+    """A released checkpoint, or a classifier of ours, becomes a tracker's file."""
+    from saccade.cli.main import run
+    from saccade.files import load_model, save_model
+    from saccade.models import MODELS
+    from saccade.models.registry import ModelCard
+
+    monkeypatch.setattr(MODELS, "_values", dict(MODELS._values))
+    card = MODELS["sdtrack_tiny"]
+    small = card.config.changed("mini", MINI | {"classifier": False})
+    MODELS.register("mini", ModelCard("mini", card.summary, card.source, card.input, small))
+    like = MODELS["sdtrack_tiny_classifier"].config
+    own = {key: MINI[key] for key in ("widths", "depths", "heads", "attention")}
+    wide = like.changed("mini", own | {"side": 32, "num_classes": 3})
+    MODELS.register("mini_classifier", ModelCard("mini_classifier", card.summary, card.source, card.input, wide))
+    model = create_model("mini")
+    torch.save({"net": as_released(model)}, tmp_path / "a.pth")
+    arguments = ["track", "convert", str(tmp_path / "a.pth"), str(tmp_path / "a.safetensors"), "--model", "mini"]
+    assert run(arguments) == 0
+    assert "note" not in capsys.readouterr().out
+    back = load_model(tmp_path / "a.safetensors")
+    assert torch.equal(back(canvas()), model.eval()(canvas()))
+    assert back.frames["windows"]["config"]["duration_us"] == 25_000
+    classifier = create_model("mini_classifier")
+    save_model(classifier, tmp_path / "c.safetensors")
+    assert (
+        run(["track", "convert", str(tmp_path / "c.safetensors"), str(tmp_path / "b.safetensors"), "--model", "mini"])
+        == 0
+    )
+    assert "its head: freshly initialised" in capsys.readouterr().out
+    started = load_model(tmp_path / "b.safetensors")
+    assert torch.equal(started.body.state_dict()["first.0.weight"], classifier.body.state_dict()["first.0.weight"])
+    assert run([*arguments[:-1], "or_resnet18_small"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert run([*arguments, "--imagenet"]) == 0
+    assert load_model(tmp_path / "a.safetensors").config.mean[0] == pytest.approx(255 * 0.485)
