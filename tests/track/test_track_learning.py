@@ -334,3 +334,38 @@ def test_a_tracker_learns(tmp_path):
         scores[name] = PROTOCOLS["pytracking"].score(tracks).numbers["AUC"]
     assert scores["learnt"] > 25
     assert scores["learnt"] > 1.5 * scores["static"]
+
+
+@pytest.mark.parametrize("name", ["fe108", "visevent", "felt", "imagenet-classifier"])
+def test_recipes_of_published_sets(name):
+    """They are read, and their models and data make canvases of one size."""
+    from saccade.experiment import load_recipe
+    from saccade.models import create_model
+
+    recipe = load_recipe(f"sdtrack/{name}")
+    with torch.device("meta"):
+        model = create_model(recipe.model.name, **recipe.model.config)
+    source = recipe.data.source()
+    assert "Not run here" in recipe.notes
+    if name != "imagenet-classifier":
+        assert (source.search, source.template) == (model.config.search, model.config.template)
+        assert len(source.representation.channels) == model.in_channels
+
+
+def test_the_tracker_that_comes_along(tmp_path):
+    """On simulated digits, which it never saw, it is far above the first box for ever, and above the median."""
+    pytest.importorskip("sklearn", reason="the digits need scikit-learn")
+    from saccade.track import BASELINES, shipped
+
+    source = Composites(recordings="digits", train_sequences=1, test_sequences=6)
+    _, test = source.parts(tmp_path)
+    tracker = Tracker(load_model(shipped()), momentum=0.5)
+    scores = {}
+    for name, one in (("learnt", tracker), ("static", BASELINES["static"]()), ("median", BASELINES["median"]())):
+        tracks = []
+        for i in range(len(test)):
+            made = test.composite(i)
+            tracks.append(tracked(one, source.representation, made.events, made.stamps_us, test.boxes[i], str(i)))
+        scores[name] = PROTOCOLS["pytracking"].score(tracks).numbers["AUC"]
+    assert scores["learnt"] > 1.5 * scores["static"], scores
+    assert scores["learnt"] > scores["median"], scores
