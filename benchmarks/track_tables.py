@@ -1,7 +1,7 @@
 """Trackers on composites of N-MNIST and on a pendulum: ours by seed and representation, and what nothing learnt reaches.
 
     python benchmarks/track_tables.py --data DATA --events EVENTS     # goes on where it stopped
-    python benchmarks/track_tables.py --print
+    python benchmarks/track_tables.py --fill      # the table of docs/track.md
 
 DATA holds nmnist-small, EVENTS a folder with pendulo2.aedat and pendulo2_silver.csv. Each row is a file of results/track. A
 model is ``sdtrack_small`` from scratch; the test composites show digits that no training saw. Scores are those of pytracking:
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -142,10 +143,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--events", type=Path)
     parser.add_argument("--runs", type=Path, default=Path("runs/track"), help="Where trained models go.")
-    parser.add_argument("--print", action="store_true")
+    parser.add_argument("--fill", action="store_true")
     given = parser.parse_args()
-    if given.print:
-        print(tables())
+    if given.fill:
+        page = RESULTS.parents[1] / "docs" / "track.md"
+        text = page.read_text(encoding="utf-8")
+        write_text(page, re.sub(r"(<!-- track -->\n)(\|.*\n)*", lambda found: found[1] + tables() + "\n", text))
+        print(f"wrote {page}")
         return
     torch.set_num_threads(1)
     command = "python benchmarks/track_tables.py --data DATA --events EVENTS"
@@ -165,8 +169,17 @@ def main() -> None:
                 print(path.name, {k: round(v["composites"]["AUC"], 1) for k, v in record["scores"].items()}, flush=True)
 
 
+def section() -> str:
+    """Of docs/results.md."""
+    words = (
+        "Pytracking's AUC and precision at 20 pixels, in percent, mean and standard deviation over seeds; what is what says "
+        "[Tracking](track.md). Command `python benchmarks/track_tables.py --data DATA --events EVENTS`, files `track/*.json`."
+    )
+    return f"## Tracking on composites and a pendulum\n\n{tables()}\n\n{words}"
+
+
 def tables() -> str:
-    """The two tables, from what is stored."""
+    """The table, from what is stored."""
     records = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     records = [record for record in records if record.get("format") == "saccade-track-table-1"]
     rows = []
