@@ -210,6 +210,11 @@ def test_sequences_keep_potentials():
     assert not torch.equal(first, second)
     together = model(_canvas(tracker, frame)[None, None].repeat(2, 1, 1, 1, 1), steps=True)
     torch.testing.assert_close(torch.stack([first, second]), together)
+    program = lower(model, _canvas(tracker, frame)[None, None].repeat(2, 1, 1, 1, 1), unit=1.0)
+    integers = Tracker(model, program)
+    integers.init(frame, BOX)
+    kept = [integers._answer(_canvas(integers, frame)) for _ in range(2)]
+    torch.testing.assert_close(torch.stack(kept), together, rtol=0, atol=1e-4)
 
 
 def _canvas(tracker, frame):
