@@ -1,5 +1,7 @@
 """Crops, codec, losses, samples, data sets, and a tracker that learns."""
 
+import struct
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from saccade.data import DATA_SETS
 from saccade.events import EventStream, write_events
+from saccade.events.formats.aedat4 import frame_stamps
 from saccade.experiment import parse, run
 from saccade.files import load_model
 from saccade.track.codec import boxes_at, decoded, encoded, ends, focal, heat, places
@@ -219,6 +222,31 @@ def test_folders(fe108):
         (place / "timestamps.txt").write_text(text)
         with pytest.raises(ValueError, match=words):
             recordings.events(0)
+
+
+def test_stamps_of_the_frames_in_a_recording(fe108):
+    """An AEDAT 4 of FE108 holds the camera's grey frames, and a window lasts from one to the next."""
+    pytest.importorskip("lz4")
+    import lz4.frame
+
+    place = fe108 / "fe108" / "test" / "ball"
+    events, _ = FE108(cache=False, pairs=1, test_pairs=1).read(fe108).test.made.recordings.events(0)
+    (place / "events.raw").unlink()
+    write_events(place / "events.aedat4", events)
+    begun = [1000 * i + 7 for i in range(6)]
+    with (place / "events.aedat4").open("ab") as file:
+        for stamp in begun:
+            # a table of two numbers: the stamp of the packet, and of the start of the frame
+            table = struct.pack("<I4sHHHHiqq", 16, b"FRME", 8, 20, 4, 12, 8, stamp + 500, stamp)
+            packet = lz4.frame.compress(struct.pack("<I", len(table)) + table)
+            file.write(struct.pack("<ii", 1, len(packet)) + packet)
+    assert frame_stamps(place / "events.aedat4").tolist() == begun
+    recordings = FE108(cache=False, pairs=1, test_pairs=1).read(fe108).test.made.recordings
+    again, stamps = recordings.events(0)
+    assert again.equal(events)
+    assert stamps.tolist() == [*begun, int(events.t[-1]) + 1]
+    with pytest.raises(ValueError, match=r"is not that of AEDAT 4"):
+        frame_stamps(place / "groundtruth_rect.txt")
 
 
 def test_folders_that_are_none(fe108, tmp_path):

@@ -14,6 +14,7 @@ from torch import Tensor
 from saccade.data.frame_cache import digest_of
 from saccade.data.source import DATA_SETS, Parts
 from saccade.events import EventStream, FrameStream, open_events
+from saccade.events.formats.aedat4 import frame_stamps
 from saccade.events.stream import first_backward
 from saccade.events.windows import AtStamps
 from saccade.track.boxes import Boxes
@@ -30,7 +31,8 @@ class TrackFolder(TrackSource):
     A sequence holds ``events.aedat4`` (or ``SEQUENCE.aedat4``, or one recording of another format) and
     ``groundtruth_rect.txt`` or ``groundtruth.txt``: left, top, width, height a line. A box without an area means that the
     target is out of sight. Window k is what happens between stamps k and k + 1 of ``timestamps.txt`` (microseconds, one a
-    line: those at which the camera's frames begin); without that file the recording is divided evenly.
+    line). Without that file the stamps are those at which the frames in an AEDAT 4 begin, if there are as many as boxes, or
+    one more; else the recording is divided evenly.
     """
 
     folder: ClassVar[str] = ""
@@ -87,6 +89,8 @@ class FolderRecordings:
             raise ValueError(f"{path}: holds no events")
         if (folder / "timestamps.txt").is_file():
             return events, _stamps(folder / "timestamps.txt", count, int(events.t[-1]))
+        if path.suffix == ".aedat4" and len(stamps := frame_stamps(path)) in (count, count + 1):
+            return events, _edges(path, stamps, count, int(events.t[-1]))
         edges = np.linspace(int(events.t[0]), int(events.t[-1]) + 1, count + 1)
         return events, edges.astype(np.int64)
 
@@ -117,6 +121,11 @@ def _stamps(path: Path, count: int, last: int) -> NDArray[np.int64]:
         stamps = np.array([int(word) for word in words], np.int64)
     except (ValueError, OverflowError):
         raise ValueError(f"{path}: stamps are whole numbers, microseconds, one a line") from None
+    return _edges(path, stamps, count, last)
+
+
+def _edges(path: Path, stamps: NDArray[np.int64], count: int, last: int) -> NDArray[np.int64]:
+    """One stamp more than there are boxes, from as many or one more."""
     if len(stamps) == count:  # the last frame has no successor
         stamps = np.append(stamps, max(last + 1, int(stamps[-1])))
     if len(stamps) != count + 1:
