@@ -394,3 +394,23 @@ def test_commands_of_deploy(file, tmp_path, capsys):
     assert "layers of neurons" in capsys.readouterr().out
     found = compare(load_program(tmp_path / "a.sacc"), model, torch.full((1, 3, 96, 96), 30.0))
     assert found.mismatches == 0 < found.levels
+
+
+def test_a_camera_that_is_stopped(recording, file, tmp_path, monkeypatch, capsys):
+    """Ctrl-C is how it ends: what was followed until then is written."""
+    from saccade.track import live
+
+    whole = live.follow
+
+    def stopped(*given):
+        for step in whole(*given):
+            if step.number == 3:
+                raise KeyboardInterrupt
+            yield step
+
+    monkeypatch.setattr(live, "follow", stopped)
+    assert command(recording, file, "--out", tmp_path / "a.csv") == 130
+    said = capsys.readouterr()
+    assert "3 windows, 0 held" in said.out
+    assert "what was followed until then is written" in said.err
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 4

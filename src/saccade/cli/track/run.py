@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -93,25 +94,38 @@ def run(
     from saccade.track.drawing import counted
     from saccade.track.live import follow
 
-    with app.notes():
-        steps = follow(tracker, framing, _pieces(recording, format, height, width, lenient), where, start_us)
-        for step in itertools.islice(steps, windows):
-            size = step.window.events.height, step.window.events.width
-            rows.append(_row(step))
-            if pictured and len(counts) < frames:
-                counts.append(counted(step.window.events))
-            if not json:
-                _say(rows[-1])
-    took = sorted(row["latency_ms"] for row in rows[1:]) or [rows[0]["latency_ms"]]
+    keep = json or bool(targets)  # a camera never ends
+    held, number, took = 0, 0, array("d")
+    stopped = False
+    try:
+        with app.notes():
+            steps = follow(tracker, framing, _pieces(recording, format, height, width, lenient), where, start_us)
+            for step in itertools.islice(steps, windows):
+                size = step.window.events.height, step.window.events.width
+                row = _row(step)
+                number, held = number + 1, held + bool(row["held"])
+                took.append(row["latency_ms"])
+                if keep:
+                    rows.append(row)
+                if pictured and len(counts) < frames:
+                    counts.append(counted(step.window.events))
+                if not json:
+                    _say(row)
+    except KeyboardInterrupt:  # how a camera is stopped
+        if not number:
+            raise
+        stopped = True
+        print("saccade: interrupted; what was followed until then is written", file=sys.stderr)
+    slow = sorted(took[1:] or took)
     summary: dict[str, Any] = {
         "format": "saccade-track-1",
         "recording": str(recording),
         "tracker": baseline or str(program or model or "the tracker that comes along"),
         "height": size[0],
         "width": size[1],
-        "windows": len(rows),
-        "held": sum(bool(row["held"]) for row in rows),
-        "latency_ms": {"median": took[len(took) // 2], "most": took[-1]},
+        "windows": number,
+        "held": held,
+        "latency_ms": {"median": slow[len(slow) // 2], "most": slow[-1]},
     }
     for target in targets:
         _write(target, rows, counts, size, summary, rate)
@@ -119,11 +133,13 @@ def run(
             print(f"wrote {target}")
     if json:
         common.print_json({**summary, "steps": [_plain(row) for row in rows]})
-        return
-    print(
-        f"{summary['windows']} windows, {summary['held']} held; "
-        f"latency {summary['latency_ms']['median']:.1f} ms in the middle, {took[-1]:.1f} ms at most"
-    )
+    else:
+        print(
+            f"{number} windows, {held} held; "
+            f"latency {summary['latency_ms']['median']:.1f} ms in the middle, {slow[-1]:.1f} ms at most"
+        )
+    if stopped:
+        raise typer.Exit(130)
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -227,7 +243,8 @@ def _say(row: dict[str, Any]) -> None:
     held = f"; held: {row['held']}" if row["held"] else ""
     print(
         f"{row['stop_us'] / 1e3:.1f} ms: {x:.1f},{y:.1f},{w:.1f},{h:.1f}  score {row['score']:.2f}, "
-        f"{row['events']:,} events, {row['latency_ms']:.1f} ms{held}"
+        f"{row['events']:,} events, {row['latency_ms']:.1f} ms{held}",
+        flush=True,  # a reader of a pipe wants it now
     )
 
 
