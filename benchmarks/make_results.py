@@ -11,6 +11,7 @@ from typing import Any
 from compression_tables import compact, compression
 from markdown import model_config, table
 from memory_free_tables import section as memory_free
+from track_tables import section as tracking
 
 from saccade.report import write_text
 
@@ -129,7 +130,9 @@ def main() -> None:
         "saccade-compact-1": compact,
     }
     for name, found in load():
-        parts.append(sections[found["format"]](name, found))
+        if found["format"] in sections:  # of others, such as the checkpoint's, a page of their own tells
+            parts.append(sections[found["format"]](name, found))
+    parts.append(tracking())
     write_text(ROOT / "docs" / "results.md", "\n\n".join(parts) + "\n")
 
 

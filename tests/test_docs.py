@@ -53,6 +53,7 @@ BEFORE = {  # what a page takes as given
     "memory-free.md": "",
     "models.md": "",
     "snn-vit.md": "",
+    "track.md": "",
     "transformers.md": "",
     "neurons.md": NET + "x, camera = torch.rand(4, 2, 8), [torch.rand(2, 1, 3, 32, 32)]",
 }

@@ -138,6 +138,25 @@ void mark(Plan& plan, int wire) {
   plan.wires[wire].view = made;
 }
 
+// Numbers: axis, zeros before. Its inputs lie one behind the other; what they leave free stays 0.
+void concat(Plan& plan, int wire) {
+  const Record& record = plan.records[wire];
+  const Wire w = plan.wires[wire];
+  const int64_t axis = record.numbers[0];
+  const View made = plan.allocate(w, narrowest(w.low, w.high));
+  plan.buffers[made.buffer].kept = true;  // zeros are written once
+  int64_t at = record.numbers[1];
+  for (int input : record.inputs) {
+    const View from = plan.view(input);
+    View to = made;
+    to.start += at * made.stride[axis];
+    to.size = from.size;
+    at += from.size[axis];
+    copy(plan, wire, from, to, from.size, "join");
+  }
+  plan.wires[wire].view = made;
+}
+
 // Row (t mod height) of frame t: [C, H, W] -> [C * W].
 void rows(Plan& plan, int wire) {
   const View from = plan.view(plan.records[wire].inputs[0]);
@@ -160,7 +179,7 @@ void rows(Plan& plan, int wire) {
 
 const Registered known[] = {{"reshape", reshape}, {"transpose", transpose}, {"expand", expand}, {"part", part},
                             {"hold", hold},       {"pad", pad},             {"rows", rows},
-                            {"mark", mark}};
+                            {"mark", mark},       {"concat", concat}};
 
 }  // namespace
 }  // namespace saccade::engine

@@ -19,6 +19,7 @@ from saccade.deploy.c import check_fits, load, parse_fits, source, write_c, writ
 from saccade.deploy.c.rules.neurons import potentials
 from saccade.deploy.c.writer import _RULES
 from saccade.deploy.operations.combine import Combine
+from saccade.deploy.operations.concat import Concat
 from saccade.deploy.operations.gates import Collect, Deal, Peak, Relu, Sigmoid
 from saccade.deploy.operations.hold import Hold
 from saccade.deploy.operations.mark import Mark
@@ -219,6 +220,10 @@ SMALL = {
     ),
     "a mark": lambda: (
         [Mark((0,), 5), Synapse((1,), weights(5, 4, 3, 3, bits=4), (1, 1), (1, 1))], [(3, 4, 5), (4, 4, 5), (5, 4, 5)]
+    ),
+    "one behind the other": lambda: (
+        [Concat((0, 0), 1), Concat((0,), 0, 1, 2), Concat((2, 2), 2, 3, 0), Transpose((3,), (1, 0, 2)), Concat((4, 4), 0)],
+        [(3, 4, 5), (3, 8, 5), (6, 4, 5), (6, 4, 13), (4, 6, 13), (8, 6, 13)],
     ),
     "maxima over axes": lambda: ([Peak((0,), (0, 2))], [(3, 4, 5), (1, 4, 1)]),
     "sigmoids": lambda: (

@@ -71,9 +71,19 @@ def test_every_operation_is_in_use():
             assert value.shape[2:] == wire.shape
             assert wire.low <= value.min() <= value.max() <= wire.high
         used |= {operation.name for operation in program.operations}
-    elsewhere = {"mix", "hold", "thresholds", "expand", "mark", "collect", "deal", "peak", "relu", "sigmoid"} | {
-        "stored_membrane"
-    }
+    elsewhere = {
+        "mix",
+        "hold",
+        "thresholds",
+        "expand",
+        "concat",
+        "mark",
+        "collect",
+        "deal",
+        "peak",
+        "relu",
+        "sigmoid",
+    } | {"stored_membrane"}
     assert used | set(elsewhere) == set(OPERATIONS)  # those run in other tests
 
 

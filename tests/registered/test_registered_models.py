@@ -62,5 +62,5 @@ def test_card(name):
     assert card.summary
     assert card.source
     assert len(card.input) == 3
-    with pytest.raises(ValueError, match=f"{name} takes no 'num_clases'; did you mean 'num_classes'"):
-        create_model(name, num_clases=3)
+    with pytest.raises(ValueError, match=f"{name} takes no 'readot'; did you mean 'readout'"):
+        create_model(name, readot="last")

@@ -9,6 +9,7 @@ from test_channels import SPIKING, Foreign, Step, example
 from torch import Tensor, nn
 
 from saccade.layers import BatchNorm, BatchNorm2d, Conv2d, Linear
+from saccade.layers.joint import EachMap
 from saccade.layers.layer_scale import LayerScale
 from saccade.layers.repconv import RepConv
 from saccade.layers.sma import SMA
@@ -28,7 +29,8 @@ def test_our_models_have_a_layer_before_every_norm(name):
     norms = [path for path, module in model.named_modules() if isinstance(module, kinds)]
     assert sorted([*(chain.norm for chain in found.chains), *found.left]) == sorted(norms)
     behind = [path for path, module in model.named_modules() if isinstance(module, RepConv)]  # a norm and then another
-    sums = [path for path, module in model.named_modules() if isinstance(module, NearAndFar | SMA)]  # of convolutions
+    # of convolutions: added up, or of several maps side by side
+    sums = [path for path, module in model.named_modules() if isinstance(module, NearAndFar | SMA | EachMap)]
     after = [f"{path.rpartition('.')[0]}.{int(path.rpartition('.')[2]) + 1}" for path in sums]
     scales = [path for path, module in model.named_modules() if isinstance(module, LayerScale)]
     joined = []  # behind sums of branches

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from saccade.graph import ties, trace
 from saccade.models import model_card
+from saccade.models.sdtrack import BodyConfig
 from saccade.models.transformer import TransformerConfig
 from saccade.transforms import ChannelGroup, apply, channel_groups, channels_of
 from saccade.transforms.layer_rules import our_axes
@@ -50,7 +51,7 @@ def test_what_was_written_by_hand_is_found(name):
 CONVOLUTIONAL = [
     name
     for name in distinct()
-    if not isinstance(model_card(name).config, TransformerConfig) and not name.startswith("sma_")
+    if not isinstance(model_card(name).config, TransformerConfig | BodyConfig) and not name.startswith("sma_")
 ]
 
 

@@ -39,9 +39,8 @@ def build(
         target = out or model.with_name("program.sacc")
         exporting.import_nir(model, target, fraction=fraction, weight_bits=weight_bits)
         return
-    opened, test = _with_data(model, set_name, data)
+    opened, x, scale = _sample(model, set_name, data)
     target = out or (opened.file or model).with_name("program.sacc")
-    x = _pixels(test, [0])
     if bool((x != x.round()).any()):
         raise ValueError(
             f"{model}: its data gives numbers that are not whole (such as {float(x[x != x.round()][0]):.3g}), and a program "
@@ -49,10 +48,10 @@ def build(
         )
     program = lower(
         common.ours(opened),
-        x / test.scale,
+        x / scale,
         fraction=fraction,
         weight_bits=weight_bits,
-        unit=1 / test.scale,
+        unit=1 / scale,
         classes=opened.classes,
     )
     save_program(program, target)
@@ -96,9 +95,10 @@ def verify(
             for path, number in found.different.items():
                 different[path] = different.get(path, 0) + number
             levels, largest = levels + found.levels, max(largest, found.largest)
-            answers = [torch.from_numpy(answer).argmax(1) for answer in (found.model, found.program)]
-            right = [r + int((a == test.targets[index]).sum()) for r, a in zip(right, answers, strict=True)]
-            same += int((answers[0] == answers[1]).sum())
+            if test.classes:
+                answers = [torch.from_numpy(answer).argmax(1) for answer in (found.model, found.program)]
+                right = [r + int((a == test.targets[index]).sum()) for r, a in zip(right, answers, strict=True)]
+                same += int((answers[0] == answers[1]).sum())
             tell("compared", len(index))
     wrong = sum(different.values())
     record: dict[str, Any] = {
@@ -107,18 +107,23 @@ def verify(
         "different": wrong,
         "by_layer": {path: number for path, number in different.items() if number},
         "largest_difference_of_an_answer": largest,
-        "same_class": same,
-        "accuracy_model": right[0] / count,
-        "accuracy_program": right[1] / count,
     }
+    if test.classes:
+        record |= {
+            "same_class": same,
+            "accuracy_model": right[0] / count,
+            "accuracy_program": right[1] / count,
+        }
     if json:
         common.print_json(record)
     else:
         print(f"{count} images, {levels:,} spikes and levels: {wrong} differ from the model in float64")
         for path, number in record["by_layer"].items():
             print(f"  {path}: {number}")
-        print(f"answers differ by at most {largest:.1e}; the same class for {same} of {count}")
-        print(f"accuracy: model {right[0] / count:.2%}, program {right[1] / count:.2%}")
+        classes = f"; the same class for {same} of {count}" if test.classes else ""
+        print(f"answers differ by at most {largest:.1e}{classes}")
+        if test.classes:
+            print(f"accuracy: model {right[0] / count:.2%}, program {right[1] / count:.2%}")
     if wrong > most:
         raise typer.Exit(1)
 
@@ -292,6 +297,25 @@ def _pictures(program: Path, loaded: Any, images: Path, batch: int) -> Any:
         raise ValueError(f"{images}: no pictures ({', '.join(sorted(known))})")
     read = [read_image(files[i % len(files)], size, channels).numpy() for i in range(batch)]
     return np.stack(read)
+
+
+def _sample(model: Path, set_name: str | None, data: Path | None) -> Any:
+    """The model, an input as it is stored, and the number that a model sees as 1: of its data, or a blank input where its
+    file alone says what it takes."""
+    import torch
+
+    opened, recipe = common.trained(model)
+    if recipe is not None or set_name is not None or not opened.input_said:
+        test = common.data_for(opened, recipe, set_name, data)[0].test
+        return opened, _pixels(test, [0]), test.scale
+    assert opened.input_shape is not None
+    frames = common.ours(opened).frames
+    if frames is None:
+        return opened, torch.zeros(1, *opened.input_shape), 255.0
+    windows = ((frames.get("windows") or {}).get("config") or {}).get("frames")
+    steps = int(frames.get("steps") or windows or 1)
+    lead = (steps, 1) if steps > 1 else (1,)
+    return opened, torch.zeros(*lead, *opened.input_shape), 1.0
 
 
 def _with_data(model: Path, set_name: str | None, data: Path | None) -> Any:

@@ -25,6 +25,7 @@ from saccade.cli import (
     info,
     machine,
     robust,
+    track,
     training,
     transformers,
 )
@@ -55,6 +56,7 @@ app.command("prune")(analysing.prune)
 app.command("fuse")(analysing.fuse)
 app.add_typer(compress.compress_app, name="compress")
 app.add_typer(deploy.app, name="deploy")
+app.add_typer(track.track_app, name="track")
 app.command("attack")(robust.attack)
 app.command("attacks")(catalogues.attacks)
 app.add_typer(robust.robust_app, name="robust")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,25 @@ def curves(rows: Rows, keys: dict[str, str], label: str, chosen: int | None = No
     axes.set_ylabel(label, fontsize=9, color=INK)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(fontsize=8, frameon=False, labelcolor=INK)
+    return _svg(figure)
+
+
+def lines(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    across: str,
+    up: str,
+    size: tuple[float, float] = (5.4, 3.4),
+) -> Markup:
+    """A line for each series of numbers ``(x, y)``, named in a legend in their order; ``across``, ``up``: what the axes are."""
+    figure, axes = _figure(*size)
+    for i, (legend, (x, y)) in enumerate(series.items()):
+        style = ("-", "--", ":", "-.")[i // len(CYCLE) % 4]
+        axes.plot(x, y, color=CYCLE[i % len(CYCLE)], linestyle=style, linewidth=1.6, label=legend)
+    axes.set_xlabel(across, fontsize=9, color=INK)
+    axes.set_ylabel(up, fontsize=9, color=INK)
+    axes.set_ylim(bottom=0)
+    if len(series) > 1:
+        axes.legend(fontsize=8, frameon=False, labelcolor=INK)
     return _svg(figure)
 
 

@@ -59,7 +59,7 @@ def view(
         pictures = list(itertools.islice(_animation(chunks, window_us), frames))
     if not pictures:
         raise ValueError(f"{path}: holds no events")
-    _write_animation(pictures, out, rate)
+    write_animation(pictures, out, rate)
     print(f"wrote {out}: {len(pictures)} windows of {window_us / 1e3:g} ms")
 
 
@@ -69,7 +69,7 @@ def _write_sheet(events: EventStream, windows: int, out: Path) -> None:
 
     counts = make_frames(events, "count", {"name": "equal_time", "config": {"frames": windows}}).numpy()
     full = full_scale(counts)
-    _save([sheet([painted(one, full) for one in counts], 4)], out, None)
+    save_pictures([sheet([painted(one, full) for one in counts], 4)], out, None)
 
 
 def _animation(chunks: Iterator[EventStream], window_us: int) -> Iterator[NDArray[np.uint8]]:
@@ -92,9 +92,9 @@ def _animation(chunks: Iterator[EventStream], window_us: int) -> Iterator[NDArra
         yield painted(frames.update(*window).numpy(), full)
 
 
-def _write_animation(pictures: list[NDArray[np.uint8]], out: Path, rate: float) -> None:
+def write_animation(pictures: list[NDArray[np.uint8]], out: Path, rate: float) -> None:
     if out.suffix.lower() == ".gif":
-        _save(pictures, out, rate)
+        save_pictures(pictures, out, rate)
         return
     from saccade.dehaze.video_writer import Writer
 
@@ -108,7 +108,7 @@ def _write_animation(pictures: list[NDArray[np.uint8]], out: Path, rate: float) 
     writer.close()
 
 
-def _save(pictures: list[NDArray[np.uint8]], out: Path, rate: float | None) -> None:
+def save_pictures(pictures: list[NDArray[np.uint8]], out: Path, rate: float | None) -> None:
     """A picture, or an animation where there is a rate; written aside, then renamed."""
     from PIL import Image
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+from numpy.typing import NDArray
 
 from saccade.events import compression
 from saccade.events.decoding import Packets, fresh_state
@@ -115,6 +116,36 @@ def _packets(source: Source, data: np.ndarray, at: int, wanted: int | None, numb
 
 def _where(packet: int, byte: int) -> str:
     return f"packet at byte {packet}, event {byte // EVENT}"
+
+
+def frame_stamps(path: Path) -> NDArray[np.int64]:
+    """When the camera's frames begin, microseconds, int64 ``[n]``, in their order; none where the file holds no frames.
+
+    Layout: DV's frame.fbs, whose field 1 is the start of the frame. Raises ValueError for no AEDAT 4, or a damaged one.
+    """
+    source = Source(path)
+    if source.head(len(MAGIC)) != MAGIC:
+        raise source.faults.error("header", "is not that of AEDAT 4.0")
+    at = len(MAGIC)
+    at += int.from_bytes(source.data[at : at + 4].tobytes(), "little") + 4
+    try:
+        header = Flat(source.data[len(MAGIC) : at].tobytes(), b"IOHE")
+        number, end = header.integer(0, "<i", 0), header.integer(1, "<q", -1)
+        if not 0 <= number < len(COMPRESSIONS):
+            raise ValueError(f"a compression numbered {number}")
+        data = source.data[:end] if at <= end < len(source.data) else source.data
+        expand, whole, stamps = compression.BY_NUMBER[number], data.data, []
+        while at + 8 <= len(data):
+            _, size = struct.unpack_from("<ii", whole, at)
+            if size < 0 or at + 8 + size > len(data):
+                break
+            body = expand(whole[at + 8 : at + 8 + size])
+            if bytes(body[8:12]) == b"FRME":
+                stamps.append(Flat(body, b"FRME").integer(1, "<q", 0))
+            at += 8 + size
+    except ValueError as error:
+        raise source.faults.error(at, f"a packet with {error}") from None
+    return np.array(stamps, np.int64)
 
 
 def write(path: Path, streams: Iterable[EventStream], height: int, width: int) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from saccade.deploy.c.layout import View, packed_strides
 from saccade.deploy.c.writer import Writer, writes_c
+from saccade.deploy.operations.concat import Concat
 from saccade.deploy.operations.gates import Collect, Deal
 from saccade.deploy.operations.mark import Mark
 from saccade.deploy.operations.movement import Expand, Pad, Part, Reshape, Transpose
@@ -48,6 +49,26 @@ def pad(w: Writer, op: Pad) -> View:
         *w.over(inner, {"x": x}, [], lambda index: [f"y[{offset}{index['y']}] = x[{index['x']}];"], x.order),
     ]
     w.function(body, {"x": x}, f"a border of {p} zeros")
+    return y
+
+
+@writes_c(Concat)
+def concat(w: Writer, op: Concat) -> View:
+    given = w.reads(op)
+    y = w.result()
+    body = [f"memset(y, 0, {int(np.prod(y.shape))} * sizeof y[0]);"] if op.before or op.after else []
+    begin = op.before
+    for i, x in enumerate(given):
+        inner = View(y.buffer, y.kind, x.shape, y.strides)
+        shift = f"{begin * y.strides[op.axis]} + " if begin else ""
+        name = f"x{i}"
+
+        def line(index: dict[str, str], shift: str = shift, name: str = name) -> list[str]:
+            return [f"y[{shift}{index['y']}] = {name}[{index[name]}];"]
+
+        body += w.over(inner, {name: x}, [], line, y.order)
+        begin += x.shape[op.axis]
+    w.function(body, {f"x{i}": x for i, x in enumerate(given)}, "one behind the other")
     return y
 
 
