@@ -64,7 +64,8 @@ def test_mean_of_factors_is_another_matrix():
 
 
 def test_hetlora_keeps_one_clients_change_whatever_its_rank():
-    """One client: a mean of one. The scale alpha / r of a smaller rank must not be lost on the way, nor on the way back."""
+    """One client: a mean of one. The scale alpha / r of a smaller rank must not be lost on the way, nor on the way
+    back."""
     rule = AGGREGATORS["hetlora"]()
     found = shares([2], [1.0])
     merged = rule.merge(found, old(4), ALPHA)

@@ -119,7 +119,8 @@ class FlexLoRA(Aggregator):
 
 
 class FLoRA(Aggregator):
-    """The exact mean, added to the frozen weight (Wang et al. 2024); adapters begin anew. The base changes every round."""
+    """The exact mean, added to the frozen weight (Wang et al. 2024); adapters begin anew. The base changes every
+    round."""
 
     def merge(self, shares: Sequence[Share], old: tuple[Tensor, Tensor], alpha: float) -> Merged:
         return Merged(old[0].clone(), torch.zeros_like(old[1]), mean_change(shares, alpha).to(old[1].dtype))

@@ -23,8 +23,8 @@ CODECS: Registry[Codec] = Registry("codec")
 
 @dataclass(frozen=True)
 class Codec(Config):
-    """``lossless``: float32 comes back bit for bit. ``foreign``: a library's own format, whose decoder has not been written for
-    hostile input; servers take it only where their operator says so."""
+    """``lossless``: float32 comes back bit for bit. ``foreign``: a library's own format, whose decoder has not been
+    written for hostile input; servers take it only where their operator says so."""
 
     registry: ClassVar[Registry[Any]] = CODECS
     lossless: ClassVar[bool] = False
@@ -38,7 +38,8 @@ class Codec(Config):
         return self._encode(x) if x.numel() else b""
 
     def decode(self, payload: bytes | memoryview, shape: Sequence[int]) -> Tensor:
-        """The tensor of a payload. Raises ValueError for a size that the shape does not have, or values that cannot be."""
+        """The tensor of a payload. Raises ValueError for a size that the shape does not have, or values that cannot
+        be."""
         least, most = self.sizes(shape)
         if not least <= len(payload) <= most:
             raise ValueError(f"{len(payload)} bytes are no {list(shape)} in this codec ({least} to {most})")
@@ -111,7 +112,8 @@ class BFloat16(Float16):
 
 @dataclass(frozen=True)
 class Int(Codec):
-    """Whole numbers times a float32 scale a token, its largest magnitude over ``2^(bits-1) - 1``: off by half a scale at most."""
+    """Whole numbers times a float32 scale a token, its largest magnitude over ``2^(bits-1) - 1``: off by half a
+    scale at most."""
 
     bits: int = 8
 
@@ -151,7 +153,8 @@ class Int(Codec):
 
 @dataclass(frozen=True)
 class TopK(Codec):
-    """The ``share`` of a token's numbers that are largest in magnitude, as half and place (4 bytes each); the rest is zero."""
+    """The ``share`` of a token's numbers that are largest in magnitude, as half and place (4 bytes each); the rest
+    is zero."""
 
     share: float = 0.25
 
@@ -188,8 +191,8 @@ class TopK(Codec):
 
 @dataclass(frozen=True)
 class SZ3(Codec):
-    """Error-bounded quantising and entropy coding (Liang et al. 2022) without prediction, which does not help here. error: the
-    largest one, as a share of the tensor's range."""
+    """Error-bounded quantising and entropy coding (Liang et al. 2022) without prediction, which does not help here.
+    error: the largest one, as a share of the tensor's range."""
 
     error: float = 1e-2
     foreign: ClassVar[bool] = True
@@ -272,7 +275,8 @@ for _name, _codec in {
 
 
 class Feedback:
-    """A sender that adds to each tensor what its codec lost of the one before (Seide et al. 2014), where shapes agree."""
+    """A sender that adds to each tensor what its codec lost of the one before (Seide et al. 2014), where shapes
+    agree."""
 
     def __init__(self, codec: Codec, on: bool) -> None:
         self.codec, self.on, self._left = codec, on and not codec.lossless, None

@@ -1,4 +1,5 @@
-"""What the causal language models of Transformers have in common: where their blocks lie, and what runs before and after them.
+"""What the causal language models of Transformers have in common: where their blocks lie, and what runs before and
+after them.
 
 A family is one subclass; positions are added, masks made and rotary tables computed as the family's own forward does it, so
 that a model in parts computes what it computes in one.

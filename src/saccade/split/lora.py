@@ -42,7 +42,8 @@ class LoraPlan:
             raise ValueError(f"alpha is positive, got {self.alpha:g}")
 
     def ranks(self, depth: int, cut: int | None, tail: int | None = None) -> tuple[int, ...]:
-        """The rank of every block; cut None (nothing is cut) gives ``r`` everywhere. A U-shape's second cut counts too."""
+        """The rank of every block; cut None (nothing is cut) gives ``r`` everywhere. A U-shape's second cut counts
+        too."""
         near = set() if cut is None else {cut - 1, cut}
         if cut is not None and tail:
             near |= {depth - tail - 1, depth - tail}
@@ -70,7 +71,8 @@ def block_of(site: str) -> int:
 
 
 def fresh_adapters(family: Family, plan: LoraPlan, seed: int) -> Adapters:
-    """Adapters of rank ``r`` that change nothing yet: A as LoRA draws it, B zero. Each site draws from a stream of its own."""
+    """Adapters of rank ``r`` that change nothing yet: A as LoRA draws it, B zero. Each site draws from a stream of
+    its own."""
     adapters: Adapters = {}
     for site in sites_of(family, plan):
         outputs, inputs = site_shape(family, site)
@@ -84,11 +86,12 @@ def fresh_adapters(family: Family, plan: LoraPlan, seed: int) -> Adapters:
 
 def site_shape(family: Family, site: str) -> tuple[int, int]:
     """``(out, in)`` of the projection at a site."""
-    weight: Any = _projection(family, site).weight
+    weight: Any = projection(family, site).weight
     return tuple(weight.T.shape) if family.fan_in_fan_out else tuple(weight.shape)  # type: ignore[return-value]
 
 
-def _projection(family: Family, site: str) -> Any:
+def projection(family: Family, site: str) -> Any:
+    """The frozen projection at a site, below its adapter if it has one."""
     block, _, target = site.partition(".")
     module: Any = family.blocks[int(block)].get_submodule(target)
     return getattr(module, "base_layer", module)
@@ -96,7 +99,7 @@ def _projection(family: Family, site: str) -> Any:
 
 def fold(family: Family, site: str, change: Tensor) -> None:
     """Add a change ``[out, in]`` to the frozen weight of a site."""
-    weight = _projection(family, site).weight
+    weight = projection(family, site).weight
     with torch.no_grad():
         weight.add_((change.T if family.fan_in_fan_out else change).to(weight.dtype))
 

@@ -38,7 +38,8 @@ class Part(nn.Module):
 
 
 class Parts(NamedTuple):
-    """``front`` and ``back`` of two parts, or ``front``, ``middle``, ``back`` of a U-shape, whose back the client keeps."""
+    """``front`` and ``back`` of two parts, or ``front``, ``middle``, ``back`` of a U-shape, whose back the client
+    keeps."""
 
     front: Part
     middle: Part | None
@@ -86,7 +87,8 @@ def check_cut(cut: int, depth: int, tail: int | None = None) -> None:
 
 
 def token_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, int, int]:
-    """Mean cross entropy in nats over the labels that count, how many those are, and how many of them come out on top."""
+    """Mean cross entropy in nats over the labels that count, how many those are, and how many of them come out on
+    top."""
     counted = labels != IGNORED
     loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
     with torch.no_grad():

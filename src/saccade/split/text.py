@@ -59,7 +59,8 @@ def read_samples(path: Path, unit: str = "paragraph") -> list[str]:
 
 
 def tokenizer_of(folder: Path) -> Callable[[str], list[int]]:
-    """What turns text into ids: a llama2.c ``tok*.bin``, GPT-2's ``vocab.bpe`` and ``encoder.json``, or a tokenizer's folder."""
+    """What turns text into ids: a llama2.c ``tok*.bin``, GPT-2's ``vocab.bpe`` and ``encoder.json``, or a
+    tokenizer's folder."""
     found = sorted(folder.glob("tok*.bin"))
     if found:
         return Llama2cTokenizer(found[0]).encode
@@ -74,7 +75,8 @@ def tokenizer_of(folder: Path) -> Callable[[str], list[int]]:
 
 
 def stream_blocks(samples: Sequence[Sequence[int]], length: int) -> tuple[Tensor, Tensor]:
-    """Samples one after another, cut into blocks: inputs and labels ``[n, length]``; a token's label is the next one."""
+    """Samples one after another, cut into blocks: inputs and labels ``[n, length]``; a token's label is the next
+    one."""
     flat = torch.tensor([token for sample in samples for token in sample], dtype=torch.int64)
     count = (len(flat) - 1) // length
     if count < 1:
@@ -83,7 +85,8 @@ def stream_blocks(samples: Sequence[Sequence[int]], length: int) -> tuple[Tensor
 
 
 def padded_blocks(samples: Sequence[Sequence[int]], length: int, pad: int = 0) -> tuple[Tensor, Tensor]:
-    """A row a sample, cut off at ``length`` and padded: inputs and labels ``[n, length]``; labels of padding are IGNORED."""
+    """A row a sample, cut off at ``length`` and padded: inputs and labels ``[n, length]``; labels of padding are
+    IGNORED."""
     kept = [list(sample[: length + 1]) for sample in samples if len(sample) > 1]
     if not kept:
         raise ValueError("no sample has two tokens, and a language model needs a next one")
