@@ -234,6 +234,21 @@ class Federation:
         model.load(self.adapters)
         return model
 
+    def record(self, clock: str = "on the virtual clock") -> dict[str, Any]:
+        """What a page shows."""
+        r = self.recipe
+        return {
+            "title": r.name,
+            "subtitle": f"{r.model}, {r.layout}, {r.server}, {r.aggregator}, cuts {r.cuts.kind()}, seed {r.seed}",
+            "round": self.round,
+            "rounds": r.rounds,
+            "cuts": self.cuts,
+            "clock_s": self.clock_s,
+            "clock": clock,
+            "ledger": self.ledger.record(),
+            "history": self.history,
+        }
+
     # on disk
 
     def save(self, path: Path) -> None:

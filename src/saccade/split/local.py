@@ -32,6 +32,7 @@ class LocalEngine:
     """Runs rounds of a federation over ``clients``' batches.
 
     absent: who sits a round out, by the round's number (tests; dropout draws its own). after: called with each round's row.
+    progress: called before each client with how many of how many are done.
     """
 
     federation: Federation
@@ -39,6 +40,7 @@ class LocalEngine:
     held_out: Blocks | None = None
     absent: Mapping[int, set[str]] = field(default_factory=dict)
     after: Callable[[Row], None] = lambda row: None
+    progress: Callable[[int, int], None] = lambda done, of: None
 
     def __post_init__(self) -> None:
         self._pool: dict[tuple[int, ...], Adapted] = {}
@@ -82,7 +84,8 @@ class LocalEngine:
             trainer = Trainer(shared, range(federation.depth), federation.terms(here[0], asked))
         updates: dict[str, Update] = {}
         spent, slow = Ledger(), 0.0
-        for name in federation.order(here) if shared is not None else here:
+        for place, name in enumerate(federation.order(here) if shared is not None else here):
+            self.progress(place, len(here))
             terms = federation.terms(name, asked)
             steps, late = self._steps_in_time(terms, asked)
             update = self._client(terms, steps, shared, trainer)
@@ -190,12 +193,16 @@ def _book(ledger: Ledger, way: str, message: Message) -> None:
 
 
 def simulate(
-    recipe: SplitRecipe, world: World, out: Path | None = None, after: Callable[[Row], None] = lambda row: None
+    recipe: SplitRecipe,
+    world: World,
+    out: Path | None = None,
+    after: Callable[[Row], None] = lambda row: None,
+    progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Federation:
     """A whole run; where ``out`` holds the state of an earlier one that was cut off, it goes on from there."""
     federation = Federation(recipe, world.base, list(world.clients))
     state = None if out is None else out / "state.safetensors"
     if state is not None and state.exists():
         federation.load(state)
-    LocalEngine(federation, world.clients, world.held_out, after=after).run(recipe.rounds, state)
+    LocalEngine(federation, world.clients, world.held_out, after=after, progress=progress).run(recipe.rounds, state)
     return federation

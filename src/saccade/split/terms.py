@@ -74,7 +74,8 @@ class Terms:
         kinds = {
             "run": str, "client": str, "round": int, "epoch": int, "cut": int, "tail": (int, type(None)), "ranks": list,
             "steps": int, "batch": int, "length": int, "width": int, "pack": bool, "feedback": bool,
-            "activations": dict, "gradients": dict, "lr": float, "weight_decay": float, "clip": (float, type(None)), "trains_a": bool,
+            "activations": dict, "gradients": dict, "lr": float, "weight_decay": float,
+            "clip": (float, type(None)), "trains_a": bool,
         }  # fmt: skip
         if set(value) != set(kinds) or not all(isinstance(value[k], kind) for k, kind in kinds.items()):  # type: ignore[arg-type]
             raise ValueError("terms that this version does not know; run the same version of saccade on both sides")
