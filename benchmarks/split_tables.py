@@ -1,4 +1,5 @@
-"""Split fine-tuning measured: what each way of doing it costs in loss, simulated seconds and bytes. Goes on from what is stored.
+"""Split fine-tuning measured: what each way of doing it costs in loss, simulated seconds and bytes. Goes on from
+what is stored.
 
     python benchmarks/split_tables.py run results/split --seeds 3     # every run that results/split does not hold yet
     python benchmarks/split_tables.py scale results/split             # 8 to 512 simulated clients
@@ -109,7 +110,14 @@ def scale(folder: Path) -> None:
     for count in (8, 64, 512):
         recipe = load_recipe(
             "small",
-            [f"clients.count={count}", "rounds=1", "steps=2", "clients.alpha=inf", "clients.min_size=1", "data.length=64"],
+            [
+                f"clients.count={count}",
+                "rounds=1",
+                "steps=2",
+                "clients.alpha=inf",
+                "clients.min_size=1",
+                "data.length=64",
+            ],
         )
         world, began = make_world(recipe), time.process_time()
         federation = simulate(recipe, world)
@@ -176,7 +184,11 @@ def against_paper() -> list[str]:
     for cut, mb in theirs.items():
         step, adapters = round_mb(cut, 8)
         lines.append(f"| {cut} | {mb} | {step:.2f} | {adapters:.2f} |")
-    lines += ["", "| rank at the cut | theirs, MB | ours, MB a step | ours, MB of adapters a round |", "| --- | --- | --- | --- |"]
+    lines += [
+        "",
+        "| rank at the cut | theirs, MB | ours, MB a step | ours, MB of adapters a round |",
+        "| --- | --- | --- | --- |",
+    ]
     for rank, mb in ranks.items():
         step, adapters = round_mb(2, rank)
         lines.append(f"| {rank} | {mb} | {step:.2f} | {adapters:.2f} |")
@@ -208,7 +220,10 @@ def write(folder: Path, page: Path) -> None:
 
 def plain(rows: list[dict[str, Any]]) -> list[str]:
     columns = list(rows[0])
-    lines = ["| " + " | ".join(c.replace("_", " ") for c in columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
+    lines = [
+        "| " + " | ".join(c.replace("_", " ") for c in columns) + " |",
+        "| " + " | ".join("---" for _ in columns) + " |",
+    ]
     return lines + ["| " + " | ".join(_cell(row[c]) for c in columns) + " |" for row in rows]
 
 

@@ -233,7 +233,9 @@ def export(
 
 Keys = Annotated[
     Path | None,
-    typer.Option("--keys", help="Folder of this side's keys, as `saccade split keys` wrote it. Without: a plain line, no tokens."),
+    typer.Option(
+        "--keys", help="Folder of this side's keys, as `saccade split keys` wrote it. Without: a plain line, no tokens."
+    ),
 ]
 
 
@@ -242,9 +244,12 @@ def keys(
     folder: Annotated[Path, typer.Argument(help="Folder to write: server/ and one folder a client.")],
     clients: Annotated[list[str] | None, typer.Option("--client", help="A client's name. Repeatable.")] = None,
     count: Annotated[int, typer.Option(min=0, help="So many clients, named client-0, client-1, ...")] = 0,
-    hosts: Annotated[list[str] | None, typer.Option("--host", help="Name or address of the server. Repeatable.")] = None,
+    hosts: Annotated[
+        list[str] | None, typer.Option("--host", help="Name or address of the server. Repeatable.")
+    ] = None,
 ) -> None:
-    """Make an authority, certificates and tokens: server/ stays with the operator, each other folder goes to its client."""
+    """Make an authority, certificates and tokens: server/ stays with the operator, each other folder goes to its
+    client."""
     from saccade.split.keys import make_keys
     from saccade.split.world import client_name
 
@@ -261,10 +266,14 @@ def serve(
     out: Annotated[Path, typer.Option("--out", help="Directory of the run; a server that was killed goes on from it.")],
     listen: Annotated[str, typer.Option(help="Address of the stream.")] = "127.0.0.1:9443",
     keys: Keys = None,
-    clients: Annotated[list[str] | None, typer.Option("--client", help="A client's name; default: client-0 ...")] = None,
+    clients: Annotated[
+        list[str] | None, typer.Option("--client", help="A client's name; default: client-0 ...")
+    ] = None,
     engine: Annotated[str, typer.Option(help="direct, or flower: rounds and adapters through a SuperLink.")] = "direct",
     superlink: Annotated[str, typer.Option(help="flower: address on which SuperNodes find it.")] = "127.0.0.1:9092",
-    live: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="A live read-only page. Off by default.")] = None,
+    live: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="A live read-only page. Off by default.")
+    ] = None,
     patience: Annotated[float, typer.Option(help="Seconds that a client that is away is waited for.")] = 30.0,
     trusted: Annotated[bool, typer.Option("--trusted", help="All clients are mine: allow sz3 and zfp.")] = False,
     settings: Changes = None,
@@ -292,12 +301,18 @@ def client(
     server: Annotated[str, typer.Argument(metavar="SERVER", help="HOST:PORT of `saccade split serve`.")],
     name: Annotated[str, typer.Option("--name", help="This client's name.")],
     data: Annotated[str, typer.Option("--data", help="Text, or JSON lines of {text: ...}.")],
-    model: Annotated[str, typer.Option("--model", help="The model, as recipes name it; it must be the server's.")] = "stories260K",
+    model: Annotated[
+        str, typer.Option("--model", help="The model, as recipes name it; it must be the server's.")
+    ] = "stories260K",
     keys: Keys = None,
     engine: Annotated[str, typer.Option(help="direct, or flower: SERVER is a SuperLink.")] = "direct",
     alpha: Annotated[float, typer.Option(help="The recipe's lora.alpha.")] = 16.0,
-    targets: Annotated[list[str] | None, typer.Option("--target", help="The recipe's lora.targets. Repeatable.")] = None,
-    clip: Annotated[float | None, typer.Option(help="Hold every token's vector to this L2 norm before it is sent.")] = None,
+    targets: Annotated[
+        list[str] | None, typer.Option("--target", help="The recipe's lora.targets. Repeatable.")
+    ] = None,
+    clip: Annotated[
+        float | None, typer.Option(help="Hold every token's vector to this L2 norm before it is sent.")
+    ] = None,
     noise: Annotated[float, typer.Option(help="Gaussian noise on it, in clips.")] = 0.0,
     retry: Annotated[float, typer.Option(help="Seconds for which a server that is away is tried again.")] = 300.0,
 ) -> None:

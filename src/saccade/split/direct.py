@@ -1,4 +1,5 @@
-"""A federation over the network without anybody else's framework: rounds, adapters and activations on one stream a client."""
+"""A federation over the network without anybody else's framework: rounds, adapters and activations on one stream a
+client."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ Row = dict[str, Any]
 
 
 def check_for_strangers(recipe: SplitRecipe, trusted: bool) -> None:
-    """Raises ValueError for codecs whose decoders were not written for hostile input, unless the operator trusts every client."""
+    """Raises ValueError for codecs whose decoders were not written for hostile input, unless the operator trusts
+    every client."""
     for way in ("activations", "gradients"):
         codec = getattr(recipe.codec, way)
         if codec.foreign and not trusted:

@@ -1,7 +1,7 @@
 """Keys of a federation: a certificate authority, one certificate a server and client, one token a client.
 
-A token is an HMAC of the client's name and the run's under a secret that the server alone has; it travels inside TLS. What lies
-in ``server/`` stays with the operator, each ``CLIENT/`` goes to that client.
+A token is an HMAC of the client's name and the run's under a secret that the server alone has; it travels inside
+TLS. What lies in ``server/`` stays with the operator, each ``CLIENT/`` goes to that client.
 """
 
 from __future__ import annotations
@@ -49,8 +49,11 @@ def check_name(name: str) -> str:
     return name
 
 
-def make_keys(folder: Path, clients: Sequence[str], hosts: Sequence[str] = ("localhost", "127.0.0.1"), days: int = 365) -> None:
-    """Write ``folder/server`` and ``folder/CLIENT`` for every client. Raises ValueError if the folder holds keys already."""
+def make_keys(
+    folder: Path, clients: Sequence[str], hosts: Sequence[str] = ("localhost", "127.0.0.1"), days: int = 365
+) -> None:
+    """Write ``folder/server`` and ``folder/CLIENT`` for every client. Raises ValueError if the folder holds keys
+    already."""
     if (folder / "server").exists():
         raise ValueError(f"{folder}: holds keys already; choose another folder or take it away")
     run = secrets.token_hex(8)
@@ -60,7 +63,12 @@ def make_keys(folder: Path, clients: Sequence[str], hosts: Sequence[str] = ("loc
         own = folder / check_name(name)
         own.mkdir(parents=True)
         key, certificate = _signed(name, ca_key, ca, hosts if name == "server" else (), days)
-        files = {"ca.pem": _pem(ca), "certificate.pem": _pem(certificate), "key.pem": _private(key), "run": run.encode()}
+        files = {
+            "ca.pem": _pem(ca),
+            "certificate.pem": _pem(certificate),
+            "key.pem": _private(key),
+            "run": run.encode(),
+        }
         files["secret" if name == "server" else "token"] = (
             secret.hex() if name == "server" else token_of(secret, run, name)
         ).encode()
@@ -89,7 +97,9 @@ def read_identity(folder: Path) -> Identity:
 def _authority(days: int) -> tuple[Any, Any]:
     x509, key = need("cryptography.x509", "split"), _new_key()
     name = _name("saccade split authority")
-    builder = _builder(name, name, key, days).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = _builder(name, name, key, days).add_extension(
+        x509.BasicConstraints(ca=True, path_length=0), critical=True
+    )
     return key, builder.sign(key, _hash())
 
 

@@ -23,7 +23,8 @@ class RoundLost(Exception):
 
 
 class Link:
-    """hello: what the client says of itself. retry_s: for how long a line that breaks is tried again, and a server awaited."""
+    """hello: what the client says of itself. retry_s: for how long a line that breaks is tried again, and a server
+    awaited."""
 
     def __init__(
         self,
@@ -40,6 +41,7 @@ class Link:
         self.accepted: dict[str, Any] = {}
         self.session: str | None = None
         self.connections = 0
+        self._told = ""
         self._channel: Any = None
         self._call: Any = None
         self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -51,7 +53,8 @@ class Link:
         self.close()
 
     def exchange(self, message: Message) -> Message:
-        """The answer. Raises Refused where the server refuses, RoundLost where it has forgotten, OSError where it stays away."""
+        """The answer. Raises Refused where the server refuses, RoundLost where it has forgotten, OSError where it
+        stays away."""
         data, until, wait = wire.encode(message), time.monotonic() + self.retry_s, 0.1
         while True:
             try:
@@ -68,7 +71,11 @@ class Link:
                     raise OSError(f"{self.address}: refuses the connection's certificates ({words})") from None
                 if time.monotonic() > until:
                     raise OSError(f"{self.address}: no answer for {self.retry_s:.0f} s ({words})") from None
-                self.tell(f"the line to {self.address} broke ({words}); trying again")
+                if self._told != words:
+                    self.tell(
+                        f"{self.address}: {'the line broke' if self.connections else 'not there yet'} ({words}); trying again"
+                    )
+                    self._told = words
                 time.sleep(wait)
                 wait = min(2 * wait, 5.0)
 

@@ -1,4 +1,5 @@
-"""A page of a federation while it runs: read-only, off unless asked for, on this machine unless another address is given."""
+"""A page of a federation while it runs: read-only, off unless asked for, on this machine unless another address is
+given."""
 
 from __future__ import annotations
 

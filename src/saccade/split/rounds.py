@@ -92,7 +92,11 @@ class Rounds:
                 now = time.monotonic()
                 if not missing or (deadline_s is not None and now - began > deadline_s):
                     break
-                away = [n for n in missing if not self._online.get(n) and now - max(self._left_at.get(n, began), began) > patience_s]
+                away = [
+                    n
+                    for n in missing
+                    if not self._online.get(n) and now - max(self._left_at.get(n, began), began) > patience_s
+                ]
                 if len(away) == len(missing):
                     break
                 self._changed.wait(0.2)
@@ -148,7 +152,8 @@ class Rounds:
             self._changed.notify_all()
 
     def next_round(self, client: str, seconds: float) -> tuple[Message, Session | None]:
-        """The client's round once there is one (``ROUND``, and it begins anew whatever was before), ``END`` or ``WAIT``."""
+        """The client's round once there is one (``ROUND``, and it begins anew whatever was before), ``END`` or
+        ``WAIT``."""
         until = time.monotonic() + seconds
         with self._changed:
             while not self.over:
@@ -164,7 +169,8 @@ class Rounds:
             return Message(Kind.END), None
 
     def join(self, client: str, round: int, epoch: int) -> Session:
-        """A session for a client that has its terms already. Raises Refused for another round or plan than the one under way."""
+        """A session for a client that has its terms already. Raises Refused for another round or plan than the one
+        under way."""
         with self._changed:
             terms = self.terms.get(client)
             if terms is None or terms.round != round or client in self.updates:

@@ -24,8 +24,8 @@ FAILURES = 20  # refused greetings of one peer a minute
 class Service:
     """Serves ``rounds`` on ``address``. identity: keys and secret, None for a plain line without tokens (tests, one machine).
 
-    clients: names that may come, and their place in the order of things. most_bytes: of a message. steps_per_s: fastest that a
-    client is answered.
+    clients: names that may come, and their place in the order of things. most_bytes: of a message. steps_per_s:
+    fastest that a client is answered.
     """
 
     def __init__(
@@ -41,7 +41,12 @@ class Service:
         steps_per_s: float = 1000.0,
     ) -> None:
         self.rounds, self.clients, self.model_hash, self.run, self.seed = rounds, clients, model_hash, run, seed
-        self.most_bytes, self.identity, self.log, self.steps_per_s = most_bytes, identity, log or AuditLog(), steps_per_s
+        self.most_bytes, self.identity, self.log, self.steps_per_s = (
+            most_bytes,
+            identity,
+            log or AuditLog(),
+            steps_per_s,
+        )
         self._failures: dict[str, list[float]] = {}
         self._lock = threading.Lock()
         self._server: Any = None

@@ -60,7 +60,9 @@ def identity_of(keys: Path | None) -> Identity | None:
     return None if keys is None else read_identity(keys)
 
 
-def begin_serving(recipe: SplitRecipe, options: Options, identity: Identity | None, say: Say) -> tuple[Federation, Any, float]:
+def begin_serving(
+    recipe: SplitRecipe, options: Options, identity: Identity | None, say: Say
+) -> tuple[Federation, Any, float]:
     """``(federation, held-out text, its loss before)``; goes on from a state that is there."""
     for name in options.clients:
         check_name(name)
@@ -79,14 +81,18 @@ def begin_serving(recipe: SplitRecipe, options: Options, identity: Identity | No
     return federation, text, before
 
 
-def serve_direct(recipe: SplitRecipe, options: Options, say: Say, after: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+def serve_direct(
+    recipe: SplitRecipe, options: Options, say: Say, after: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
     """Serve until the rounds are done. Returns the summary. Raises ValueError, OSError."""
     identity = identity_of(options.keys)
     federation, text, before = begin_serving(recipe, options, identity, say)
     log = AuditLog(options.out / "audit.jsonl")
     engine = DirectEngine(federation, text, identity, log, after, options.patience_s)
     port = engine.start(options.listen)
-    say(f"listening on {options.listen.rpartition(':')[0]}:{port}, {'mutual TLS' if identity else 'a plain line without tokens'}")
+    say(
+        f"listening on {options.listen.rpartition(':')[0]}:{port}, {'mutual TLS' if identity else 'a plain line without tokens'}"
+    )
     began = time.monotonic()
     with LivePage(options.live, federation, engine.rounds) as page:
         if page.address:

@@ -27,8 +27,8 @@ NO_FILTER = PrivacyFilter()
 class Site:
     """A client's own side: model and text. Between rounds it keeps the blocks that the last round gave it and no others.
 
-    ids: token ids of its samples. model: as ``load_model`` takes it. plan: alpha and targets of the adapters (the ranks come with
-    every round).
+    ids: token ids of its samples. model: as ``load_model`` takes it. plan: alpha and targets of the adapters (the
+    ranks come with every round).
     """
 
     def __init__(
@@ -50,7 +50,9 @@ class Site:
         self._batches: Batches | None = None
         self._noise = torch.Generator().manual_seed(secrets.randbits(62))  # of its own: the server must not know it
 
-    def prepare(self, terms: Terms, adapters: Adapters, weights: dict[str, Any], seed: int, index: int) -> tuple[ClientSide, Batches]:
+    def prepare(
+        self, terms: Terms, adapters: Adapters, weights: dict[str, Any], seed: int, index: int
+    ) -> tuple[ClientSide, Batches]:
         """The client's half of a round, holding none of the server's blocks."""
         if not set(terms.client_blocks) <= self._held:
             self.base, self._held = load_model(self.model, self.seed), set(range(self.depth))
