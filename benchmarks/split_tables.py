@@ -23,7 +23,8 @@ from saccade.split.local import simulate
 from saccade.split.recipe import SplitRecipe, load_recipe
 from saccade.split.world import evaluate, make_world
 
-SPREAD = "clients.profiles=[{seconds_per_token: 1.0e-6}, {seconds_per_token: 2.0e-6}, {seconds_per_token: 3.0e-6}, {seconds_per_token: 4.0e-6}]"
+SPEEDS = ", ".join(f"{{seconds_per_token: {speed}e-6}}" for speed in (1.0, 2.0, 3.0, 4.0))
+SPREAD = f"clients.profiles=[{SPEEDS}]"
 COMMON = ["rounds=8", "steps=10", "clients.count=4", "clients.alpha=0.5", "data.eval_rows=128", "lora.r_cut=8", SPREAD]
 FP32 = ["codec.activations=fp32", "codec.gradients=fp32"]
 
@@ -37,9 +38,9 @@ def topk(share: float) -> str:
 
 
 WAYS: dict[str, tuple[str, list[str]]] = {
-    "central": ("all text in one place, nothing split", ["clients.count=1", "server=none", "aggregator=fedit", "rounds=8", "steps=40"]),
+    "central": ("all text in one place, nothing split", ["clients.count=1", "server=none", "aggregator=fedit", "steps=40"]),
     "fedavg": ("FedAvg of adapters, whole model on clients", ["server=none"]),
-    "sequential": ("one client a round, in turn, V2", ["server=v2", "clients.per_round=1", "clients.choice=in_turn", "rounds=32"]),
+    "sequential": ("one client a round, V2", ["server=v2", "clients.per_round=1", "clients.choice=in_turn", "rounds=32"]),
     "v1 fixed 1": ("V1, cut 1", ["cuts.config.cut=1"]),
     "v1 fixed 2": ("V1, cut 2", []),
     "v1 fixed 4": ("V1, cut 4", ["cuts.config.cut=4"]),
@@ -158,9 +159,12 @@ def table(found: dict[str, list[dict[str, Any]]], ways: list[str]) -> list[str]:
             lines.append(f"| {WAYS[way][0]} | not run | | | | | 0 |")
             continue
         moved = [(r["bytes"]["activations"] + r["bytes"]["gradients"]) / 1e6 for r in rows]
+        adapters, total = (
+            mean(x) / 1e6 for x in zip(*((r["bytes"]["adapters"], sum(r["bytes"].values())) for r in rows), strict=True)
+        )
+        loss, seconds = spread([r["loss"] for r in rows]), mean(r["simulated_s"] for r in rows)
         lines.append(
-            f"| {WAYS[way][0]} | {spread([r['loss'] for r in rows])} | {mean(r['simulated_s'] for r in rows):.2f} | {mean(moved):.2f} | "
-            f"{mean(r['bytes']['adapters'] for r in rows) / 1e6:.3f} | {mean(sum(r['bytes'].values()) for r in rows) / 1e6:.2f} | {len(rows)} |"
+            f"| {WAYS[way][0]} | {loss} | {seconds:.2f} | {mean(moved):.2f} | {adapters:.3f} | {total:.2f} | {len(rows)} |"
         )
     return lines
 
@@ -201,9 +205,20 @@ def write(folder: Path, page: Path) -> None:
     groups = {
         "baselines": [w for w in WAYS if w.startswith(("central", "fedavg", "sequential", "v1", "v2"))],
         "ranks": ["v1 fixed 2", "r_cut 4", "r 4", "fedit", "hetlora", "flora", "ffa"],
-        "codecs": ["fp32", "v1 fixed 2", "bf16", "int8", "int4", "int4 feedback", "topk 25", "topk 10", "topk 10 feedback", "sz3 1e-2", "zfp"],
+        "codecs": [
+            "fp32",
+            "v1 fixed 2",
+            "bf16",
+            "int8",
+            "int4",
+            "int4 feedback",
+            "topk 25",
+            "topk 10",
+            "topk 10 feedback",
+        ]
+        + ["sz3 1e-2", "zfp"],
         "alphas": ["alpha 0.1", "v1 fixed 2", "alpha 1", "alpha inf"],
-    }  # fmt: skip
+    }
     blocks = {name: table(found, ways) for name, ways in groups.items()} | {"paper": against_paper()}
     for name in ("scale", "latency", "recovery", "clients"):
         file = folder / f"{name}.json"

@@ -331,3 +331,67 @@ def client(
         return
     finished = serving.join_direct(given, say)
     print(f"{name}: {finished} rounds finished")
+
+
+@app.command("audit")
+def audit(
+    recipe: Recipe,
+    cuts: Annotated[str | None, typer.Option("--cuts", help="Cuts to look at: 1,2. Default: all.")] = None,
+    rows: Annotated[int, typer.Option(min=8, help="Blocks of text to train the probe on.")] = 320,
+    delta: Annotated[float | None, typer.Option(help="Say the epsilon of the recipe's noise at this delta.")] = None,
+    settings: Changes = None,
+    json: AsJson = False,
+) -> None:
+    """Attack what the recipe's clients would send: how many of their tokens can be read back from it.
+
+    The probe learns on the evaluation text and reads the training text. What it reads is a lower bound of what can be read.
+    """
+    import torch
+    from rich.table import Table
+
+    from saccade.split.audit import audit_inversion
+    from saccade.split.families import family_of
+    from saccade.split.models import load_model, load_tokenizer
+    from saccade.split.parts import check_cut
+    from saccade.split.privacy import gaussian_epsilon
+    from saccade.split.recipe import load_recipe
+    from saccade.split.text import stream_blocks
+    from saccade.split.world import read_training_text
+
+    loaded = load_recipe(recipe, settings or ())
+    model = load_model(loaded.model, loaded.seed)
+    depth = len(family_of(model).blocks)
+    try:
+        wanted = list(range(1, depth)) if cuts is None else [int(cut) for cut in cuts.split(",")]
+    except ValueError:
+        raise ValueError(f"--cuts takes numbers, e.g. 1,2, not {cuts!r}") from None
+    for cut in wanted:
+        check_cut(cut, depth)
+    encode = load_tokenizer(loaded.model, loaded.data.tokenizer)
+    texts = [
+        stream_blocks([encode(sample) for sample in read_training_text(loaded, path)], loaded.data.length)[0]
+        for path in (loaded.data.eval, loaded.data.train)
+    ]
+    torch.manual_seed(loaded.seed)
+    found = audit_inversion(
+        model, texts[0][:rows], texts[1][: rows // 4], wanted, loaded.codec.activations, loaded.privacy, loaded.seed
+    )
+    privacy = loaded.privacy
+    epsilon = None
+    if delta is not None:
+        epsilon = gaussian_epsilon(privacy.noise, loaded.rounds * loaded.steps, delta) if privacy.clip else float("inf")
+    if json:
+        common.print_json({"cuts": found, **({} if epsilon is None else {"epsilon": epsilon, "delta": delta})})
+        return
+    table = Table("cut", "read by a linear probe", "read by the nearest embedding", "model's loss on it, nats")
+    for row in found:
+        table.add_row(str(row["cut"]), f"{row['probe']:.1%}", f"{row['embedding']:.1%}", f"{row['loss']:.3f}")
+    common.print_table(table)
+    print(
+        "What stays on the client is the text; what it sends says the share above of it, and better attacks read more."
+    )
+    if epsilon is not None:
+        print(
+            f"epsilon {epsilon:.4g} at delta {delta:g}: one token's vector, sent {loaded.rounds * loaded.steps} times at most, "
+            "local, by Renyi accounting of the Gaussian mechanism; attention carries a token into later vectors, which it leaves out"
+        )

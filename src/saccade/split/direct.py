@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from saccade.split.audit_log import AuditLog
-from saccade.split.federation import Federation
+from saccade.split.federation import Federation, Update
 from saccade.split.keys import Identity
 from saccade.split.ledger import Ledger
 from saccade.split.lora import Adapters
@@ -21,6 +21,7 @@ from saccade.split.service import Service
 from saccade.split.world import Blocks, evaluate
 
 Row = dict[str, Any]
+Collected = tuple[dict[str, Update], Adapters | None, Ledger]  # as Rounds.collect returns it
 
 
 def check_for_strangers(recipe: SplitRecipe, trusted: bool) -> None:
@@ -56,7 +57,10 @@ def open_round(federation: Federation, rounds: Rounds, asked: list[str]) -> None
 
 @dataclass
 class DirectEngine:
-    """Serves a federation round after round. patience_s: how long a client that is away is waited for."""
+    """Serves a federation round after round. patience_s: how long a client that is away is waited for.
+
+    lead: another way to get from who is asked to what came, by whoever carries rounds and adapters.
+    """
 
     federation: Federation
     held_out: Blocks | None = None
@@ -64,6 +68,7 @@ class DirectEngine:
     log: AuditLog | None = None
     after: Callable[[Row], None] = lambda row: None
     patience_s: float = 30.0
+    lead: Callable[[list[str]], Collected] | None = None
 
     def __post_init__(self) -> None:
         recipe = self.federation.recipe
@@ -102,11 +107,14 @@ class DirectEngine:
     def round(self) -> Row:
         """One round: who is away when it begins is waited for, then left out."""
         asked = self.federation.members()
-        self.rounds.wait_for(asked, self.patience_s)
         began = time.monotonic()
-        open_round(self.federation, self.rounds, asked)
-        updates, shared, spent = self.rounds.collect(self.federation.recipe.faults.deadline_s, self.patience_s)
+        updates, shared, spent = (self.lead or self._lead)(asked)
         return self.federation.finish(asked, updates, shared, time.monotonic() - began, spent)
+
+    def _lead(self, asked: list[str]) -> Collected:
+        self.rounds.wait_for(asked, self.patience_s)
+        open_round(self.federation, self.rounds, asked)
+        return self.rounds.collect(self.federation.recipe.faults.deadline_s, self.patience_s)
 
     def stop(self) -> Ledger:
         """Stop serving, once clients have had time to hear the end."""

@@ -91,7 +91,8 @@ def read_identity(folder: Path) -> Identity:
             parts[3] = bytes.fromhex(parts[3].decode())
         except ValueError:
             raise ValueError(f"{folder}: its secret is damaged") from None
-    return Identity(*parts, run=run)
+    authority, certificate, key, proof = parts
+    return Identity(authority, certificate, key, proof, run)
 
 
 def _authority(days: int) -> tuple[Any, Any]:

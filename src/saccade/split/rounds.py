@@ -168,6 +168,14 @@ class Rounds:
                 self._changed.wait(left)
             return Message(Kind.END), None
 
+    def begin_for(self, client: str) -> Message:
+        """The round of a client whose terms and adapters go another way than the stream; it joins with them."""
+        with self._changed:
+            terms, handed = self.terms[client], self._handed[client]
+            own = {s: p for s, p in handed.items() if block_of(s) in terms.client_blocks}
+            weights = {s: w for s, w in self._weights.items() if block_of(s) in terms.client_blocks}
+            return round_message(terms, own, weights)
+
     def join(self, client: str, round: int, epoch: int) -> Session:
         """A session for a client that has its terms already. Raises Refused for another round or plan than the one
         under way."""
