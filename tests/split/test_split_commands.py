@@ -1,7 +1,11 @@
 """The commands on the real small model, typed in order."""
 
+import contextlib
 import csv
 import json
+import threading
+import time
+import urllib.request
 
 import pytest
 import split_models  # noqa: F401  (skips without the extra)
@@ -9,8 +13,10 @@ import torch
 
 from saccade.cli.main import run
 from saccade.split import runs
+from saccade.split.flower import free_port
+from saccade.split.local import simulate
 from saccade.split.recipe import load_recipe, presets
-from saccade.split.world import evaluate, held_out
+from saccade.split.world import evaluate, held_out, make_world
 
 QUICK = [
     f"--set={change}"
@@ -117,12 +123,58 @@ def test_bad_input_is_one_line(tmp_path, capsys):
         assert error.count("\n") == 1
 
 
+def test_serve_and_clients_over_mutual_tls(tmp_path, capsys):
+    """The commands of two terminals, here in threads; the result is the simulation's, and the live page shows the
+    run."""
+    stream, page = free_port(), free_port()
+    assert run(["split", "keys", str(tmp_path / "keys"), "--count", "2"]) == 0
+    assert run(["split", "partition", "small", "--out", str(tmp_path / "parts"), *QUICK]) == 0
+    codes, seen = {}, []
+
+    def command(name, *words):
+        codes[name] = run(["split", *words])
+
+    def look():
+        while "server" not in codes:
+            with contextlib.suppress(OSError):
+                answer = urllib.request.urlopen(f"http://127.0.0.1:{page}/", timeout=5)
+                with answer:
+                    seen.append((answer.headers["Content-Security-Policy"], answer.read().decode()))
+            time.sleep(0.1)
+
+    server = ["serve", "small", "--out", str(tmp_path / "run"), "--listen", f"127.0.0.1:{stream}"]
+    server += ["--keys", str(tmp_path / "keys" / "server"), "--live", f"127.0.0.1:{page}", *QUICK]
+    threads = [threading.Thread(target=command, args=("server", *server)), threading.Thread(target=look)]
+    for i in range(2):
+        words = [
+            "client",
+            f"127.0.0.1:{stream}",
+            "--name",
+            f"client-{i}",
+            "--data",
+            str(tmp_path / "parts" / f"client-{i}.jsonl"),
+        ]
+        threads.append(
+            threading.Thread(target=command, args=(i, *words, "--keys", str(tmp_path / "keys" / f"client-{i}")))
+        )
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(100)
+    assert codes == {"server": 0, 0: 0, 1: 0}, capsys.readouterr()
+    recipe = load_recipe("small", [change.removeprefix("--set=") for change in QUICK])
+    want, made = simulate(recipe, make_world(recipe)), runs.open_run(tmp_path / "run")
+    assert all(
+        torch.equal(x, y) for s in want.adapters for x, y in zip(want.adapters[s], made.adapters[s], strict=True)
+    )
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["engine"] == "direct"
+    assert any("client-1" in body and "training" in body for _, body in seen)
+    assert all(policy.startswith("default-src 'none'") for policy, _ in seen)
+
+
 @pytest.mark.slow
 def test_two_hundred_steps(tmp_path):
     """One client, 200 steps: the held-out loss falls from 5.4 to below 3.6 nats; int8 costs less than 0.01."""
-    from saccade.split.local import simulate
-    from saccade.split.world import make_world
-
     found = {}
     for codec in ("fp32", "int8"):
         changes = [
@@ -139,3 +191,26 @@ def test_two_hundred_steps(tmp_path):
     assert 5.3 < before < 5.5
     assert found["fp32"] < 3.6
     assert abs(found["int8"] - found["fp32"]) < 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["paper-gpt2", "paper-opt", "paper-gpt-neo"])
+def test_real_shapes_with_random_weights(name, text_data):
+    """A round of two clients on 125 million random weights, over the cut that the recipe has; vocabulary and text
+    are GPT-2's."""
+    short = [
+        "rounds=1",
+        "steps=1",
+        "clients.count=2",
+        "clients.min_size=2",
+        "data.length=64",
+        "data.batch=1",
+        "data.eval_rows=2",
+    ]
+    known = load_recipe(name).model
+    recipe = load_recipe(
+        name, [*short, f"model=random:{known}", "data.train=wikitext-2/valid.txt", "data.tokenizer=gpt2-bpe"]
+    )
+    made = simulate(recipe, make_world(recipe))
+    assert made.history[0]["finished"] == 2
+    assert 10 < made.history[0]["eval_loss"] < 12  # about ln 50257: nothing is known yet

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import split_models  # noqa: F401  (skips without the extra)
@@ -50,8 +51,8 @@ def worker_of(name):
     for entry in os.listdir("/proc"):
         if entry.isdecimal():
             try:
-                words = open(f"/proc/{entry}/cmdline", "rb").read().split(b"\0")
-                options = open(f"/proc/{entry}/environ", "rb").read()
+                words = Path(f"/proc/{entry}/cmdline").read_bytes().split(b"\0")
+                options = Path(f"/proc/{entry}/environ").read_bytes()
             except OSError:
                 continue
             if (
@@ -82,7 +83,8 @@ def test_two_clients_over_flower(kill, text_data, tmp_path, monkeypatch):
             monkeypatch.setenv("SACCADE_TEST_CLIENT", f"client-{i}")
             clients.append(
                 start(
-                    tmp_path, "client", link, "--engine", "flower", "--name", f"client-{i}", "--data", f"parts/client-{i}.jsonl",
+                    tmp_path, "client", link, "--engine", "flower", "--name", f"client-{i}",
+                    "--data", f"parts/client-{i}.jsonl",
                     "--keys", f"keys/client-{i}",
                 )
             )  # fmt: skip

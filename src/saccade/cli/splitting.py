@@ -393,5 +393,5 @@ def audit(
     if epsilon is not None:
         print(
             f"epsilon {epsilon:.4g} at delta {delta:g}: one token's vector, sent {loaded.rounds * loaded.steps} times at most, "
-            "local, by Renyi accounting of the Gaussian mechanism; attention carries a token into later vectors, which it leaves out"
+            "local, by Renyi accounting of the Gaussian mechanism; what attention carries into later vectors is left out"
         )

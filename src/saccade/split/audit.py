@@ -57,8 +57,8 @@ def linear_probe(known: Sent, vocabulary: int, seed: int = 0) -> nn.Linear:
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     with torch.no_grad():  # the standardising becomes part of it
-        probe.weight /= scale
-        probe.bias -= probe.weight @ centre
+        probe.weight.div_(scale)
+        probe.bias.sub_(probe.weight @ centre)
     return probe
 
 
