@@ -177,9 +177,9 @@ def federation(folder: Path, count: int, rounds: int) -> tuple[list[str], list[l
         f"{folder}/keys/server",
     ]
     clients = [
-        [*base, "client", f"localhost:{port}", "--name", f"client-{i}", "--data", f"{folder}/parts/client-{i}.jsonl"]
-        + ["--keys", f"{folder}/keys/client-{i}"]
-        for i in range(count)
+        [*base, "client", f"localhost:{port}", "--name", name]
+        + ["--data", f"{folder}/parts/{name}.jsonl", "--keys", f"{folder}/keys/{name}"]
+        for name in (f"client-{i}" for i in range(count))
     ]
     return [*server, "--patience", "60", *sets], clients
 

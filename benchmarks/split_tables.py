@@ -205,20 +205,10 @@ def write(folder: Path, page: Path) -> None:
     groups = {
         "baselines": [w for w in WAYS if w.startswith(("central", "fedavg", "sequential", "v1", "v2"))],
         "ranks": ["v1 fixed 2", "r_cut 4", "r 4", "fedit", "hetlora", "flora", "ffa"],
-        "codecs": [
-            "fp32",
-            "v1 fixed 2",
-            "bf16",
-            "int8",
-            "int4",
-            "int4 feedback",
-            "topk 25",
-            "topk 10",
-            "topk 10 feedback",
-        ]
-        + ["sz3 1e-2", "zfp"],
+        "codecs": ["fp32", "v1 fixed 2", "bf16", "int8", "int4", "int4 feedback", "topk 25", "topk 10"],
         "alphas": ["alpha 0.1", "v1 fixed 2", "alpha 1", "alpha inf"],
     }
+    groups["codecs"] += ["topk 10 feedback", "sz3 1e-2", "zfp"]
     blocks = {name: table(found, ways) for name, ways in groups.items()} | {"paper": against_paper()}
     for name in ("scale", "latency", "recovery", "clients"):
         file = folder / f"{name}.json"
