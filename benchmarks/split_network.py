@@ -176,11 +176,10 @@ def federation(folder: Path, count: int, rounds: int) -> tuple[list[str], list[l
         "--keys",
         f"{folder}/keys/server",
     ]
-    clients = [
-        [*base, "client", f"localhost:{port}", "--name", name]
-        + ["--data", f"{folder}/parts/{name}.jsonl", "--keys", f"{folder}/keys/{name}"]
-        for name in (f"client-{i}" for i in range(count))
-    ]
+    clients = []
+    for name in (f"client-{i}" for i in range(count)):
+        own = ["--data", f"{folder}/parts/{name}.jsonl", "--keys", f"{folder}/keys/{name}"]
+        clients.append([*base, "client", f"localhost:{port}", "--name", name, *own])
     return [*server, "--patience", "60", *sets], clients
 
 
