@@ -210,7 +210,7 @@ def write(folder: Path, page: Path) -> None:
     }
     groups["codecs"] += ["topk 10 feedback", "sz3 1e-2", "zfp"]
     blocks = {name: table(found, ways) for name, ways in groups.items()} | {"paper": against_paper()}
-    for name in ("scale", "latency", "recovery", "clients"):
+    for name in ("scale", "latency", "recovery", "clients", "audit"):
         file = folder / f"{name}.json"
         if file.exists():
             blocks[name] = plain(json.loads(file.read_text()))
