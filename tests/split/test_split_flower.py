@@ -118,3 +118,19 @@ def _kill_in_round(tmp_path, server):
                 os.kill(worker, signal.SIGKILL)
                 return
         time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_flowers_simulation(text_data, tmp_path, monkeypatch):
+    """Clients as actors of Ray, in a process of its own (Ray leaves threads behind): the bits of one process."""
+    pytest.importorskip("ray", reason="ray is not installed")
+    monkeypatch.setenv("SACCADE_DATA", str(text_data.parent))
+    words = ["simulate", "small", "--engine", "flower", "--out", "run", "--cpus", "1", *QUICK]
+    process = start(tmp_path, *words)
+    assert process.wait(400) == 0, next(tmp_path.glob("simulate*.log")).read_text()[-2000:]
+    made, recipe = runs.open_run(tmp_path / "run"), load_recipe("small", CHANGES)
+    want = simulate(recipe, make_world(recipe))
+    assert all(
+        torch.equal(x, y) for s in want.adapters for x, y in zip(want.adapters[s], made.adapters[s], strict=True)
+    )

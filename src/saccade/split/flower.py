@@ -29,6 +29,7 @@ from saccade.split.wire import Refused
 BUNDLE = Path(__file__).parent / "flower_app"
 ROUND, WHO, END = "train.split_round", "query.who", "query.end"
 POLL_S = 0.5
+SIMULATED = "SACCADE_SPLIT_SIMULATED"  # names the options of simulated clients in their processes
 ENVIRONMENT = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_UPDATE_CHECK": "0", "PYTHONUNBUFFERED": "1"}
 
 
@@ -36,7 +37,13 @@ ENVIRONMENT = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_UPDATE_CHECK": "0", "PYTHONU
 
 
 def _client_options(context: Any) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(Path(str(context.node_config["options"])).read_text())
+    """What the command of this client wrote; in Flower's simulation, of one of many by its number."""
+    number = context.node_config.get("partition-id")
+    place = context.node_config.get("options") or os.environ[SIMULATED]
+    found: dict[str, Any] = json.loads(Path(str(place)).read_text())
+    if number is not None and "options" not in context.node_config:
+        name = f"client-{number}"
+        found |= {"name": name, "client": found["client"] | {"name": name, "data": f"{found['parts']}/{name}.jsonl"}}
     return found
 
 
@@ -295,3 +302,41 @@ def run_supernode(given: Any, say: Callable[[str], None], until: Callable[[], bo
                 time.sleep(POLL_S)
             time.sleep(2 * POLL_S)  # its answer goes out
     say(f"{given.name}: over")
+
+
+def simulate(
+    options: Any,
+    plain_recipe: Mapping[str, Any],
+    parts: Path,
+    model: str,
+    alpha: float,
+    targets: list[str],
+    cpus: float,
+) -> None:
+    """The same rounds with clients as actors of Ray in Flower's simulation, on this machine's cores. ``cpus``: cores
+    a client.
+
+    options: of the server; its stream is a plain line on this machine. parts: folder with the clients' texts.
+    """
+    clientapp, serverapp = need("flwr.clientapp", "split"), need("flwr.serverapp", "split")
+    simulation = need("flwr.simulation", "split")
+    need("ray", "split")
+    place = options.out / "clients.json"
+    client = {"server": "", "name": "", "data": "", "model": model, "keys": None, "alpha": alpha, "targets": targets}
+    over = str((options.out / "over").resolve())
+    place.write_text(json.dumps({"keys": None, "over": over, "parts": str(parts.resolve()), "client": client}))
+    os.environ.update({SIMULATED: str(place.resolve()), **ENVIRONMENT})
+    app, server = clientapp.ClientApp(), serverapp.ServerApp()
+    app.query("who")(say_who)
+    app.train("split_round")(train)
+    app.query("end")(hear_the_end)
+
+    @server.main()
+    def main(grid: Any, context: Any) -> None:
+        from saccade.split.serving import lead_flower
+
+        lead_flower(dict(plain_recipe), options, FlowerRounds(grid))
+
+    simulation.run_simulation(
+        server, app, len(options.clients), backend_config={"client_resources": {"num_cpus": cpus, "num_gpus": 0.0}}
+    )
