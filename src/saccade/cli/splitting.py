@@ -115,15 +115,27 @@ def simulate(
     recipe: Recipe,
     out: Annotated[Path, typer.Option("--out", help="Directory of the run; a run that was cut off goes on.")],
     settings: Changes = None,
+    engine: Annotated[
+        str, typer.Option(help="local, on a virtual clock; flower: clients are actors of Ray.")
+    ] = "local",
+    cpus: Annotated[
+        float, typer.Option(help="flower: cores a client; 1 runs as many at once as there are cores.")
+    ] = 1.0,
     json: AsJson = False,
 ) -> None:
-    """Run the whole federation in this process, on a virtual clock: the same result every time, however often it is
-    cut off."""
+    """Run the whole federation on this machine: the same result every time, however often it is cut off."""
     from saccade.split import local, runs
     from saccade.split.recipe import load_recipe
     from saccade.split.world import evaluate, make_world
 
+    if engine not in ("local", "flower"):
+        raise ValueError(f"--engine is local or flower, not {engine!r}")
     loaded = load_recipe(recipe, settings or ())
+    if engine == "flower":
+        from saccade.split import serving
+
+        _print_bill(serving.simulate_flower(loaded, out, cpus, lambda row: print(_line(row), flush=True)))
+        return
     world = make_world(loaded)
     runs.begin(out, loaded)
     before = evaluate(world.base, world.held_out)

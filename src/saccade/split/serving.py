@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from saccade.optional import need
 from saccade.report import write_text
 from saccade.split import flower, runs, wire
 from saccade.split.audit_log import AuditLog
@@ -25,7 +27,7 @@ from saccade.split.rounds import Rounds
 from saccade.split.site import Site, take_part
 from saccade.split.text import find
 from saccade.split.wire import Refused
-from saccade.split.world import evaluate, held_out, read_training_text
+from saccade.split.world import client_name, evaluate, held_out, read_training_text, share_text, write_parts
 
 Say = Callable[[str], None]
 WALL = "wall clock of the rounds"
@@ -259,3 +261,29 @@ def join_flower(given: ClientOptions, say: Say) -> None:
     read_training_text(SplitRecipe(model=given.model), given.data)
     place = replace(given, data=str(find(given.data).resolve()))
     flower.run_supernode(place, say)
+
+
+def simulate_flower(
+    recipe: SplitRecipe, out: Path, cpus: float, after: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """The rounds in Flower's simulation, clients as actors of Ray. Returns the summary. Raises ValueError."""
+    need("ray", "split-simulation")
+    runs.begin(out, recipe)
+    samples, _, shares = share_text(recipe)
+    names = tuple(client_name(i) for i in range(recipe.clients.count))
+    for file in ("summary.json", "error.txt", "progress.jsonl"):
+        (out / file).unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="saccade-flower-") as folder:
+        write_parts(samples, shares, Path(folder) / "parts")
+        options = Options(out, "127.0.0.1:0", None, names, patience_s=600.0, trusted=True)
+        targets = list(recipe.lora.targets)
+        flower.simulate(options, recipe.plain(), Path(folder) / "parts", recipe.model, recipe.lora.alpha, targets, cpus)
+    if not (out / "summary.json").exists():
+        trouble = out / "error.txt"
+        raise ValueError(trouble.read_text().strip() if trouble.exists() else f"{out}: Flower ended without a result")
+    for line in (out / "progress.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        if isinstance(row, dict):
+            after(row)
+    found: dict[str, Any] = json.loads((out / "summary.json").read_text())
+    return found
