@@ -180,7 +180,7 @@ def against_paper() -> list[str]:
 
     def round_mb(cut: int, r_cut: int) -> tuple[float, float]:
         changes = [f"lora.r_cut={r_cut}", "cuts=fixed", "codec.activations=fp32", "codec.gradients=fp32"]
-        federation = Federation(load_recipe("paper-gpt2", changes), base, ["a"])
+        federation = Federation(load_recipe("paper", changes), base, ["a"])
         step = sum(federation.costs.step_bytes().values())
         return step / 1e6, 2 * federation.costs.adapter_bytes(cut) / 1e6
 

@@ -3,9 +3,12 @@
 import contextlib
 import csv
 import json
+import re
+import shlex
 import threading
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 import split_models  # noqa: F401  (skips without the extra)
@@ -116,6 +119,16 @@ def test_bad_input_is_one_line(tmp_path, capsys):
         (["simulate", "small", "--out", str(tmp_path / "other")], "holds something else"),
         (["simulate", "small", "--out", str(tmp_path / "a"), "--set", "data.length=600"], "reads 512 tokens at most"),
         (["eval", str(tmp_path)], "no such state of a federation"),
+        (["serve", "small", "--out", str(tmp_path / "b"), "--listen", "0.0.0.0:9443"], "it needs --keys"),
+        (["serve", "small", "--out", str(tmp_path / "b"), "--listen", "9443"], "--listen is HOST:PORT"),
+        (
+            ["serve", "small", "--out", str(tmp_path / "b"), "--keys", str(tmp_path)],
+            "not a folder of `saccade split keys`",
+        ),
+        (["serve", "small", "--out", str(tmp_path / "b"), "--set", "server=none"], "server: none splits nothing"),
+        (["serve", "small", "--out", str(tmp_path / "b"), "--engine", "x"], "--engine is direct or flower"),
+        (["client", "localhost:1", "--name", "a/b", "--data", "wikitext-2/valid.txt"], "a client's name has"),
+        (["client", "localhost:1", "--name", "a", "--data", "nothing.txt"], "nothing.txt: neither here nor in"),
     ]:
         assert run(["split", *arguments]) == 2, arguments
         error = capsys.readouterr().err
@@ -172,6 +185,20 @@ def test_serve_and_clients_over_mutual_tls(tmp_path, capsys):
     assert all(policy.startswith("default-src 'none'") for policy, _ in seen)
 
 
+def test_the_first_commands_of_the_page(tmp_path, monkeypatch):
+    """As they stand, but shorter; audit has a test of its own."""
+    page = (Path(__file__).parents[2] / "docs" / "split.md").read_text()
+    lines = re.search(r"```sh\n(.*?)```", page, re.DOTALL)[1].splitlines()
+    monkeypatch.chdir(tmp_path)
+    typed = [shlex.split(line, comments=True)[2:] for line in lines if line.startswith("saccade split")]
+    assert [words[0] for words in typed] == ["plan", "partition", "simulate", "eval", "export", "audit"]
+    for words in typed[:-1]:
+        quick = QUICK if words[0] in ("plan", "partition", "simulate") else []
+        assert run(["split", *words, *quick]) == 0, words
+    assert (tmp_path / "adapter" / "adapter_config.json").exists()
+    assert (tmp_path / "base" / "config.json").exists()
+
+
 @pytest.mark.slow
 def test_two_hundred_steps(tmp_path):
     """One client, 200 steps: the held-out loss falls from 5.4 to below 3.6 nats; int8 costs less than 0.01."""
@@ -194,7 +221,7 @@ def test_two_hundred_steps(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["paper-gpt2", "paper-opt", "paper-gpt-neo"])
+@pytest.mark.parametrize("name", ["paper", "paper-opt", "paper-gpt-neo"])
 def test_real_shapes_with_random_weights(name, text_data):
     """A round of two clients on 125 million random weights, over the cut that the recipe has; vocabulary and text
     are GPT-2's."""

@@ -3,6 +3,7 @@ on it."""
 
 import contextlib
 import json
+import random
 import socket
 import threading
 import time
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from split_models import tiny
+from test_split_wire import mutate
 
 from saccade.split import wire
 from saccade.split.audit_log import AuditLog
@@ -365,6 +367,8 @@ def test_sessions_follow_the_rules(folder):
     message, session = rounds.next_round("a", 0)
     site = Site("a", ids("a"), made.recipe.model, made.recipe.lora)
     client, batches = site.prepare(*read_round(message, site.shapes), 0, 0)
+    held = [next(block.parameters()).device.type for block in site.base.model.layers]
+    assert held == ["cpu", "meta", "meta", "meta", "meta"]  # the server's blocks take no memory here
     sent = []
 
     def exchange(message):
@@ -424,3 +428,36 @@ def test_keys_are_private_and_never_overwritten(keys, tmp_path):
         make_keys(tmp_path / "k", ["../up"])
     with pytest.raises(ValueError, match="not a folder of"):
         read_identity(tmp_path)
+
+
+def hammer(folder, count):
+    """Mutated steps, through all that a peer's bytes go through: a typed refusal or an answer, and nothing else."""
+    made = federation(recipe(folder, codec={"activations": "int8", "gradients": "fp16"}, faults={"poison": 10**9}))
+    rounds = DirectEngine(made).rounds
+    open_round(made, rounds, list(NAMES))
+    message, session = rounds.next_round("a", 0)
+    site = Site("a", ids("a"), made.recipe.model, made.recipe.lora)
+    client, batches = site.prepare(*read_round(message, site.shapes), 0, 0)
+    sent = []
+    client.step(*batches.at(0), lambda message: sent.append(message) or rounds.handle("a", session, message))
+    rng, codes, answered = random.Random(0), set(), 0
+    for _ in range(count):
+        whole = wire.encode(Message(Kind.STEP, session.side.seq + 1, {}, sent[0].blobs))
+        try:
+            answer = rounds.handle("a", session, wire.decode(mutate(whole, rng), session.terms.most_bytes))
+        except Refused as error:
+            codes.add(error.code)
+        else:
+            answered += answer.kind == Kind.GRADIENT
+    assert codes == {"MALFORMED", "BAD_SEQUENCE", "BAD_SHAPE"}
+    assert answered > count // 10
+    assert all(bool(torch.isfinite(x).all()) for pair in session.side.adapted.read().values() for x in pair)
+
+
+def test_mutated_steps_are_answered_or_refused(folder):
+    hammer(folder, 300)
+
+
+@pytest.mark.slow
+def test_many_mutated_steps_are_answered_or_refused(folder):
+    hammer(folder, 20_000)

@@ -18,7 +18,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A preset (small, paper-gpt2, ...) or a YAML file.")]
+Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A preset (small, paper, ...) or a YAML file.")]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: clients.alpha=0.1. Repeatable.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run.")]

@@ -25,6 +25,7 @@ from saccade.split.wire import Kind, Message, Refused
 from saccade.split.world import Blocks, World, evaluate
 
 Row = dict[str, Any]
+MOST_MODELS = 32  # kept with adapters of different ranks
 
 
 @dataclass
@@ -66,6 +67,8 @@ class LocalEngine:
 
     def _adapted(self, ranks: tuple[int, ...]) -> Adapted:
         """A model with adapters of these ranks; whoever takes one loads all of its values."""
+        if len(self._pool) > MOST_MODELS:  # random cuts and a shared server make many
+            self._pool.clear()
         if ranks not in self._pool:
             self._pool[ranks] = Adapted(self.federation.base, self.federation.recipe.lora, ranks)
         return self._pool[ranks]

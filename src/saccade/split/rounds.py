@@ -269,5 +269,7 @@ class Rounds:
     def _give_back(self, session: Session) -> None:
         """Its model serves somebody else, once no step of it can be under way any more."""
         if self._shared is None and session.lock.acquire(blocking=False):
+            if sum(map(len, self._free.values())) > 2 * len(self._online) + 8:  # ranks that no longer come
+                self._free.clear()
             self._free.setdefault(session.terms.ranks, []).append(session.side.adapted)
             session.lock.release()

@@ -67,6 +67,18 @@ def identity_of(keys: Path | None) -> Identity | None:
     return None if keys is None else read_identity(keys)
 
 
+def check_lines(options: Options) -> None:
+    """Raises ValueError for an address that cannot be, or a line without keys that leaves this machine."""
+    for name, address in (("--listen", options.listen), ("--superlink", options.superlink)):
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535:
+            raise ValueError(f"{name} is HOST:PORT, e.g. 127.0.0.1:9443, not {address!r}")
+        if options.keys is None and host not in ("localhost", "127.0.0.1", "[::1]"):
+            raise ValueError(
+                f"{name} {address}: others can reach it, so it needs --keys (`saccade split keys` makes them)"
+            )
+
+
 def begin_serving(
     recipe: SplitRecipe, options: Options, identity: Identity | None, say: Say
 ) -> tuple[Federation, Any, float]:
@@ -74,6 +86,7 @@ def begin_serving(
     for name in options.clients:
         check_name(name)
     check_for_strangers(recipe, options.trusted)
+    check_lines(options)
     text = held_out(recipe)
     federation = Federation(
         recipe, load_model(recipe.model, recipe.seed), options.clients, "plain" if identity is None else identity.run
@@ -230,6 +243,7 @@ def serve_flower(
 ) -> dict[str, Any]:
     """Start a SuperLink and a run on it, and tell of its rounds until they are done. Returns the summary."""
     check_for_strangers(recipe, options.trusted)
+    check_lines(options)
     identity_of(options.keys)
     runs.begin(options.out, recipe)
     summary, trouble, progress = (options.out / name for name in ("summary.json", "error.txt", "progress.jsonl"))
