@@ -118,6 +118,7 @@ def scale(folder: Path) -> None:
                 "clients.alpha=inf",
                 "clients.min_size=1",
                 "data.length=64",
+                "data.pack=false",
             ],
         )
         world, began = make_world(recipe), time.process_time()
