@@ -25,6 +25,7 @@ from saccade.cli import (
     info,
     machine,
     robust,
+    splitting,
     track,
     training,
     transformers,
@@ -61,6 +62,7 @@ app.command("attack")(robust.attack)
 app.command("attacks")(catalogues.attacks)
 app.add_typer(robust.robust_app, name="robust")
 app.command("attention")(attention.attention)
+app.add_typer(splitting.app, name="split")
 app.command("unroll")(transformers.unroll)
 app.command("info")(info.info)
 app.command("verify")(analysing.verify)

@@ -1,0 +1,1 @@
+"""What a Flower run loads; see saccade.split.flower."""
