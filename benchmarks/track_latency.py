@@ -2,8 +2,8 @@
 
 The tracker that comes along on test composites of two sensors, windows of 20 ms, one thread, batch 1: from the window being
 complete to the box (frame, crops, network, box; by the clock), and the network alone, by the clock and by the time of the
-processor, into which other programs do not count; in PyTorch and as an integer program. And how often both give the same answer:
-the network in float32 and in float64 against the program.
+processor, into which other programs do not count; in PyTorch and as an integer program. And how often both give the same
+answer: the network in float32 and in float64 against the program.
 """
 
 from __future__ import annotations
