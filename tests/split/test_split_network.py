@@ -460,4 +460,4 @@ def test_mutated_steps_are_answered_or_refused(folder):
 
 @pytest.mark.slow
 def test_many_mutated_steps_are_answered_or_refused(folder):
-    hammer(folder, 20_000)
+    hammer(folder, 10_000)
