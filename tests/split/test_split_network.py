@@ -280,7 +280,7 @@ def test_a_line_that_breaks_changes_no_bit(folder):
 
 def test_the_ledger_is_what_a_proxy_counts(folder):
     """Beyond it: framing, less than one part in a hundred."""
-    r, proxies = recipe(folder, data={"length": 40, "batch": 16}, steps=20), []
+    r, proxies = recipe(folder, data={"length": 40, "batch": 16}, rounds=2, steps=10), []
 
     def start(port):
         proxies.append(Proxy(port))
@@ -460,4 +460,4 @@ def test_mutated_steps_are_answered_or_refused(folder):
 
 @pytest.mark.slow
 def test_many_mutated_steps_are_answered_or_refused(folder):
-    hammer(folder, 20_000)
+    hammer(folder, 10_000)

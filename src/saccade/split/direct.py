@@ -3,6 +3,7 @@ client."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -112,9 +113,14 @@ class DirectEngine:
         return self.federation.finish(asked, updates, shared, time.monotonic() - began, spent)
 
     def _lead(self, asked: list[str]) -> Collected:
-        self.rounds.wait_for(asked, self.patience_s)
+        while len(self.rounds.wait_for(asked, self.patience_s)) < self.fewest(asked):
+            pass  # a round without its quorum would change nothing
         open_round(self.federation, self.rounds, asked)
         return self.rounds.collect(self.federation.recipe.faults.deadline_s, self.patience_s)
+
+    def fewest(self, asked: list[str]) -> int:
+        """How many of the asked must be there before a round begins."""
+        return max(1, math.ceil(self.federation.recipe.faults.quorum * len(asked) - 1e-9))
 
     def stop(self) -> Ledger:
         """Stop serving, once clients have had time to hear the end."""

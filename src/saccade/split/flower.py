@@ -284,8 +284,9 @@ def run_superlink(
                 time.sleep(POLL_S)
 
 
-def run_supernode(given: Any, say: Callable[[str], None], until: Callable[[], bool] = lambda: False) -> None:
-    """Start a SuperNode for this client, and wait until the server has said that it is over."""
+def run_supernode(given: Any, say: Callable[[str], None]) -> None:
+    """Keep a SuperNode for this client until the server has said that it is over; one that ends is started again for
+    ``retry_s``."""
     with tempfile.TemporaryDirectory(prefix="saccade-flower-") as name:
         home = Path(name)
         over, file, log = home / "over", home / "options.json", home / "supernode.log"
@@ -294,13 +295,21 @@ def run_supernode(given: Any, say: Callable[[str], None], until: Callable[[], bo
         file.write_text(json.dumps({"name": given.name, "keys": keys, "over": str(over), "client": kept}))
         tls = ["--insecure"] if given.keys is None else ["--root-certificates", str(given.keys / "ca.pem")]
         words = ["flower-supernode", *tls, "--superlink", given.server, "--port", str(free_port())]
-        with process([*words, "--node-config", f'options="{file}"'], home, log) as child:
-            say(f"{given.name}: SuperNode of {given.server}")
-            while not over.exists() and not until():
-                if child.poll() is not None:
-                    raise OSError(f"the SuperNode ended ({_last_line(log)})")
-                time.sleep(POLL_S)
-            time.sleep(2 * POLL_S)  # its answer goes out
+        words += ["--node-config", f'options="{file}"']
+        lost = None
+        while not over.exists():
+            with process(words, home, log) as child:
+                say(f"{given.name}: SuperNode of {given.server}")
+                began = time.monotonic()
+                while not over.exists() and child.poll() is None:
+                    time.sleep(POLL_S)
+                if child.poll() is None:
+                    time.sleep(2 * POLL_S)  # its answer goes out
+                    continue
+            lost = began if lost is None or time.monotonic() - began > 60 else lost
+            if time.monotonic() - lost > given.retry_s:
+                raise OSError(f"{given.server}: the SuperNode ended ({_last_line(log)})")
+            time.sleep(2.0)  # a SuperLink that was killed takes SuperNodes with it; it may come back
     say(f"{given.name}: over")
 
 

@@ -187,7 +187,8 @@ def _flower_round(engine: DirectEngine, carrier: Any, asked: list[str], address:
     until = time.monotonic() + engine.patience_s
     while True:
         carrier.look_around(identity, federation.clients)
-        if all(name in carrier.nodes for name in asked) or time.monotonic() > until:
+        here = sum(name in carrier.nodes for name in asked)
+        if here == len(asked) or (here >= engine.fewest(asked) and time.monotonic() > until):
             break
         time.sleep(0.5)
     open_round(federation, rounds, asked)
