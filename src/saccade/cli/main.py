@@ -9,6 +9,7 @@ import sys
 from typing import Annotated
 
 import typer
+import typer.core
 
 import saccade
 from saccade import plugins
@@ -32,6 +33,7 @@ from saccade.cli import (
 )
 from saccade.cli.interrupts import until_done
 
+typer.core.HAS_RICH = False  # or typer before 0.21, which Flower asks for, escapes brackets for rich where rich is off
 app = typer.Typer(
     name="saccade",
     help="Spiking vision at the edge: train a spiking network on real images, see where its spikes and joules go, "
