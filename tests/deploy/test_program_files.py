@@ -44,6 +44,14 @@ def test_arrays_come_back(shape, base, step, bits, seed):
     assert size <= array.nbytes
 
 
+def test_arrays_without_bytes_are_bounded():
+    record, data = encode(np.full((3, 5), 7))
+    assert data == b""
+    assert (decode(record, memoryview(data)) == 7).all()
+    with pytest.raises(ValueError, match="1,099,511,627,776 equal numbers; 67,108,864 are the most"):
+        decode(record | {"shape": [1 << 20, 1 << 20]}, memoryview(b""))
+
+
 def test_the_fewest_bytes_are_taken():
     rng = np.random.default_rng(0)
     signs = rng.choice([-1, 1], (64, 32, 3, 3))

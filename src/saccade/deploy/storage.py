@@ -16,6 +16,7 @@ from saccade.deploy.values import Integers
 
 Record = dict[str, Any]
 LARGEST_BOOK = 1 << 12  # kernels
+MOST_ALIKE = 1 << 26  # numbers of an array that takes no bytes, as all are the same
 RAW: dict[str, np.dtype[Any]] = {kind: np.dtype(f"<{kind}") for kind in ("i1", "i2", "i4", "i8", "f8")}
 
 
@@ -45,6 +46,8 @@ def decode(record: Record, data: memoryview) -> np.ndarray:
         base, step, bits = (_whole(record[key]) for key in ("base", "step", "bits"))
         if not 0 <= bits <= 62 or abs(base) + step * ((1 << bits) - 1) >= 1 << 63 or step < 1:
             raise ValueError("packed numbers need more than 64 bits")
+        if not bits and count > MOST_ALIKE:
+            raise ValueError(f"{count:,} equal numbers; {MOST_ALIKE:,} are the most")
         _fits(data, -(-count * bits // 8))
         return (base + step * _unpack(data, count, bits)).reshape(shape)
     if record["form"] == "codebook":
