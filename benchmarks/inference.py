@@ -194,7 +194,7 @@ def onnx_files(folder: Path, model: Callable[[], nn.Module] = folded_twin, name:
             (torch.rand(2, 3, SIZE, SIZE),),
             whole,
             input_names=["x"],
-            dynamic_shapes={"x": {0: batch}},
+            dynamic_shapes=({0: batch},),
             dynamo=True,
             external_data=False,
             verbose=False,
@@ -254,9 +254,9 @@ CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "cifar10"
 
 def trained_twin() -> nn.Module:
     """The layers of the network that comes along with ReLUs in the place of its neurons, norms folded."""
-    from saccade.files import load_model
+    from saccade.files import load_packed
 
-    config: Any = load_model(CHECKPOINT.with_suffix(".safetensors")).config
+    config: Any = load_packed(CHECKPOINT.with_suffix(".safetensors")).config
     torch.manual_seed(0)
     layers: list[nn.Module] = []
     for i, (a, b) in enumerate(pairwise((3, *config.channels))):
@@ -267,13 +267,13 @@ def trained_twin() -> nn.Module:
 
 
 def trained_contenders(folder: Path) -> dict[str, Make]:
-    from saccade.files import load_model
+    from saccade.files import load_packed
 
     program = load_program(CHECKPOINT.with_suffix(".sacc"))
     layout = {"memory_format": torch.channels_last}
 
     def own() -> nn.Module:
-        return fused(load_model(CHECKPOINT.with_suffix(".safetensors")))
+        return fused(load_packed(CHECKPOINT.with_suffix(".safetensors")))
 
     def last(which: int) -> Make:
         return lambda x, threads: runtime(onnx_files(folder, trained_twin, "trained")[which])(x, threads)
