@@ -4,8 +4,8 @@
 
 Then the network that comes along (checkpoints/cifar10) beside its ANN twin: trained weights, and the firing of real pictures.
 Every contender is called from Python on the same pixels; calls last ``--seconds`` a sample, rounds are interleaved over the
-contenders, the figure is the median over rounds of the median call. Peak memory is that of a fresh process that makes and runs
-one contender. Networks and weights: ``inference_nets.py``; ``make_inference.py`` writes the page.
+contenders with a pause between them, the figure is the median over rounds of the median call. Peak memory is that of a fresh
+process that makes and runs one contender. Networks and weights: ``inference_nets.py``; ``make_inference.py`` writes the page.
 """
 
 from __future__ import annotations
@@ -339,6 +339,7 @@ def measure(makes: dict[str, Make], x: np.ndarray, threads: int, rounds: int, se
     gc.disable()
     for _ in range(rounds):
         for name, call in calls.items():
+            time.sleep(0.05)  # until the threads of the contender before, which wait by spinning, sleep
             call()
             times: list[float] = []
             end = time.perf_counter() + seconds
