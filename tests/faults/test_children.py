@@ -35,7 +35,7 @@ SLOW = pytest.mark.slow
 def test_children_end_with_a_parent_that_was_killed(tmp_path, make_recipe, kind):
     recipe = make_recipe(train__epochs=500, **SEVERAL[kind])
     _, process = started(tmp_path, recipe)
-    wait_for(lambda: epochs(tmp_path / "run") > 1 and processes(process.pid), process, 90)
+    wait_for(lambda: epochs(tmp_path / "run") > 1 and processes(process.pid), process, 300)
     seen, end = set(), time.monotonic() + 2
     while time.monotonic() < end:  # workers come and go with every epoch
         seen |= processes(process.pid)
