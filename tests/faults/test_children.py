@@ -53,7 +53,7 @@ def test_ctrl_c_stops_all_processes_after_the_same_step(tmp_path, make_recipe, k
     recipe = make_recipe(train__epochs=5, **SEVERAL[kind])
     train(make_recipe(train__epochs=5), tmp_path / "whole", quiet=True)
     path, process = started(tmp_path, recipe)
-    wait_for(lambda: epochs(tmp_path / "run") > 1, process, 90)
+    wait_for(lambda: epochs(tmp_path / "run") > 1, process, 300)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
@@ -69,7 +69,7 @@ def test_ctrl_c_stops_all_processes_after_the_same_step(tmp_path, make_recipe, k
 @pytest.mark.slow
 def test_a_signal_to_the_first_process_alone(tmp_path, make_recipe):
     _, process = started(tmp_path, make_recipe(train__epochs=500, train__devices=2))
-    wait_for(lambda: epochs(tmp_path / "run") > 1, process, 90)
+    wait_for(lambda: epochs(tmp_path / "run") > 1, process, 300)
     out, err = kill(process, signal.SIGINT)
     assert process.returncode == 130, err
     assert "everything is saved" in out
