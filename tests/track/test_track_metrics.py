@@ -220,7 +220,7 @@ def test_command_refuses(folders, capsys):
 
 
 def test_a_page_of_something_else_is_refused(tmp_path):
-    from saccade.report import write_track_scores
+    from saccade.report.track_scores import write_track_scores
 
     with pytest.raises(ValueError, match="holds no scores of trackers"):
         write_track_scores(tmp_path)

@@ -5,16 +5,5 @@ from saccade.report.page import write_report
 from saccade.report.pages import fill
 from saccade.report.run_files import RunFiles, write_text
 from saccade.report.sections import section
-from saccade.report.track_page import write_track_page
-from saccade.report.track_scores import write_track_scores
 
-__all__ = [
-    "RunFiles",
-    "fill",
-    "section",
-    "write_comparison",
-    "write_report",
-    "write_text",
-    "write_track_page",
-    "write_track_scores",
-]
+__all__ = ["RunFiles", "fill", "section", "write_comparison", "write_report", "write_text"]

@@ -55,12 +55,9 @@ def _bytes(pixels: np.ndarray) -> np.ndarray:
 
 
 def _over_eps(found: dict[str, Any]) -> Markup:
-    figure, axes = figures._figure(5.4, 3.2)
-    for colour, (attack, shares) in zip(figures.CYCLE, found["over_eps"].items(), strict=False):
-        axes.plot(
-            [255 * e for e in found["epsilons"]], [100 * s for s in shares], color=colour, marker="o", label=attack
-        )
-    return _labelled(figure, axes, "eps, 1/255 of the range", "right, %", True)
+    across = [255 * eps for eps in found["epsilons"]]
+    series = {attack: (across, [100 * share for share in shares]) for attack, shares in found["over_eps"].items()}
+    return figures.lines(series, "eps, 1/255 of the range", "right, %", size=(5.4, 3.2))
 
 
 def _over_budget(found: dict[str, Any]) -> Markup:

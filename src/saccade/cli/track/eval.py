@@ -65,7 +65,8 @@ def evaluate(
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     if out is not None:
-        from saccade.report import write_text, write_track_scores
+        from saccade.report import write_text
+        from saccade.report.track_scores import write_track_scores
 
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / "scores.json", common.as_json(record) + "\n")

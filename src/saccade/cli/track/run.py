@@ -260,7 +260,8 @@ def _write(
     summary: dict[str, Any],
     rate: float,
 ) -> None:
-    from saccade.report import write_text, write_track_page
+    from saccade.report import write_text
+    from saccade.report.track_page import write_track_page
     from saccade.track.drawing import marked, pictures
 
     target.parent.mkdir(parents=True, exist_ok=True)
