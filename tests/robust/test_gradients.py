@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from saccade.neurons import ATan, LIFConfig, Rectangle, Sigmoid, Triangle
+from saccade.neurons import NEURONS, ATan, LIFConfig, Rectangle, Sigmoid, Triangle
+from saccade.neurons.noisy import NoisyLIFConfig
 from saccade.robust import MODES, backward
-from saccade.robust.gradients import _Passing, omega
+from saccade.robust.gradients import _Passing, acts_on, omega
 
 CONFIGS = [
     LIFConfig(tau=2.0, decay_input=False, v_th=1.0, reset=reset, detach_reset=detach)
@@ -44,6 +45,30 @@ def test_spikes_stay_and_gradients_change(config, mode):
     after, again = through(model, x, weights)
     assert torch.equal(after, plain)
     assert torch.equal(again, g)
+
+
+def test_neurons_around_a_lif_are_attacked_like_it():
+    """Else a defence by noise in training would be attacked with its own gradients alone."""
+    x = drive()
+    weights = torch.randn_like(x)
+    lif, noisy = (make.build(channels=4).eval() for make in (NEURONS["rat"], NoisyLIFConfig(lif=NEURONS["rat"])))
+    for mode in MODES:
+        surrogate = Sigmoid(2.0) if mode == "bptt" else None
+        found = []
+        for neuron in (lif, noisy):
+            with backward(nn.Sequential(neuron), mode, surrogate):
+                found.append(through(neuron, x, weights)[1])
+        assert torch.equal(*found)
+    always = NoisyLIFConfig(when="always", lif=NEURONS["rat"]).build(channels=4).eval()
+    gated, drawn = NEURONS["gated_lif"].build(channels=4).eval(), NEURONS["dlif"].__class__(T=5).build(channels=4)
+    for neuron in (always, gated, drawn):
+        assert acts_on(neuron, "bptt")  # a surrogate
+        assert not acts_on(neuron, "assg")
+        torch.manual_seed(0)
+        plain = through(neuron, x, weights)[1]
+        torch.manual_seed(0)
+        with backward(neuron, "bptt", Sigmoid(2.0)):
+            assert not torch.equal(through(neuron, x, weights)[1], plain)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)

@@ -15,11 +15,12 @@ pytestmark = [
 @pytest.mark.parametrize("name", [name for name, config in NEURONS.items() if getattr(config, "T", 0) is not None])
 def test_neurons_spike_as_on_the_cpu(name):
     x = torch.randn(8, 4, 6, 5, 5) * 1.5
-    layer = NEURONS[name].build(channels=6)
+    layer = NEURONS[name].build(channels=6).eval()  # noise of training is drawn on the device
     spikes = layer(x)
     assert spikes.mean() > 0.02
     apart = layer.cuda()(x.cuda()).cpu() != spikes
-    assert apart.double().mean() <= (1e-3 if hasattr(layer, "scan") else 0)  # a scan adds in another order there
+    adds = hasattr(layer, "scan") or name == "di_lif"  # a scan, the mean of a sample: in another order there
+    assert apart.double().mean() <= (1e-3 if adds else 0)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "16-mixed", "bf16-mixed"])

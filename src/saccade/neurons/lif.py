@@ -90,6 +90,11 @@ class LIF(Spiking):
             return self._config
         return replace(self._config, v_th=tuple(thresholds.tolist()))
 
+    @property
+    def integrates_alone(self) -> bool:
+        """Whether ``run`` is charge, threshold and reset and nothing besides, so that another way back can stand in for it."""
+        return type(self) is LIF
+
     def set_thresholds(self, thresholds: Tensor) -> None:
         """Fire at a threshold for each channel, ``[C]``. Raises ValueError for another number of channels than the layer
         has.

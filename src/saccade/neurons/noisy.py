@@ -89,6 +89,10 @@ class NoisyLIF(LIF):
         n = self._noise
         return n.sigma > 0 and (n.when == "always" or (n.when == "train" and self.training))
 
+    @property
+    def integrates_alone(self) -> bool:
+        return not self.noisy
+
     def run(
         self, x: Tensor, state: State = None, *, last: bool = True, record: bool = False
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:

@@ -1,7 +1,7 @@
 """Other gradients for the same spikes: what an attacker may choose, whatever a network was trained with.
 
-``backward(model, mode)`` changes how gradients pass neurons while it is open, and no spike. Modes act on LIF neurons of ours; a
-surrogate of one's choice also on neurons of SpikingJelly and snnTorch.
+``backward(model, mode)`` changes how gradients pass neurons while it is open, and no spike. Modes act on LIF neurons of ours, with
+noise too where it is off; a surrogate of one's choice on all kinds of them, and on neurons of SpikingJelly and snnTorch.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def acts_on(model: nn.Module, mode: str) -> bool:
 
 
 def _neurons(model: nn.Module, mode: str) -> tuple[list[LIF], list[nn.Module]]:
-    own = [m for m in model.modules() if type(m) is LIF]
+    own = [m for m in model.modules() if isinstance(m, LIF) and (mode == "bptt" or m.integrates_alone)]
     return own, [model.get_submodule(path) for path in peer_levels(model)] if mode == "bptt" else []
 
 
