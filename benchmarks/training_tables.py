@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from saccade.experiment import environment, parse, run
 from saccade.report import write_text
 
@@ -20,20 +22,25 @@ FORMAT = "saccade-training-table-1"
 Tables = Mapping[str, Callable[[], dict[str, dict[str, Any]]]]
 
 
-def measured(row: str, seed: int, raw: dict[str, Any], data: str, folder: Path) -> dict[str, Any]:
+def measured(
+    row: str, seed: int, raw: dict[str, Any], data: str, folder: Path, accelerator: str = "cpu"
+) -> dict[str, Any]:
     """One run: its scores, its cost, and what it was made with."""
     made = environment()
     settings = raw | {"seed": seed, "data": raw["data"] | {"root": data}}
+    settings["train"] = raw["train"] | {"accelerator": accelerator}
     if "teacher" in raw:
         settings["teacher"] = raw["teacher"] | {"model": str(folder / f"teacher-{seed}" / "model.safetensors")}
     summary = run(parse(settings), folder / f"{row.replace(' ', '_')}-{seed}", quiet=True, report=False)
     scores = ("test_accuracy", "validation_accuracy", "chosen_epoch", "parameters", "training_seconds")
     cost = {key: summary["profile"][key] for key in ("spikes_per_neuron", "energy_standard_uj")}
     source = {key: made[key] for key in ("commit", "torch", "started", "threads", "saccade")}
+    if accelerator == "cuda":
+        source["device"] = torch.cuda.get_device_name()
     return {"row": row, "seed": seed} | {key: summary[key] for key in scores} | cost | source
 
 
-def complete(tables: Tables, results: Path, name: str, data: str, seeds: int) -> None:
+def complete(tables: Tables, results: Path, name: str, data: str, seeds: int, accelerator: str = "cpu") -> None:
     """Run what the stored table lacks, a seed of all rows after the other, and store after each run."""
     target = results / f"{name}.json"
     record = json.loads(target.read_text()) if target.exists() else {"format": FORMAT, "runs": []}
@@ -45,7 +52,7 @@ def complete(tables: Tables, results: Path, name: str, data: str, seeds: int) ->
             if "teacher" in rows and lacking and "teacher" not in lacking:
                 lacking.insert(0, "teacher")  # its file is gone; the same seed gives the same one
             for row in lacking:
-                found = measured(row, seed, rows[row], data, Path(folder))
+                found = measured(row, seed, rows[row], data, Path(folder), accelerator)
                 print(f"{row:24} seed {seed}: {found['test_accuracy']:.2%}", flush=True)
                 if (row, seed) not in done:
                     record["runs"].append(found)
@@ -72,11 +79,12 @@ def main(tables: Tables, results: Path, doc: str) -> None:
     parser.add_argument("tables", nargs="*", choices=[[], *tables])
     parser.add_argument("--data")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--accelerator", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--print", action="store_true", help="only print what is stored")
     given = parser.parse_args()
     for name in given.tables or tables:
         if not given.print:
-            complete(tables, results, name, given.data, given.seeds)
+            complete(tables, results, name, given.data, given.seeds, given.accelerator)
         if (results / f"{name}.json").exists():
             print(name)
             for row, runs in lines(tables, results, name):

@@ -32,7 +32,6 @@ TRAIN = {
     "warmup_epochs": 1,
     "clip_norm": 1.0,
     "precision": "32-true",
-    "accelerator": "cpu",
 }
 
 
