@@ -5,7 +5,7 @@
     python benchmarks/robust_tables.py ladder --runs RUNS --data DATA       # five models, attacks from weak to strong
     python benchmarks/robust_tables.py libraries --runs RUNS --data DATA    # needs torchattacks: the preset against each attack
 
-Each goes on where it stopped. Rows are the recipes ``robust/cifar10-*``: ``wrn16_4_small``, T = 4, all of CIFAR-10, fifteen
+Each goes on where it stopped. Rows are the recipes ``robust/cifar10-*``: ``spiking_vgg11_small``, T = 4, all of CIFAR-10, eight
 epochs, the epoch chosen by 2,000 validation images without an attack. ``-w4`` and ``-sub-bit`` are trained alike with weights
 of 4 bits and of 0.44 bits; ``tgo-2`` is TGO with five times the weight. Attacks see the first 200 images of the test set at
 8/255 and at 2/255.
@@ -38,20 +38,20 @@ from saccade.robust.statistics import flip_rate, near_threshold_fraction
 RESULTS = Path(__file__).parents[1] / "results" / "robustness" / "cifar10"
 DEFENCES = ("vanilla", "mc", "nlif", "tgo", "at", "at-tgo", "rat", "sr")
 LADDER = ("vanilla", "tgo", "tgo-2", "at", "at-tgo")
-IMAGES = 200
+IMAGES = 100
 EPS = {"8": 8 / 255, "2": 2 / 255}
 WEIGHTS = {
     "w4": [{"name": "quantize", "config": {"method": "lsq", "bits": 4, "steps": "channel", "skip": []}}],
     "sub-bit": [{"name": "subbit", "config": {"eta": 4}}],
 }
 STRONG = [{"name": "threshold_guard", "config": {"weight": 2.0}}]
-TWIN = {"name": "wrn16_4_small", "config": {"T": 1, "neuron": {"name": "ie_lif", "config": {"D": 255}}}}
+TWIN = {"name": "spiking_vgg11_small", "config": {"T": 1, "neuron": {"name": "ie_lif", "config": {"D": 255}}}}
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {  # a recipe, and what is changed of it
     **{name: (name, {}) for name in DEFENCES},
     "tgo-2": ("tgo", {"ingredients": STRONG}),
     "ann": ("vanilla", {"model": TWIN}),
     **{
-        f"{name}-{words}": (name, {"model": {"name": "wrn16_4_small", "transforms": transforms}})
+        f"{name}-{words}": (name, {"model": {"name": "spiking_vgg11_small", "transforms": transforms}})
         for words, transforms in WEIGHTS.items()
         for name in ("vanilla", "at")
     },

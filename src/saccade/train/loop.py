@@ -238,7 +238,7 @@ class Job:
     def _loss(self, x: Tensor, y: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """The images that the model is trained on, what it makes of them, and the loss."""
         seen = TrainingStep(
-            self.model, self.task, x, y, number / max(self.settings.epochs * self.steps - 1, 1), self._call
+            self.model, self.task, x, y, number / max(self.settings.epochs * self.steps - 1, 1), self._call_bare
         )
         for ingredient in self.ingredients:
             seen.images = ingredient.images(seen)
@@ -257,6 +257,12 @@ class Job:
 
     def _call(self, x: Tensor) -> Tensor:
         output: Tensor = self.wrapped(x, steps=True)
+        return output
+
+    def _call_bare(self, x: Tensor) -> Tensor:
+        """Without Fabric's wrapper, which in mixed precision refuses every gradient but that of its own ``backward``."""
+        with self.fabric.autocast():
+            output: Tensor = self.model(x, steps=True)
         return output
 
     def _update_ema(self, decay: float) -> None:
