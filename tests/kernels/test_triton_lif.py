@@ -293,7 +293,7 @@ def test_a_constant_without_axes_on_the_cpu(device):
 @needs_triton
 @not_interpreted
 def test_in_the_interpreter():
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:benchmark", __file__]
     run = subprocess.run(
         command,
         env=os.environ | {"TRITON_INTERPRET": "1"},

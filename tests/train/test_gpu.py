@@ -19,8 +19,8 @@ def test_neurons_spike_as_on_the_cpu(name):
     spikes = layer(x)
     assert spikes.mean() > 0.02
     apart = layer.cuda()(x.cuda()).cpu() != spikes
-    adds = hasattr(layer, "scan") or name == "di_lif"  # a scan, the mean of a sample: in another order there
-    assert apart.double().mean() <= (1e-3 if adds else 0)
+    # a scan adds in another order there, and so does the mean of a sample by which di_lif rounds
+    assert apart.double().mean() <= (1e-3 if hasattr(layer, "scan") else 1e-2 if name == "di_lif" else 0)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "16-mixed", "bf16-mixed"])

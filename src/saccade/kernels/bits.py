@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -65,6 +65,8 @@ def pack(x: Tensor, grid: Grid) -> Bits | None:
         good = forms.native().pack(
             x.data_ptr(), TYPES[x.dtype], *grid, planes.data_ptr(), plane_bytes, n, torch.get_num_threads()
         )
+    elif (triton := _triton(x)) is not None:
+        good = triton.pack(x.as_strided((n,), (1,)), *grid, planes)
     else:
         good = _pack(x.as_strided((n,), (1,)), grid, planes)
     return Bits(planes, Form(grid, tuple(x.shape), x.stride(), x.dtype)) if good else None
@@ -79,6 +81,8 @@ def unpack(planes: Tensor, form: Form) -> Tensor:
         forms.native().unpack(
             planes.data_ptr(), planes.shape[1], *grid, x.data_ptr(), TYPES[dtype], n, torch.get_num_threads()
         )
+    elif (triton := _triton(x)) is not None:
+        triton.unpack(planes, *grid, x.as_strided((n,), (1,)))
     else:
         shifts = torch.arange(8, device=planes.device)
         each = (planes.unsqueeze(-1) >> shifts & 1).flatten(1)[:, :n]  # [planes, n]
@@ -89,6 +93,11 @@ def unpack(planes: Tensor, form: Form) -> Tensor:
 
 def _native(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype in TYPES and forms.form_for("cpu") == "native"
+
+
+def _triton(x: Tensor) -> Any:
+    """The module of the kernels in Triton where they are to run, else None."""
+    return forms.implementation("bits", "triton") if forms.form_for(x.device.type) == "triton" else None
 
 
 def _is_dense(x: Tensor) -> bool:

@@ -25,6 +25,7 @@ FORMS = ("auto", "reference", "native", "triton")
 IMPLEMENTATIONS = {
     ("lif", "native"): "saccade.kernels.native_lif",
     ("lif", "triton"): "saccade.kernels.triton_lif",
+    ("bits", "triton"): "saccade.kernels.triton_bits",
     ("integer", "native"): "saccade.kernels.native_integer",
     ("dendritic", "native"): "saccade.kernels.native_dendritic",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -300,13 +301,20 @@ def _values(constants: Constants, tensors: Sequence[Maybe], layout: Layout, devi
     return arguments
 
 
-def _launch(kernel: Any, x: Tensor, *arguments: Any, **choices: Any) -> None:
-    """Raises RuntimeError for a CPU tensor outside the interpreter."""
+def launching(kernel: Any, x: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """Around a launch: on the device of ``x``, as Triton launches on the current one, whatever the tensors'.
+
+    Raises RuntimeError for a CPU tensor outside the interpreter.
+    """
     if x.device.type == "cpu" and isinstance(kernel, triton.JITFunction):
         raise RuntimeError("the Triton kernels need a GPU; on a CPU they run only with TRITON_INTERPRET=1, for tests")
+    return torch.cuda.device_of(x)
+
+
+def _launch(kernel: Any, x: Tensor, *arguments: Any, **choices: Any) -> None:
     M = arguments[-1]
     if M:
-        with torch.cuda.device_of(x):  # Triton launches on the current device, whatever the tensors'
+        with launching(kernel, x):
             # without contraction to fused multiply-adds: they would round once where the reference rounds twice
             kernel[(triton.cdiv(M, BLOCK),)](x, *arguments, **choices, BLOCK=BLOCK, num_warps=4, enable_fp_fusion=False)
 
