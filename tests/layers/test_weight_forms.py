@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saccade.layers import Conv2d, Linear
+from saccade.layers import Conv2d, Linear, set_spike_packing
 from saccade.layers.weight_forms import LSQ, SMALLEST_STEP, BalancedBinary, Binary, DoReFa, Uniform, bit_utilization
 
 
@@ -195,7 +195,7 @@ def test_layers_compute_with_their_form(make, layer):
     layer.form = make(layer.weight)
     found = []
     for on in (True, False):
-        layer.pack_spikes = on
+        set_spike_packing(layer, on)
         layer.zero_grad()
         y = layer(x)
         y.square().sum().backward()

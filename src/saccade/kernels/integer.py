@@ -59,18 +59,23 @@ def reference(x: Tensor, v0: Tensor | None, levels: Levels) -> tuple[Tensor, Ten
     decay, gain, limit, divisor, stateful = levels
     if not stateful:
         u = gain * x
-        return level(u, limit) / divisor, None, u
+        return divided(level(u, limit), divisor), None, u
     v = x.new_zeros(x.shape[1:]) if v0 is None else v0.to(x.dtype)
     spikes, potentials = [], []
     for current in (gain * x).unbind(0):
         u = decay * v + current
         s = level(u, limit)
         v = u - s.detach()
-        spikes.append(s / divisor)
+        spikes.append(divided(s, divisor))
         potentials.append(u)
     if not spikes:
         return torch.zeros_like(x), v, torch.zeros_like(x)
     return torch.stack(spikes), v, torch.stack(potentials)
+
+
+def divided(s: Tensor, divisor: float) -> Tensor:
+    """``s / divisor`` rounded as on a CPU: CUDA multiplies by the reciprocal of a number, which is another value at times."""
+    return s / torch.full((), divisor, dtype=s.dtype, device=s.device) if s.is_cuda else s / divisor
 
 
 def level(u: Tensor, limit: float | Tensor) -> Tensor:

@@ -36,7 +36,7 @@ class Weighted(nn.Module):
     weight: Any  # nn.Parameter [O, I, ...]
     bias: Any  # nn.Parameter [O], or None
     channel_axis: int  # of input and output, from the end
-    _pack_spikes: bool = True
+    _pack_spikes: bool | None = None  # None: on a CPU; on a GPU it takes more time than it saves memory
     _grid: Grid | str | None = None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -92,7 +92,7 @@ class Weighted(nn.Module):
         """The input as bits, or None where it should be kept as it is."""
         if (
             somebody(x)  # first: what is asked of x below would be a guard on its size
-            or not self._pack_spikes
+            or not (x.device.type == "cpu" if self._pack_spikes is None else self._pack_spikes)
             or self._grid == ANALOG
             or not torch.is_grad_enabled()
             or not self.weight.requires_grad
@@ -195,8 +195,8 @@ def weight_forms(model: nn.Module) -> Iterator[WeightForm]:
             yield module
 
 
-def set_spike_packing(model: nn.Module, on: bool) -> None:
-    """Switch the packing of spikes on or off in all layers of a model (it is on)."""
+def set_spike_packing(model: nn.Module, on: bool | None) -> None:
+    """Switch the packing of spikes on or off in all layers of a model; None, which is how they start: on where it is a CPU."""
     for layer in weighted_layers(model).values():
         layer._pack_spikes = on
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from saccade import kernels
-from saccade.kernels.integer import Levels, level
+from saccade.kernels.integer import Levels, divided, level
 from saccade.neurons.spiking import NEURONS, NeuronConfig, Spiking
 from saccade.neurons.temporal import State, StateSpec
 
@@ -124,7 +124,7 @@ class Integer(Spiking):
             u = decay * v + gain * current if stateful else gain * current
             s = level(u, limits)
             v = u - s.detach()
-            spikes.append(s / divisor)
+            spikes.append(divided(s, divisor))
             potentials.append(u)
         if self.recorded:
             self.note(torch.stack(potentials))

@@ -109,7 +109,7 @@ def train(
         augment = task.augmentation(AugmentSettings(), splits.train)
     report = (reporter or Reporter()) if fabric.is_global_zero else Reporter()
     model = arranged(model, settings)
-    if settings.pack_spikes:
+    if settings.pack_spikes is not False:
         declare_inputs(model.eval(), next(iter(image_batches(splits.train, 1, limit=1))))
     optimizer: Any = build_optimizer(model, settings)
     called: Any = torch.compile(model, dynamic=False) if settings.compile else model

@@ -42,7 +42,7 @@ class TrainSettings(BaseModel):
     strategy: Literal["auto", "ddp", "ddp_spawn"] = "auto"
     channels_last: bool = False
     compile: bool = False
-    pack_spikes: bool = True
+    pack_spikes: bool | None = None  # None: on a CPU
     recompute: bool = False
 
     @model_validator(mode="after")
