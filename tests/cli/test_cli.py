@@ -343,6 +343,10 @@ def test_errors_about_files(trained, capsys, tmp_path):
     whole = (trained / "model.safetensors").read_bytes()
     bad.write_bytes(whole)
     assert "which images?" in refused(capsys, "evaluate", bad)
+    (tmp_path / "m.recipe.yaml").write_bytes((trained / "recipe.yaml").read_bytes())  # taken out of its run, as checkpoints are
+    known = answer(capsys, "evaluate", bad)
+    (tmp_path / "m.recipe.yaml").unlink()
+    assert known.splitlines()[-1] == answer(capsys, "evaluate", bad, "--set-name", "digits").splitlines()[-1]
     assert "unknown data set 'digit'" in refused(capsys, "evaluate", bad, "--set-name", "digit")
     assert "needs the run directory" in refused(capsys, "prune", bad)
     assert "no folder cifar-10-batches-bin" in refused(

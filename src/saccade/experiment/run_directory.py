@@ -19,7 +19,7 @@ import torch
 import yaml
 
 import saccade
-from saccade.experiment.recipe import Recipe, dump, parse, read_text, read_yaml, with_root
+from saccade.experiment.recipe import Recipe, dump, load_recipe, parse, read_text, read_yaml, with_root
 from saccade.files import model_file
 from saccade.files.tensors import in_one_line
 from saccade.report.run_files import RunFiles, write_text
@@ -144,7 +144,7 @@ class RunDirectory(RunFiles):
 
 
 def open_run(path: str | Path) -> tuple[Path, Recipe | None]:
-    """A model file and, where it lies in a run directory, the recipe it was trained with.
+    """A model file and, where that is known, the recipe it was trained with (see ``recipe_beside``).
 
     ``path`` is a model file or a run directory. Raises ValueError if it is neither.
     """
@@ -153,10 +153,14 @@ def open_run(path: str | Path) -> tuple[Path, Recipe | None]:
 
 
 def recipe_beside(file: Path | None) -> Recipe | None:
-    """The recipe of the run directory that a model file lies in; None if it lies in none."""
-    if file is None or not (file.parent / "recipe.yaml").exists():
+    """The recipe of the run directory that a model file lies in, or NAME.recipe.yaml beside a file NAME.safetensors that was
+    taken out of its run; None if there is neither."""
+    if file is None:
         return None
-    return RunDirectory(file.parent).recipe()
+    kept = file.with_name(f"{file.name.partition('.')[0]}.recipe.yaml")
+    if kept.exists():
+        return load_recipe(kept)
+    return RunDirectory(file.parent).recipe() if (file.parent / "recipe.yaml").exists() else None
 
 
 def environment() -> dict[str, Any]:
