@@ -26,7 +26,13 @@ from saccade.report import write_text
 
 NETS = {"wrn16_4_small": {}, "spiking_vgg11_small": {}, "or_resnet18_small": {}, "spikformer_4_384_cifar": {"T": 4}}
 BATCH, WARM, STEPS = 128, 5, 20
-FORMS = (("auto", False, False), ("auto", True, False), ("reference", False, False), ("auto", False, True), ("auto", True, True))
+FORMS = (
+    ("auto", False, False),
+    ("auto", True, False),
+    ("reference", False, False),
+    ("auto", False, True),
+    ("auto", True, True),
+)
 
 
 def measured(net: str, form: str, packed: bool, half: bool) -> dict[str, Any]:

@@ -5,10 +5,10 @@
     python benchmarks/robust_tables.py ladder --runs RUNS --data DATA       # five models, attacks from weak to strong
     python benchmarks/robust_tables.py libraries --runs RUNS --data DATA    # needs torchattacks: the preset against each attack
 
-Each goes on where it stopped. Rows are the recipes ``robust/cifar10-*``: ``spiking_vgg11_small``, T = 4, 20,000 training images, eight
-epochs, the epoch chosen by 2,000 validation images without an attack. ``-w4`` and ``-sub-bit`` are trained alike with weights
-of 4 bits and of 0.44 bits; ``tgo-2`` is TGO with five times the weight. Attacks see the first 100 images of the test set at
-8/255 and at 2/255.
+Each goes on where it stopped. Rows are the recipes ``robust/cifar10-*``: ``spiking_vgg11_small``, T = 4, 20,000 training
+images, eight epochs, the epoch chosen by 2,000 validation images without an attack. ``-w4`` and ``-sub-bit`` are trained alike
+with weights of 4 bits and of 0.44 bits; ``tgo-2`` is TGO with a weight of 2. Attacks see the first 100 images of the test set
+at 8/255 and at 2/255.
 """
 
 from __future__ import annotations

@@ -343,7 +343,9 @@ def test_errors_about_files(trained, capsys, tmp_path):
     whole = (trained / "model.safetensors").read_bytes()
     bad.write_bytes(whole)
     assert "which images?" in refused(capsys, "evaluate", bad)
-    (tmp_path / "m.recipe.yaml").write_bytes((trained / "recipe.yaml").read_bytes())  # taken out of its run, as checkpoints are
+    (tmp_path / "m.recipe.yaml").write_bytes(
+        (trained / "recipe.yaml").read_bytes()
+    )  # taken out of its run, as checkpoints are
     known = answer(capsys, "evaluate", bad)
     (tmp_path / "m.recipe.yaml").unlink()
     assert known.splitlines()[-1] == answer(capsys, "evaluate", bad, "--set-name", "digits").splitlines()[-1]

@@ -77,7 +77,9 @@ def splits_for(recipe: Recipe | None, name: str | None = None, root: str | Path 
     if recipe is not None and name in (None, recipe.data.name):
         return load_splits(recipe.data, root)
     if name is None:
-        raise ValueError("which images? name a set with --set-name (the model does not lie in a run directory, nor a NAME.recipe.yaml beside it)")
+        raise ValueError(
+            "which images? name a set with --set-name (the model lies in no run directory, nor beside a NAME.recipe.yaml)"
+        )
     return load(name, root, validation=100)
 
 

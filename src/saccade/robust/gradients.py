@@ -1,7 +1,7 @@
 """Other gradients for the same spikes: what an attacker may choose, whatever a network was trained with.
 
-``backward(model, mode)`` changes how gradients pass neurons while it is open, and no spike. Modes act on LIF neurons of ours, with
-noise too where it is off; a surrogate of one's choice on all kinds of them, and on neurons of SpikingJelly and snnTorch.
+``backward(model, mode)`` changes how gradients pass neurons while it is open, and no spike. Modes act on LIF neurons of ours,
+on noisy ones where the noise is off; a surrogate of one's choice on all kinds of them, and on SpikingJelly's and snnTorch's.
 """
 
 from __future__ import annotations

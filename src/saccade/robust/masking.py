@@ -109,6 +109,8 @@ def _gradients(model: nn.Module, x: Tensor, y: Tensor, reset: Reset | None, seed
     lost = float(((single.flatten(1) == 0).all(1) & (by_margin.flatten(1) != 0).any(1)).float().mean())
     plain = distances(model, potentials).items()
     near = {path: float((d.abs() < BAND).float().mean()) for path, d in plain}
+    share = f"{sum(near.values()) / len(near):.1%}" if near else "no LIF neurons, no share"
+    words = f"{share} of potentials within {BAND:g} of their thresholds, mean over layers"
     return [
         Check(
             "zero_gradients",
@@ -122,7 +124,7 @@ def _gradients(model: nn.Module, x: Tensor, y: Tensor, reset: Reset | None, seed
             lost > TOLERANCE,
             f"for {lost:.1%} the cross-entropy is so sure in float32 that its gradient is zero, though the logits have one",
         ),
-        Check("near_threshold", near, False, f"potentials within {BAND:g} of their thresholds, by layer"),
+        Check("near_threshold", near, False, words),
     ]
 
 
