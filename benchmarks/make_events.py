@@ -1,4 +1,4 @@
-"""Fill the tables of docs/events.md from results/events: python benchmarks/make_events.py
+"""Fill the tables of docs/events.md and docs/sma.md from results/events: python benchmarks/make_events.py
 
 The tables stand between <!-- NAME --> and <!-- /NAME -->; the text around them is written by hand.
 """
@@ -10,7 +10,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from markdown import short, table
+import event_tables
+from markdown import fill, short, table
+from training_tables import as_markdown
 
 from saccade.events import FORMATS
 from saccade.report import write_text
@@ -97,6 +99,8 @@ def main() -> None:
         )
         assert count == 1, name
     write_text(PAGE, page)
+    tables = {name: as_markdown(event_tables.TABLES, event_tables.RESULTS, name) for name in event_tables.TABLES}
+    fill(ROOT / "docs" / "sma.md", tables)
 
 
 if __name__ == "__main__":

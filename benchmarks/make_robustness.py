@@ -6,13 +6,12 @@ A table stands behind ``<!-- NAME -->``; all other text is left as it is.
 from __future__ import annotations
 
 import json
-import re
 import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from markdown import table
+from markdown import fill, table
 from robust_tables import DEFENCES, LADDER, RESULTS, WEIGHTS
 
 ROOT = Path(__file__).parent.parent
@@ -43,13 +42,13 @@ def row(name: str, potentials: bool) -> list[str]:
 
 def defences() -> str:
     head = ["recipe", "clean, of 10,000", *SHOWN.values(), "worst, 2/255", "worst, 8/255", "near threshold", "flipped"]
-    return table(head, [row(name, True) for name in DEFENCES])
+    return table(head, [row(name, True) for name in DEFENCES], numbers=True)
 
 
 def weights() -> str:
     names = [name for kind in ("vanilla", "at") for name in (kind, *(f"{kind}-{words}" for words in WEIGHTS))]
     head = ["network", "clean, of 10,000", *SHOWN.values(), "worst, 2/255", "worst, 8/255"]
-    return table(head, [row(name, False) for name in names])
+    return table(head, [row(name, False) for name in names], numbers=True)
 
 
 def records(name: str) -> dict[str, dict[str, Any]]:
@@ -62,6 +61,7 @@ def ladder() -> str:
     return table(
         ["attack", *(f"`{name}`" for name in LADDER)],
         [[attack, *(f"{found[name]['right'][attack]:.0%}" for name in LADDER)] for attack in found[LADDER[0]]["right"]],
+        numbers=True,
     )
 
 
@@ -79,23 +79,11 @@ def single() -> str:
         )
     parts = [sum(key.startswith("torchattacks") == theirs for key in right) for theirs in (False, True)]
     head = ["network", "preset standard", f"strongest of our {parts[0]}", f"strongest of torchattacks' {parts[1]}"]
-    return table([*head, "attacks that break more than the preset"], rows)
+    return table([*head, "attacks that break more than the preset"], rows, numbers=True)
 
 
 TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in (defences, weights, ladder, single)}
 
 
-def main() -> None:
-    page = ROOT / "docs" / "robustness.md"
-    text = page.read_text()
-    for name, make in TABLES.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n\n)(?:\|.*\n)*")
-        if not pattern.search(text):
-            raise SystemExit(f"{page}: no place for the table <!-- {name} -->")
-        made = make()
-        text = pattern.sub(lambda found, made=made: found[1] + made + "\n", text)
-    page.write_text(text)
-
-
 if __name__ == "__main__":
-    main()
+    fill(ROOT / "docs" / "robustness.md", {name: make() for name, make in TABLES.items()})

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import statistics
 from pathlib import Path
 from typing import Any
 
-from training_tables import lines, spread
+from markdown import fill, table
+from training_tables import as_markdown
 from transformer_tables import RESULTS, TABLES
 
 ROOT = Path(__file__).parent.parent
@@ -30,11 +30,6 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|---|" + "--:|" * (len(head) - 1)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
-
-
 def attention() -> str:
     found, shown, rows = load("attention", "N"), (64, 196, 1024, 4096), []
     for name in sorted(found, key=lambda name: found[name][4096]["median_ms"]):
@@ -45,7 +40,11 @@ def attention() -> str:
         times = [number(by[n]["median_ms"]) for n in shown]
         memory = [number(by[n]["tensors_mb"]) for n in (196, 4096)]
         rows.append([f"`{name}`", *times, f"{slope:.2f}", f"{last:.2f}", *memory])
-    return table(["attention", "ms at N = 64", "196", "1024", "4096", "slope", "last", "MB at N = 196", "4096"], rows)
+    return table(
+        ["attention", "ms at N = 64", "196", "1024", "4096", "slope", "last", "MB at N = 196", "4096"],
+        rows,
+        numbers=True,
+    )
 
 
 def dendritic() -> str:
@@ -56,20 +55,11 @@ def dendritic() -> str:
         times = [f"{median} ({low} to {high})" for median, low, high in parts]
         shown = "ours, native" if name == "saccade" else name
         rows.append([shown, *times, f"{by['backward']['median_ms'] / ours:.1f}"])
-    return table(["contender", "forward, ms", "forward and backward, ms", "over ours"], rows)
+    return table(["contender", "forward, ms", "forward and backward, ms", "over ours"], rows, numbers=True)
 
 
 def trained(name: str) -> str:
-    """A table of ``transformer_tables.py``, as far as it is stored."""
-    rows = []
-    for row, runs in lines(TABLES, RESULTS, name):
-        accuracy = spread([100 * run["test_accuracy"] for run in runs])
-        rate = statistics.mean(run["spikes_per_neuron"] for run in runs)
-        energy = statistics.mean(run["energy_standard_uj"] for run in runs)
-        rows.append(
-            [f"`{row}`", accuracy, str(len(runs)), f"{runs[0]['parameters']:,}", f"{rate:.3f}", f"{energy:.2f}"]
-        )
-    return table(["row", "test accuracy, %", "seeds", "parameters", "spikes a neuron", "energy, µJ"], rows)
+    return as_markdown(TABLES, RESULTS, name)
 
 
 PAGES = {
@@ -79,16 +69,6 @@ PAGES = {
 }
 
 
-def main() -> None:
-    for name, tables in PAGES.items():
-        page = ROOT / "docs" / f"{name}.md"
-        text = page.read_text()
-        for mark, make in tables.items():
-            if f"<!-- {mark} -->" in text:
-                made = f"<!-- {mark} -->\n{make()}"
-                text = re.sub(rf"<!-- {mark} -->(\n\|.*)*", lambda _, made=made: made, text)
-        page.write_text(text)
-
-
 if __name__ == "__main__":
-    main()
+    for name, tables in PAGES.items():
+        fill(ROOT / "docs" / f"{name}.md", {mark: make() for mark, make in tables.items()})

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+from saccade.report import write_text
 
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table."""
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]], numbers: bool = False) -> str:
+    """A Markdown table; ``numbers``: all columns but the first are flush right."""
     head = list(head)
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    rule = "|---|" + "--:|" * (len(head) - 1) if numbers else "|" + "---|" * len(head)
+    lines = ["| " + " | ".join(head) + " |", rule]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
@@ -23,3 +28,13 @@ def model_config(protocol: dict[str, Any]) -> dict[str, Any]:
     model = protocol["model"]
     config: dict[str, Any] = model["config"] if "config" in model else model["kwargs"]
     return config
+
+
+def fill(page: Path, tables: Mapping[str, str]) -> None:
+    """Put tables behind their marks ``<!-- NAME -->`` in a page, in the place of those that stand there; other text stays."""
+    text = page.read_text(encoding="utf-8")
+    for name, made in tables.items():
+        text, count = re.subn(rf"<!-- {name} -->\n+(\|.*\n)*", lambda _, put=f"<!-- {name} -->\n\n{made}\n": put, text)
+        if count != 1:
+            raise SystemExit(f"{page.name}: {count} places for the table <!-- {name} -->, not one")
+    write_text(page, text)

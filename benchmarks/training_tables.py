@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from markdown import table
 
 from saccade.experiment import environment, parse, run
 from saccade.report import write_text
@@ -71,6 +72,21 @@ def lines(tables: Tables, results: Path, name: str) -> Iterator[tuple[str, list[
 def spread(values: list[float]) -> str:
     """Mean and standard deviation over seeds."""
     return f"{statistics.mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
+
+
+def as_markdown(tables: Tables, results: Path, name: str) -> str:
+    """A stored table: accuracy with its spread, size and cost."""
+    rows = []
+    for row, runs in lines(tables, results, name):
+        accuracy = spread([100 * run["test_accuracy"] for run in runs])
+        rate = statistics.mean(run["spikes_per_neuron"] for run in runs)
+        energy = statistics.mean(run["energy_standard_uj"] for run in runs)
+        rows.append(
+            [f"`{row}`", accuracy, str(len(runs)), f"{runs[0]['parameters']:,}", f"{rate:.3f}", f"{energy:.2f}"]
+        )
+    return table(
+        ["row", "test accuracy, %", "seeds", "parameters", "spikes a neuron", "energy, µJ"], rows, numbers=True
+    )
 
 
 def main(tables: Tables, results: Path, doc: str) -> None:
