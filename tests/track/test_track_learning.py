@@ -247,6 +247,10 @@ def test_stamps_of_the_frames_in_a_recording(fe108):
     assert stamps.tolist() == [*begun, int(events.t[-1]) + 1]
     with pytest.raises(ValueError, match=r"is not that of AEDAT 4"):
         frame_stamps(place / "groundtruth_rect.txt")
+    cut = place / "cut.aedat4"
+    cut.write_bytes((place / "events.aedat4").read_bytes()[:-5])
+    with pytest.raises(ValueError, match=r"cut.aedat4: byte \d+: a packet of \d+ bytes, and \d+ are left"):
+        frame_stamps(cut)
 
 
 def test_folders_that_are_none(fe108, tmp_path):

@@ -35,6 +35,25 @@ def sniff(path: Path, head: bytes) -> int:
 
 
 def read(source: Source) -> Iterator[Columns]:
+    data, at, number, info = _opened(source)
+    source.facts["compression"] = COMPRESSIONS[number]
+    wanted = _stream(source, info)
+    state, packets = fresh_state("dv"), Packets(source, len(data) // 4)
+    for at, body in _bodies(source, data, at, number, wanted):
+        try:
+            flat = None if wanted is None and bytes(body[8:12]) != b"EVTS" else Flat(body, b"EVTS")
+            begin, count = flat.vector(0, EVENT) if flat else (0, 0)
+        except ValueError as error:
+            source.faults.found(BAD_PACKET, at, f"a packet with {error}")
+            continue
+        if count:
+            events = np.frombuffer(body, np.uint8, count * EVENT, begin)
+            yield from packets.decode("dv", events, partial(_where, at), state)
+    yield from packets.end()
+
+
+def _opened(source: Source) -> tuple[np.ndarray, int, int, str]:
+    """The bytes up to the end of the packets, where these begin, the number of their compression, the text on streams."""
     data = source.data
     if source.head(len(MAGIC)) != MAGIC:
         raise source.faults.error("header", "is not that of AEDAT 4.0")
@@ -49,12 +68,8 @@ def read(source: Source) -> Iterator[Columns]:
         raise source.faults.error(at, f"the header has {error}") from None
     if not 0 <= number < len(COMPRESSIONS):
         raise source.faults.error(at, f"a compression numbered {number}; 0 to {len(COMPRESSIONS) - 1} are known")
-    source.facts["compression"] = COMPRESSIONS[number]
-    wanted = _stream(source, info)
     at += size
-    if at <= end < len(data):
-        data = data[:end]  # a table of packets follows, which is not needed
-    yield from _packets(source, data, at, wanted, number)
+    return data[:end] if at <= end < len(data) else data, at, number, info  # a table of packets, not needed, follows
 
 
 def _stream(source: Source, info: str) -> int | None:
@@ -87,31 +102,28 @@ def _stream(source: Source, info: str) -> int | None:
     return number
 
 
-def _packets(source: Source, data: np.ndarray, at: int, wanted: int | None, number: int) -> Iterator[Columns]:
+def _bodies(
+    source: Source, data: np.ndarray, at: int, number: int, wanted: int | None
+) -> Iterator[tuple[int, bytes | memoryview]]:
+    """Where each packet of the stream ``wanted`` (None: of any) begins, and what it holds."""
     expand, whole = compression.BY_NUMBER[number], data.data
-    state, packets = fresh_state("dv"), Packets(source, len(data) // 4)
     while at < len(data):
         if at + 8 > len(data):
             source.faults.found(UNFINISHED, at, "the file ends in the header of a packet")
-            break
+            return
         stream, size = struct.unpack_from("<ii", whole, at)
         if size < 0 or at + 8 + size > len(data):
             words = f"a packet of {size} bytes, and {len(data) - at - 8} are left"
             source.faults.found(UNFINISHED if size >= 0 else BAD_PACKET, at, words)
-            break
+            return
         if wanted is None or stream == wanted:
             try:
                 body = expand(whole[at + 8 : at + 8 + size])
-                flat = None if wanted is None and bytes(body[8:12]) != b"EVTS" else Flat(body, b"EVTS")
-                begin, count = flat.vector(0, EVENT) if flat else (0, 0)
             except ValueError as error:
                 source.faults.found(BAD_PACKET, at, f"a packet with {error}")
             else:
-                if count:
-                    events = np.frombuffer(body, np.uint8, count * EVENT, begin)
-                    yield from packets.decode("dv", events, partial(_where, at), state)
+                yield at, body
         at += 8 + size
-    yield from packets.end()
 
 
 def _where(packet: int, byte: int) -> str:
@@ -123,28 +135,14 @@ def frame_stamps(path: Path) -> NDArray[np.int64]:
 
     Layout: DV's frame.fbs, whose field 1 is the start of the frame. Raises ValueError for no AEDAT 4, or a damaged one.
     """
-    source = Source(path)
-    if source.head(len(MAGIC)) != MAGIC:
-        raise source.faults.error("header", "is not that of AEDAT 4.0")
-    at = len(MAGIC)
-    at += int.from_bytes(source.data[at : at + 4].tobytes(), "little") + 4
-    try:
-        header = Flat(source.data[len(MAGIC) : at].tobytes(), b"IOHE")
-        number, end = header.integer(0, "<i", 0), header.integer(1, "<q", -1)
-        if not 0 <= number < len(COMPRESSIONS):
-            raise ValueError(f"a compression numbered {number}")
-        data = source.data[:end] if at <= end < len(source.data) else source.data
-        expand, whole, stamps = compression.BY_NUMBER[number], data.data, []
-        while at + 8 <= len(data):
-            _, size = struct.unpack_from("<ii", whole, at)
-            if size < 0 or at + 8 + size > len(data):
-                break
-            body = expand(whole[at + 8 : at + 8 + size])
-            if bytes(body[8:12]) == b"FRME":
+    source, stamps = Source(path), []
+    data, first, number, _ = _opened(source)
+    for at, body in _bodies(source, data, first, number, None):
+        if bytes(body[8:12]) == b"FRME":
+            try:
                 stamps.append(Flat(body, b"FRME").integer(1, "<q", 0))
-            at += 8 + size
-    except ValueError as error:
-        raise source.faults.error(at, f"a packet with {error}") from None
+            except ValueError as error:
+                raise source.faults.error(at, f"a packet with {error}") from None
     return np.array(stamps, np.int64)
 
 
