@@ -19,7 +19,7 @@ CYCLE = (BLUE, ORANGE, GREEN, VIOLET, "#d6336c", "#0c8599", "#846358", "#5c940d"
 Rows = Sequence[dict[str, float | None]]
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def new_figure(width: float, height: float) -> tuple[Any, Any]:
     figure = need("matplotlib.figure", "train").Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     for side in ("top", "right"):
@@ -32,7 +32,7 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _svg(figure: Any) -> Markup:
+def as_svg(figure: Any) -> Markup:
     import matplotlib as mpl
     import matplotlib.text
 
@@ -56,7 +56,7 @@ def _points(rows: Rows, key: str, scale: float = 1.0) -> tuple[list[float], list
 
 def curves(rows: Rows, keys: dict[str, str], label: str, chosen: int | None = None, percent: bool = False) -> Markup:
     """Columns of metrics.csv over epochs; ``keys`` maps columns to legends, ``chosen`` marks an epoch."""
-    figure, axes = _figure(5.4, 3.0)
+    figure, axes = new_figure(5.4, 3.0)
     for colour, (key, legend) in zip(CYCLE * 4, keys.items(), strict=False):
         x, y = _points(rows, key, 100.0 if percent else 1.0)
         axes.plot(x, y, color=colour, linewidth=1.8, label=legend, marker="o" if len(x) < 12 else None, markersize=3.5)
@@ -66,7 +66,7 @@ def curves(rows: Rows, keys: dict[str, str], label: str, chosen: int | None = No
     axes.set_ylabel(label, fontsize=9, color=INK)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(fontsize=8, frameon=False, labelcolor=INK)
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def lines(
@@ -76,7 +76,7 @@ def lines(
     size: tuple[float, float] = (5.4, 3.4),
 ) -> Markup:
     """A line for each series of numbers ``(x, y)``, named in a legend in their order; ``across``, ``up``: what the axes are."""
-    figure, axes = _figure(*size)
+    figure, axes = new_figure(*size)
     for i, (legend, (x, y)) in enumerate(series.items()):
         style = ("-", "--", ":", "-.")[i // len(CYCLE) % 4]
         axes.plot(x, y, color=CYCLE[i % len(CYCLE)], linestyle=style, linewidth=1.6, label=legend)
@@ -85,7 +85,7 @@ def lines(
     axes.set_ylim(bottom=0)
     if len(series) > 1:
         axes.legend(fontsize=8, frameon=False, labelcolor=INK)
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Markup:
@@ -94,7 +94,7 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Markup
     shares = table / np.maximum(table.sum(1, keepdims=True), 1)
     count = len(classes)
     side = min(0.46 * count + 1.6, 9.0)
-    figure, axes = _figure(side + 0.6, side)
+    figure, axes = new_figure(side + 0.6, side)
     axes.grid(False)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if count <= 20:
@@ -107,12 +107,12 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Markup
         axes.set_yticks(range(count), classes)
     axes.set_xlabel("predicted", fontsize=9, color=INK)
     axes.set_ylabel("truth", fontsize=9, color=INK)
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def bars(names: Sequence[str], parts: dict[str, Sequence[float]], label: str) -> Markup:
     """Horizontal stacked bars, the first name on top."""
-    figure, axes = _figure(7.6, 0.24 * len(names) + 0.9)
+    figure, axes = new_figure(7.6, 0.24 * len(names) + 0.9)
     axes.grid(False, axis="y")
     at = np.arange(len(names))
     left = np.zeros(len(names))
@@ -125,7 +125,7 @@ def bars(names: Sequence[str], parts: dict[str, Sequence[float]], label: str) ->
     axes.margins(y=0.01)
     if len(parts) > 1:
         axes.legend(fontsize=8, frameon=False, labelcolor=INK, loc="lower right")
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def score_over_bytes(
@@ -141,7 +141,7 @@ def score_over_bytes(
     """
     from matplotlib.ticker import ScalarFormatter
 
-    figure, axes = _figure(7.6, 4.2)
+    figure, axes = new_figure(7.6, 4.2)
     for i, (legend, points) in enumerate(series.items()):
         x, y = [size / 1e3 for size, _ in points], [(100 if percent else 1) * score for _, score in points]
         line = "-" if joined else ""
@@ -160,7 +160,7 @@ def score_over_bytes(
     axes.set_ylabel(f"{label}, %" if percent else label, fontsize=9, color=INK)
     if len(series) > 1:
         axes.legend(fontsize=8, frameon=False, labelcolor=INK)
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def raster(steps: np.ndarray) -> Markup:

@@ -61,7 +61,7 @@ def _over_eps(found: dict[str, Any]) -> Markup:
 
 
 def _over_budget(found: dict[str, Any]) -> Markup:
-    figure, axes = figures._figure(5.4, 3.2)
+    figure, axes = figures.new_figure(5.4, 3.2)
     gradients, shares = zip(*found["over_budget"], strict=True)
     axes.plot(gradients, [100 * s for s in shares], color=figures.BLUE, marker="o")
     if min(gradients) > 0:
@@ -72,7 +72,7 @@ def _over_budget(found: dict[str, Any]) -> Markup:
 
 
 def _surface(found: dict[str, Any]) -> Markup:
-    figure, axes = figures._figure(5.4, 4.0)
+    figure, axes = figures.new_figure(5.4, 4.0)
     axes.grid(False)
     margins, edge = found["surface"], found["offsets"]
     drawn = axes.pcolormesh(edge, edge, margins, cmap="viridis", shading="nearest")
@@ -84,7 +84,7 @@ def _surface(found: dict[str, Any]) -> Markup:
 
 
 def _flips(layers: dict[str, dict[str, list[float]]], edges: Sequence[float]) -> Markup:
-    figure, axes = figures._figure(5.4, 4.0)
+    figure, axes = figures.new_figure(5.4, 4.0)
     for colour, (path, rows) in zip(figures.CYCLE, list(layers.items())[:LAYERS], strict=False):
         at = range(len(rows["flipped"]))
         axes.plot(at, [100 * share for share in rows["flipped"]], color=colour, marker="o", markersize=3.5, label=path)
@@ -100,4 +100,4 @@ def _labelled(figure: Any, axes: Any, x: str, y: str, legend: bool) -> Markup:
     axes.set_ylabel(y, fontsize=9, color=figures.INK)
     if legend:
         axes.legend(fontsize=8, frameon=False, labelcolor=figures.INK)
-    return figures._svg(figure)
+    return figures.as_svg(figure)
