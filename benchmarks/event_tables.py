@@ -9,7 +9,8 @@ the test samples are scored once.
 
 * ``nmnist``: 1,000 recordings of N-MNIST (100 of them for validation), 100 for the test: one of them is a point.
 * ``gestures``: pieces of ten gesture clips (cut by ``gesture_clips.py``), 290 to learn from, 30 to choose by, 110 to test.
-* ``simulated``: 3,000 pictures of CIFAR-10 before a simulated camera of 48 x 48, moving as for CIFAR10-DVS; 1,000 to test.
+* ``simulated``: 1,000 pictures of CIFAR-10 before a simulated camera of 48 x 48, moving as for CIFAR10-DVS, eight epochs; 500
+  to test.
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ GESTURES = {
 SIMULATED = {
     "name": "simulated",
     "config": {"images": "cifar10", "height": 48, "width": 48, "path": "loop", "binning": 2, "windows": WINDOWS},
-    "validation": 500,
-    "train_size": 3000,
-    "test_size": 1000,
+    "validation": 200,
+    "train_size": 1000,
+    "test_size": 500,
     "augment": ["crop", "flip"],
     "crop_padding": 2,
 }
@@ -81,7 +82,7 @@ def gestures() -> dict[str, dict[str, Any]]:
 
 
 def simulated() -> dict[str, dict[str, Any]]:
-    return rows(SIMULATED, 10, (4,))
+    return rows(SIMULATED, 8, (4,))
 
 
 TABLES = {table.__name__: table for table in (nmnist, gestures, simulated)}
