@@ -259,17 +259,3 @@ def test_networks_of_others_are_reset():
     assert torch.equal((model(found.images).argmax(1) == y), found.robust)
     assert found.clean.any()
     assert not torch.equal(attack(model, x, y, "surrogates5", 0.1).images, x)
-
-
-def test_auto_pgd_of_another_library():
-    autoattack = pytest.importorskip("pyautoattack", reason="pyautoattack is not installed")
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 30), nn.ReLU(), nn.Linear(30, 5)).eval()
-    x = torch.rand(60, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    y = model(x).argmax(1)
-    theirs = autoattack.AutoAttack(
-        model, norm="Linf", eps=0.01, version="custom", attacks=["apgd-ce"], device="cpu", seed=0
-    )
-    adversarial = theirs.run_standard_evaluation(x, y, batch_size=60)[0]
-    robust = int((model(adversarial).argmax(1) == y).sum())
-    assert abs(int(attack(model, x, y, "apgd_ce", 0.01).robust.sum()) - robust) <= 1
