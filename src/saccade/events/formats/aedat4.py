@@ -39,16 +39,16 @@ def read(source: Source) -> Iterator[Columns]:
     source.facts["compression"] = COMPRESSIONS[number]
     wanted = _stream(source, info)
     state, packets = fresh_state("dv"), Packets(source, len(data) // 4)
-    for at, body in _bodies(source, data, at, number, wanted):
+    for packet, body in _bodies(source, data, at, number, wanted):
         try:
             flat = None if wanted is None and bytes(body[8:12]) != b"EVTS" else Flat(body, b"EVTS")
             begin, count = flat.vector(0, EVENT) if flat else (0, 0)
         except ValueError as error:
-            source.faults.found(BAD_PACKET, at, f"a packet with {error}")
+            source.faults.found(BAD_PACKET, packet, f"a packet with {error}")
             continue
         if count:
             events = np.frombuffer(body, np.uint8, count * EVENT, begin)
-            yield from packets.decode("dv", events, partial(_where, at), state)
+            yield from packets.decode("dv", events, partial(_where, packet), state)
     yield from packets.end()
 
 
