@@ -2,8 +2,8 @@
 
     python benchmarks/packed_products.py [--out results/benchmarks/packed-products.json]
 
-``float``: torch.matmul of float32. ``bits``: a word of 64 bits a token and head, AND and population counts of all pairs by
-NumPy (2.0, whose loops are compiled for the processor), and the counts as float32 again; ``with packing``: from float32 spikes to
+``float``: torch.matmul of float32. ``bits``: a word of 64 bits a token and head, AND and population counts of all pairs
+by NumPy (its loops are compiled for the processor), and the counts as float32; ``with packing``: from float32 spikes to
 the same. Equal counts are checked. Medians of interleaved rounds. ``kv``: kᵀ v, the order that costs N, by torch.matmul.
 """
 
