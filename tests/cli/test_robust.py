@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from saccade.cli.main import run
 from saccade.report.robustness import read_evaluation, write_leaderboard
@@ -71,3 +72,21 @@ def test_wrong_files_and_numbers_are_one_line(kept, capsys, tmp_path):
     assert "an evaluation with other settings" in capsys.readouterr().err
     assert run(["attack", CHECKPOINT, "--set-name", "digits", "--attack", "pdg"]) == 2
     assert "unknown attack 'pdg'; did you mean pdsg or pgd" in capsys.readouterr().err
+    assert run([*QUICK, "--device", "gpu"]) == 2
+    assert "--device: auto, cpu or cuda, got 'gpu'" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_no_gpu_is_one_line(capsys):
+    assert run([*QUICK, "--device", "cuda"]) == 2
+    assert "there is no CUDA device here" in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_attacks_run_on_a_gpu(tmp_path, kept):
+    out = tmp_path / "gpu.json"
+    assert run([*QUICK, "--eps", "0.1", "--out", str(out), "--also", CHECKPOINT, "--device", "cuda"]) == 0
+    found, expected = (read_evaluation(file) for file in (out, kept / "one.json"))
+    assert found.clean == expected.clean
+    assert abs(found.worst.right - expected.worst.right) <= 2

@@ -31,6 +31,7 @@ def attack(
     out: Annotated[Path | None, typer.Option(help="Keep the evaluation here, and go on with it (a .json).")] = None,
     name: Annotated[str, typer.Option(help="What it is called in tables (default: its file).")] = "",
     masking: Annotated[bool, typer.Option(help="With the report on masked gradients.")] = True,
+    device: Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda.")] = "auto",
     data: DataRoot = None,
     set_name: SetName = None,
     json: AsJson = False,
@@ -43,7 +44,8 @@ def attack(
 
     opened, recipe = common.trained(model)
     test, x, y = _images(opened, recipe, images, set_name, data)
-    network = common.ours(opened).eval()
+    place = _device(device)
+    network, x, y = common.ours(opened).eval().to(place), x.to(place), y.to(place)
     others = {str(path): _predictor(path, test.scale) for path in also or []}
     made = environment()
     told = {key: made[key] for key in ("saccade", "commit", "started")}
@@ -57,7 +59,12 @@ def attack(
         seed=seed,
         masking=masking,
         also=others,
-        about={"name": name or model.name, "data": set_name or (recipe.data.name if recipe else ""), **told},
+        about={
+            "name": name or model.name,
+            "data": set_name or (recipe.data.name if recipe else ""),
+            "device": place,
+            **told,
+        },
         out=out,
         tell=lambda words: print(words, file=sys.stderr),
     )
@@ -144,6 +151,17 @@ def _images(opened: Any, recipe: Any, count: int, set_name: str | None, data: Pa
     return test, x.to(torch.float32) / test.scale, torch.as_tensor(y)
 
 
+def _device(name: str) -> str:
+    """auto, cpu or cuda as a device. Raises ValueError for others, and for a GPU that is not there."""
+    import torch
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"--device: auto, cpu or cuda, got {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: there is no CUDA device here (or this torch cannot use it)")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
 def _number(text: str) -> float:
     above, _, below = text.partition("/")
     try:
@@ -153,19 +171,19 @@ def _number(text: str) -> float:
 
 
 def _predictor(path: Path, scale: float) -> Any:
-    """From images in [0, 1] to logits, by a model or a program."""
+    """From images in [0, 1] to logits on their device, by a model or a program on the CPU."""
     import torch
 
     if path.suffix == ".sacc":
         from saccade.deploy import load_program
 
         program = load_program(path)
-        return lambda x: torch.from_numpy(program.run((x * scale).round().clamp(0, scale).numpy()))
+        return lambda x: torch.from_numpy(program.run((x.cpu() * scale).round().clamp(0, scale).numpy())).to(x.device)
     network = common.ours(common.trained(path)[0]).eval()
 
     def predict(x: Any) -> Any:
         with torch.no_grad():
-            return network(x)
+            return network(x.cpu()).to(x.device)
 
     return predict
 
