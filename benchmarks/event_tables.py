@@ -18,7 +18,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from training_tables import main
+from training_tables import as_markdown, main
 
 RESULTS = Path(__file__).parents[1] / "results" / "events"
 WINDOWS = {"name": "time", "config": {"duration_us": 30000, "frames": 10}}
@@ -86,6 +86,27 @@ def simulated() -> dict[str, dict[str, Any]]:
 
 
 TABLES = {table.__name__: table for table in (nmnist, gestures, simulated)}
+TITLES = {
+    "nmnist": "a part of N-MNIST, twenty epochs, 100 recordings to test",
+    "gestures": "pieces of ten gesture clips, twenty epochs, 110 pieces to test",
+    "simulated": "1,000 pictures of CIFAR-10 before a simulated camera, eight epochs, 500 to test",
+}
+
+
+def section() -> str:
+    """The stored tables for the page of results."""
+    parts = [
+        "## Multiscale attention on events",
+        "`sma_vgg8_small`, mean and standard deviation over seeds; what to make of them stands in [SMA](sma.md).",
+    ]
+    for name, title in TITLES.items():
+        if (RESULTS / f"{name}.json").exists():
+            parts += [
+                f"{title[:1].upper()}{title[1:]} (`results/events/{name}.json`):",
+                as_markdown(TABLES, RESULTS, name),
+            ]
+    return "\n\n".join(parts)
+
 
 if __name__ == "__main__":
     main(TABLES, RESULTS, __doc__ or "")

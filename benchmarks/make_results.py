@@ -9,6 +9,8 @@ from statistics import mean
 from typing import Any
 
 from compression_tables import compact, compression
+from event_tables import section as events
+from make_robustness import section as defences
 from markdown import model_config, table
 from memory_free_tables import section as memory_free
 from track_tables import section as tracking
@@ -132,7 +134,7 @@ def main() -> None:
     for name, found in load():
         if found["format"] in sections:  # of others, such as the checkpoint's, a page of their own tells
             parts.append(sections[found["format"]](name, found))
-    parts.append(tracking())
+    parts += [tracking(), events(), defences()]
     write_text(ROOT / "docs" / "results.md", "\n\n".join(parts) + "\n")
 
 

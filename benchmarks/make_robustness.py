@@ -82,6 +82,13 @@ def single() -> str:
     return table([*head, "attacks that break more than the preset"], rows, numbers=True)
 
 
+def section() -> str:
+    """The defences for the page of results."""
+    where = "`results/robustness/cifar10`, three seeds, in percent"
+    page = "how to read it stands in [robustness](robustness.md#defences-on-cifar-10)"
+    return f"## Defences against attacks on CIFAR-10\n\n{where}; {page}.\n\n{defences()}"
+
+
 TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in (defences, weights, ladder, single)}
 
 
