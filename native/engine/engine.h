@@ -45,12 +45,20 @@ struct Bits {
   int64_t inside() const { return border * row() + border * words; }
 };
 
+// Bytes with whole words of channels innermost, and zeros around the map and in a row below it: `start` is the first place of the
+// map.
+struct Laid {
+  int buffer;
+  int64_t start, row, place, step, border;
+};
+
 struct Wire {
   Sizes shape;
   int64_t low, high;
   int64_t steps;  // T, or 1: it stands still
   std::optional<View> view;
   std::optional<Bits> bits;
+  std::optional<Laid> laid;
   std::vector<int> readers;  // numbers of the wires made of it
   bool answers = false;      // read by the answer
 };
@@ -109,6 +117,9 @@ class Plan {
   const View& view(int wire);  // of a wire; spikes are unpacked where they must be
   const View& channels_last(int wire, int axis);
   const Bits& bits(int wire, int64_t border);
+  // Room for bytes [height][width][channels] of all steps, and those of a wire: its own, or copied there.
+  Laid lay(int64_t steps, int64_t height, int64_t width, int64_t channels, int64_t border);
+  const Laid& laid(int wire);
   int64_t border(int wire) const;  // that the layers which read a wire need
   Step& add(int wire, std::string how, int64_t units, std::function<void(const Call&, int64_t, int64_t)> run);
   int only_reader(int wire) const;  // the record that alone reads a wire; -1 if there are several or the answer is read off it

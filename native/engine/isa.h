@@ -56,6 +56,17 @@ struct BytesKernel {
   void (*run)(const Block&, const Bytes&, int64_t first, int64_t last);
 };
 
+struct DenseKernel {
+  int64_t (*most)(int64_t high, int64_t size);  // words of input to `high` whose products with bytes to `size` may be added; 0: none
+  void (*run)(const Dense&, int64_t first, int64_t last);  // rows of what it makes
+};
+
+struct WinogradKernel {
+  int64_t (*scratch)(const Dense&);
+  void (*prepare)(const Dense&, int64_t first, int64_t last);  // rows of tiles
+  void (*run)(const Dense&, int64_t first, int64_t last);
+};
+
 struct CountsKernel {
   int64_t (*room)(const Block&);
   void (*prepare)(const Block&, int64_t first, int64_t last);
@@ -104,6 +115,8 @@ struct Kernels {
   void (*matmul)(const int64_t* a, const int64_t* b, int64_t* y, int64_t inner, int64_t columns);  // a row of a
   EventKernel events;
   BytesKernel bytes;
+  DenseKernel dense;
+  WinogradKernel winograd;
   CountsKernel counts;
   CodebookKernel codebook;
   TablesKernel tables;

@@ -204,6 +204,7 @@ bool bytes_synapse(Plan& plan, int wire) {
       if (plan.streams && b.neuron.kind == Neuron::POTENTIAL64) b.state = reinterpret_cast<int64_t*>(plan.state(8 * s.places() * b.padded_out) + 1);
     }
   }
+  if (made == wire && !base && sums_synapse(plan, wire)) return true;
   if (made != wire) {
     plan.skipped[made] = true;
     const int next = plan.keep ? -1 : plan.only_reader(made);

@@ -12,6 +12,8 @@ namespace saccade::engine::SACCADE_ISA {
 
 extern const EventKernel events_kernel;
 extern const BytesKernel bytes_kernel;
+extern const DenseKernel dense_kernel;
+extern const WinogradKernel winograd_kernel;
 extern const CountsKernel counts_kernel;
 extern const CodebookKernel codebook_kernel;
 extern const TablesKernel tables_kernel;
@@ -196,6 +198,7 @@ void matmul(const int64_t* a, const int64_t* b, int64_t* y, int64_t inner, int64
 #define NAME_OF(isa) #isa
 #define NAME(isa) NAME_OF(isa)
 const Kernels kernels{NAME(SACCADE_ISA), widen, narrow, gather, drop, multiply, reach, membrane, rows, pack, unpack, count, ones, matmul,
-                      events_kernel, bytes_kernel, counts_kernel, codebook_kernel, tables_kernel, ceilings};
+                      events_kernel, bytes_kernel, dense_kernel, winograd_kernel, counts_kernel, codebook_kernel, tables_kernel,
+                      ceilings};
 
 }  // namespace saccade::engine::SACCADE_ISA

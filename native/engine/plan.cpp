@@ -1,5 +1,6 @@
 // From records to steps: where wires lie, and in which order of axes.
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <map>
 #include <numeric>
@@ -225,6 +226,48 @@ const Bits& Plan::bits(int wire, int64_t border) {
   }
   used(wires[wire].bits->buffer);
   return *wires[wire].bits;
+}
+
+Laid Plan::lay(int64_t steps, int64_t height, int64_t width, int64_t channels, int64_t border) {
+  Laid made;
+  made.border = border;
+  made.place = (channels + 3) / 4 * 4;
+  made.row = (width + 2 * border) * made.place;
+  made.step = (height + 2 * border + (border ? 1 : 0)) * made.row;
+  made.start = border * (made.row + made.place);
+  made.buffer = buffer(steps * made.step, border > 0);
+  return made;
+}
+
+const Laid& Plan::laid(int wire) {
+  Wire& w = wires[wire];
+  if (!w.laid) {
+    const bool map = w.shape.size() == 3;
+    const View from = view(wire);
+    const size_t last = from.size.size() - 1;
+    const int64_t channels = map ? from.size[0] : from.size[last], channel = map ? from.stride[0] : from.stride[last];
+    const int64_t height = map ? from.size[1] : 1, width = map ? from.size[2] : product(from.size) / channels;
+    const int64_t row = map ? from.stride[1] : 0, place = map ? from.stride[2] : last ? from.stride[last - 1] : 0, edge = border(wire);
+    if (!edge && channels % 4 == 0 && (channel == 1 || channels == 1) && place % 4 == 0) {
+      wires[wire].laid = Laid{from.buffer, from.start, row, place, from.step, 0};
+    } else {
+      const Laid made = lay(w.steps, height, width, (channels + 3) / 4 * 4, edge);
+      add(wire, "lay out", w.steps * height, [=, this](const Call& c, int64_t first, int64_t last_unit) {
+        for (int64_t u = first; u < last_unit; u++) {
+          const uint8_t* x = reinterpret_cast<const uint8_t*>(at(c, from)) + u / height * from.step + u % height * row;
+          uint8_t* to = at<uint8_t>(c, made.buffer) + u / height * made.step + made.start + u % height * made.row;
+          if (channel == 1)
+            for (int64_t k = 0; k < width; k++) std::memcpy(to + k * made.place, x + k * place, channels);
+          else
+            for (int64_t i = 0; i < channels; i++)
+              for (int64_t k = 0; k < width; k++) to[k * made.place + i] = x[k * place + i * channel];
+        }
+      });
+      wires[wire].laid = made;
+    }
+  }
+  used(wires[wire].laid->buffer);
+  return *wires[wire].laid;
 }
 
 int64_t Plan::border(int wire) const {

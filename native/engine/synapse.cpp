@@ -59,7 +59,7 @@ template <class T> std::shared_ptr<std::vector<T>> ordered(const Synapse& s, boo
 }
 
 void synapse(Plan& plan, int wire) {
-  if (spikes_synapse(plan, wire) || bytes_synapse(plan, wire)) return;
+  if (spikes_synapse(plan, wire) || levels_synapse(plan, wire) || bytes_synapse(plan, wire) || sums_synapse(plan, wire)) return;
   const int source = plan.records[wire].inputs[0];
   const Synapse s = synapse_of(plan, wire);
   const Geometry& g = s.geometry;

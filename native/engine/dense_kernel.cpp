@@ -1,0 +1,186 @@
+// Layers of bytes whose neurons have levels: sums of some places and 16 to 64 outputs stay in registers, and so do the levels and
+// maxima that are made of them.
+#include "isa.h"
+#include "products.h"
+
+namespace saccade::engine::SACCADE_ISA {
+namespace {
+
+// The sums of P places and 16 NB outputs, digit by digit.
+template <class F, int D, int P, int NB>
+ALWAYS void add_all(const Dense& l, const uint8_t* const (&x)[P], int64_t c, Lanes (&sums)[P][NB][D]) {
+  const bool joined = l.dilation_x == 1 && l.x_place == 4 * l.words;
+  const int64_t runs = joined ? 1 : l.kernel_x, run = joined ? l.kernel_x * l.words : l.words;
+  const int64_t stride = l.kernel_y * l.kernel_x * l.words * F::SIZE;
+  const char* w = static_cast<const char*>(l.weights) + c / 16 * stride;
+  for (int d = 0; d < D; d++, w += l.padded_out / 16 * stride) {
+    typename F::Sums acc[P][NB];
+    for (auto& place : acc)
+      for (auto& block : place) block = F::zero();
+    if constexpr (F::WIDENS)
+      for (auto& place : sums)
+        for (auto& block : place) block[d] = Lanes{};
+    const char* from = w;
+    int64_t left = l.most;
+    for (int64_t ky = 0; ky < l.kernel_y; ky++)
+      for (int64_t r = 0; r < runs; r++) {
+        const int64_t at = ky * l.dilation_y * l.x_row + r * l.dilation_x * l.x_place;
+        if constexpr (!F::WIDENS) {
+          add_words<F>(acc, x, at, run, from, stride);
+        } else {
+          for (int64_t i = 0; i < run;) {
+            const int64_t n = run - i < left ? run - i : left;
+            add_words<F>(acc, x, at + 4 * i, n, from + i * F::SIZE, stride);
+            i += n;
+            if ((left -= n)) continue;
+            for (int p = 0; p < P; p++)
+              for (int b = 0; b < NB; b++) sums[p][b][d] += F::lanes(acc[p][b]), acc[p][b] = F::zero();
+            left = l.most;
+          }
+        }
+        from += run * F::SIZE;
+      }
+#pragma GCC unroll 8
+    for (int p = 0; p < P; p++)
+#pragma GCC unroll 4
+      for (int b = 0; b < NB; b++) {
+        if constexpr (F::WIDENS)
+          sums[p][b][d] += F::lanes(acc[p][b]);
+        else
+          sums[p][b][d] = F::lanes(acc[p][b]);
+      }
+  }
+}
+
+template <class F> constexpr int digit_of() { return F::SIZE == 64 ? 8 : 15; }
+
+// The sum of all digits, divided by what the `dropped` lowest ones stand for and rounded down.
+template <class F, int D> ALWAYS Lanes top_of(const Lanes (&digits)[D], int64_t dropped) {
+  constexpr int BITS = digit_of<F>();
+  Lanes sum = digits[0];
+#pragma GCC unroll 4
+  for (int d = 1; d < D; d++) {
+    if (d <= dropped)
+      sum = digits[d] + (sum >> BITS);
+    else
+      sum += digits[d] << static_cast<int>(BITS * (d - dropped));
+  }
+  return sum;
+}
+
+// Is a sum without its lowest digits right below a threshold?
+ALWAYS bool near(const Lanes& sums, const int32_t* thresholds, int64_t padded, int64_t levels) {
+  Lanes hit = {};
+  for (int64_t d = 0; d < levels; d++) hit |= sums == load_as<Lanes>(thresholds + d * padded) - 1;
+#if defined(__AVX512F__)
+  return _mm512_test_epi32_mask(load_as<__m512i>(&hit), load_as<__m512i>(&hit)) != 0;
+#else
+  uint64_t words[8], any = 0;
+  std::memcpy(words, &hit, sizeof words);
+  for (uint64_t word : words) any |= word;
+  return any != 0;
+#endif
+}
+
+// Levels of the largest of N sums by all digits.
+template <class F, int D, int N>
+__attribute__((noinline)) Lanes exact_levels(const Lanes (*const digits)[D], int64_t step, const int64_t* thresholds, int64_t padded, int64_t levels) {
+  Lanes level = {};
+  for (int i = 0; i < 16; i++) {
+    int64_t most = INT64_MIN;
+    for (int n = 0; n < N; n++) {
+      int64_t sum = 0;
+      for (int d = D - 1; d >= 0; d--) sum = sum * (int64_t{1} << digit_of<F>()) + digits[n * step][d][i];
+      most = sum > most ? sum : most;
+    }
+    for (int64_t d = 0; d < levels; d++) level[i] += most >= thresholds[d * padded + i];
+  }
+  return level;
+}
+
+// Levels of the largest of N places; `step`: between them.
+template <class F, int D, int N> ALWAYS Lanes levels_of(const Dense& l, const Lanes (*const digits)[D], int64_t step, int64_t c) {
+  Lanes top = top_of<F, D>(digits[0], l.dropped);
+#pragma GCC unroll 4
+  for (int n = 1; n < N; n++) top = most_of(top, top_of<F, D>(digits[n * step], l.dropped));
+  if (D > 1 && l.dropped && near(top, l.thresholds + c, l.padded_out, l.levels))
+    return exact_levels<F, D, N>(digits, step, l.exact + c, l.padded_out, l.levels);
+  return level_of(top, l.thresholds + c, l.padded_out, l.levels);
+}
+
+template <class F, int D, int P, int NB> ALWAYS void places_of(const Dense& l, int64_t place, int64_t places, int64_t c) {
+  const uint8_t* x[P];
+  for (int64_t p = 0; p < P; p++) {
+    const int64_t at = place + (p < places ? p : places - 1);
+    x[p] = l.x + at / l.out_width * l.stride_y * l.x_row + at % l.out_width * l.stride_x * l.x_place;
+  }
+  Lanes sums[P][NB][D];
+  add_all<F, D, P, NB>(l, x, c, sums);
+#pragma GCC unroll 8
+  for (int64_t p = 0; p < P; p++) {
+    if (p >= places) break;
+    const int64_t at = place + p;
+    uint8_t* to = l.y + at / l.out_width * l.y_row + at % l.out_width * l.y_place + c;
+#pragma GCC unroll 4
+    for (int b = 0; b < NB; b++) {
+      if (l.sums)
+        put_sums(top_of<F, D>(sums[p][b], 0) * l.scale, l.sums + at * l.out, c + 16 * b, l.out);
+      else
+        put_counts(levels_of<F, D, 1>(l, &sums[p][b], NB, c + 16 * b), to + 16 * b);
+    }
+  }
+}
+
+template <class F, int D, int NB> ALWAYS void window_of(const Dense& l, int64_t oy, int64_t ox, int64_t c) {
+  const uint8_t* x[4];
+  for (int64_t p = 0; p < 4; p++) x[p] = l.x + (2 * oy + p / 2) * l.stride_y * l.x_row + (2 * ox + p % 2) * l.stride_x * l.x_place;
+  Lanes sums[4][NB][D];
+  add_all<F, D, 4, NB>(l, x, c, sums);
+  uint8_t* to = l.y + oy * l.y_row + ox * l.y_place + c;
+#pragma GCC unroll 4
+  for (int b = 0; b < NB; b++) put_counts(levels_of<F, D, 4>(l, &sums[0][b], NB, c + 16 * b), to + 16 * b);
+}
+
+template <class F, int D, int NB> void run_blocks(const Dense& l, int64_t first, int64_t last, int64_t c) {
+  if (l.pooled) {
+    for (int64_t oy = first; oy < last; oy++)
+      for (int64_t ox = 0; ox < l.out_width / 2; ox++) window_of<F, D, NB>(l, oy, ox, c);
+    return;
+  }
+  constexpr int P = F::PLACES;
+  for (int64_t place = first * l.out_width, end = last * l.out_width; place < end; place += P)
+    places_of<F, D, P, NB>(l, place, end - place < P ? end - place : P, c);
+}
+
+// All weights of some outputs, then those of the next ones: they stay in a cache for all places.
+template <class F, int D> void run_digits(const Dense& l, int64_t first, int64_t last) {
+  for (int64_t c = 0; c < l.padded_out;) {
+    const int64_t blocks = blocks_of(F::BLOCKS, (l.padded_out - c) / 16);
+    if (blocks == 4) run_blocks<F, D, F::BLOCKS < 4 ? 1 : 4>(l, first, last, c);
+    else if (blocks == 3) run_blocks<F, D, F::BLOCKS < 3 ? 1 : 3>(l, first, last, c);
+    else if (blocks == 2) run_blocks<F, D, F::BLOCKS < 2 ? 1 : 2>(l, first, last, c);
+    else run_blocks<F, D, 1>(l, first, last, c);
+    c += 16 * blocks;
+  }
+}
+
+template <class F> void run_form(const Dense& l, int64_t first, int64_t last) {
+  if (l.digits == 1) return run_digits<F, 1>(l, first, last);
+  if (l.digits == 2) return run_digits<F, 2>(l, first, last);
+  if (l.digits == 3) return run_digits<F, 3>(l, first, last);
+  run_digits<F, 4>(l, first, last);
+}
+
+void run(const Dense& l, int64_t first, int64_t last) { l.pairs ? run_form<Pairs>(l, first, last) : run_form<Quads>(l, first, last); }
+
+int64_t most(int64_t high, int64_t size) {
+  if (Quads::SIZE != 64) return 0;
+  return Quads::WIDENS ? 32767 / (2 * high * size) : INT32_MAX;
+}
+
+}  // namespace
+
+extern const DenseKernel dense_kernel;
+const DenseKernel dense_kernel{most, run};
+
+}  // namespace saccade::engine::SACCADE_ISA

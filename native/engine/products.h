@@ -1,0 +1,166 @@
+// Products of bytes with the weights of 16 outputs, four channels at a time, as each instruction set has them. In an unnamed
+// namespace, so that no function compiled for one instruction set is linked into another.
+#pragma once
+#include <cstring>
+
+#include "block.h"
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#ifndef SACCADE_ISA
+#define SACCADE_ISA baseline
+#endif
+
+#ifndef ALWAYS
+#define ALWAYS static inline __attribute__((always_inline))
+#define ALWAYS_MEMBER inline __attribute__((always_inline))
+#endif
+
+namespace saccade::engine {
+namespace {
+
+typedef int32_t Lanes __attribute__((vector_size(64)));  // of 16 outputs
+typedef uint8_t Counts __attribute__((vector_size(16)));
+
+template <class V> ALWAYS V load_as(const void* from) { V x; std::memcpy(&x, from, sizeof x); return x; }
+ALWAYS uint32_t word_at(const uint8_t* x) { uint32_t word; std::memcpy(&word, x, 4); return word; }
+ALWAYS Lanes most_of(const Lanes& a, const Lanes& b) { return a > b ? a : b; }
+
+#if defined(__AVX512VNNI__)
+
+// Products of bytes that are added to 32 bits at once.
+struct Quads {
+  static constexpr bool WIDENS = false;
+  static constexpr int PLACES = 6, BLOCKS = 4;  // whose sums stay in registers
+  static constexpr int64_t SIZE = 64;           // bytes of the weights of a word
+  typedef __m512i Sums;
+  typedef __m512i Input;
+  static ALWAYS_MEMBER Sums zero() { return _mm512_setzero_si512(); }
+  static ALWAYS_MEMBER Input spread(uint32_t word) { return _mm512_set1_epi32(static_cast<int32_t>(word)); }
+  static ALWAYS_MEMBER void multiply(Sums& acc, Input x, const char* w) { acc = _mm512_dpbusd_epi32(acc, x, _mm512_loadu_si512(w)); }
+  static ALWAYS_MEMBER Lanes lanes(const Sums& acc) { return load_as<Lanes>(&acc); }
+};
+typedef Quads Pairs;  // nothing is gained by products of 16 bits
+
+#elif defined(__AVX2__)
+
+// Products of bytes, of which two and then all are added in 16 bits: as many words as are proven to fit there.
+struct Quads {
+  static constexpr bool WIDENS = true;
+  static constexpr int PLACES = 2, BLOCKS = 2;
+  static constexpr int64_t SIZE = 64;
+  struct Sums {
+    __m256i low, high;
+  };
+  typedef __m256i Input;
+  static ALWAYS_MEMBER Sums zero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+  static ALWAYS_MEMBER Input spread(uint32_t word) { return _mm256_set1_epi32(static_cast<int32_t>(word)); }
+  static ALWAYS_MEMBER void multiply(Sums& acc, Input x, const char* w) {
+    acc.low = _mm256_add_epi16(acc.low, _mm256_maddubs_epi16(x, load_as<__m256i>(w)));
+    acc.high = _mm256_add_epi16(acc.high, _mm256_maddubs_epi16(x, load_as<__m256i>(w + 32)));
+  }
+  static ALWAYS_MEMBER Lanes lanes(const Sums& acc) {
+    const __m256i one = _mm256_set1_epi16(1);
+    const Sums wide{_mm256_madd_epi16(acc.low, one), _mm256_madd_epi16(acc.high, one)};
+    return load_as<Lanes>(&wide);
+  }
+};
+
+// Products of 16 bits, of which two are added in 32.
+struct Pairs {
+  static constexpr bool WIDENS = false;
+  static constexpr int PLACES = 2, BLOCKS = 2;
+  static constexpr int64_t SIZE = 128;
+  typedef Quads::Sums Sums;
+  struct Input {
+    __m256i one, two;
+  };
+  static ALWAYS_MEMBER Sums zero() { return Quads::zero(); }
+  static ALWAYS_MEMBER Input spread(uint32_t word) {
+    const __m256i x = _mm256_set1_epi32(static_cast<int32_t>(word));
+    const auto pair = [](int a) { return _mm256_set1_epi32(static_cast<int32_t>(0x80008000u | static_cast<uint32_t>(a << 16 | (a - 1)))); };
+    return {_mm256_shuffle_epi8(x, pair(1)), _mm256_shuffle_epi8(x, pair(3))};
+  }
+  static ALWAYS_MEMBER void multiply(Sums& acc, const Input& x, const char* w) {
+    acc.low = _mm256_add_epi32(acc.low, _mm256_madd_epi16(x.one, load_as<__m256i>(w)));
+    acc.high = _mm256_add_epi32(acc.high, _mm256_madd_epi16(x.one, load_as<__m256i>(w + 32)));
+    acc.low = _mm256_add_epi32(acc.low, _mm256_madd_epi16(x.two, load_as<__m256i>(w + 64)));
+    acc.high = _mm256_add_epi32(acc.high, _mm256_madd_epi16(x.two, load_as<__m256i>(w + 96)));
+  }
+  static ALWAYS_MEMBER Lanes lanes(const Sums& acc) { return load_as<Lanes>(&acc); }
+};
+
+#else
+
+struct Pairs {
+  static constexpr bool WIDENS = false;
+  static constexpr int PLACES = 1, BLOCKS = 1;
+  static constexpr int64_t SIZE = 128;
+  struct Sums {
+    int32_t at[16];
+  };
+  typedef uint32_t Input;
+  static ALWAYS_MEMBER Sums zero() { return {}; }
+  static ALWAYS_MEMBER Input spread(uint32_t word) { return word; }
+  static ALWAYS_MEMBER void multiply(Sums& acc, uint32_t x, const char* w) {
+    int16_t by[64];
+    std::memcpy(by, w, sizeof by);
+    const int32_t a = x & 255, b = x >> 8 & 255, c = x >> 16 & 255, d = x >> 24;
+    for (int i = 0; i < 16; i++) acc.at[i] += a * by[2 * i] + b * by[2 * i + 1];
+    for (int i = 0; i < 16; i++) acc.at[i] += c * by[32 + 2 * i] + d * by[33 + 2 * i];
+  }
+  static ALWAYS_MEMBER Lanes lanes(const Sums& acc) { return load_as<Lanes>(&acc); }
+};
+typedef Pairs Quads;
+
+#endif
+
+// acc += products of n words of each place with the weights of its blocks, which lie `stride` bytes apart.
+template <class F, int P, int NB>
+ALWAYS void add_words(typename F::Sums (&acc)[P][NB], const uint8_t* const (&x)[P], int64_t at, int64_t n, const char* w, int64_t stride) {
+  for (int64_t g = 0; g < n; g++, w += F::SIZE)
+#pragma GCC unroll 8
+    for (int p = 0; p < P; p++) {
+      const typename F::Input by = F::spread(word_at(x[p] + at + 4 * g));
+#pragma GCC unroll 4
+      for (int b = 0; b < NB; b++) F::multiply(acc[p][b], by, w + b * stride);
+    }
+}
+
+// How many blocks of 16 outputs go together, if `most` may and `left` are left.
+ALWAYS int64_t blocks_of(int64_t most, int64_t left) {
+  if (left % most && left % (most - 1 ? most - 1 : 1) == 0 && left > most) return most - 1;
+  return left < most ? left : most;
+}
+
+ALWAYS void put_sums(const Lanes& sums, int32_t* to, int64_t c, int64_t out) {
+  if (c < out) std::memcpy(to + c, &sums, out - c < 16 ? 4 * (out - c) : sizeof sums);
+}
+
+// How many of the thresholds [levels][padded] the sums reach.
+ALWAYS Lanes level_of(const Lanes& sums, const int32_t* thresholds, int64_t padded, int64_t levels) {
+#if defined(__AVX512F__)
+  const __m512i x = load_as<__m512i>(&sums), one = _mm512_set1_epi32(1);
+  __m512i level = _mm512_setzero_si512();
+  for (int64_t d = 0; d < levels; d++)
+    level = _mm512_mask_add_epi32(level, _mm512_cmpge_epi32_mask(x, _mm512_loadu_si512(thresholds + d * padded)), level, one);
+  return load_as<Lanes>(&level);
+#else
+  Lanes level = {};
+  for (int64_t d = 0; d < levels; d++) level -= sums >= load_as<Lanes>(thresholds + d * padded);
+  return level;
+#endif
+}
+
+ALWAYS void put_counts(const Lanes& level, uint8_t* to) {
+#if defined(__AVX512F__)
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(load_as<__m512i>(&level)));
+#else
+  const Counts bytes = __builtin_convertvector(level, Counts);
+  std::memcpy(to, &bytes, sizeof bytes);
+#endif
+}
+
+}  // namespace
+}  // namespace saccade::engine
