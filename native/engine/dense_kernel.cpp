@@ -34,7 +34,7 @@ ALWAYS void add_all(const Dense& l, const uint8_t* const (&x)[P], int64_t c, Lan
             i += n;
             if ((left -= n)) continue;
             for (int p = 0; p < P; p++)
-              for (int b = 0; b < NB; b++) sums[p][b][d] += F::lanes(acc[p][b]), acc[p][b] = F::zero();
+              for (int b = 0; b < NB; b++) sums[p][b][d] = sums[p][b][d] + F::lanes(acc[p][b]), acc[p][b] = F::zero();
             left = l.most;
           }
         }
@@ -45,7 +45,7 @@ ALWAYS void add_all(const Dense& l, const uint8_t* const (&x)[P], int64_t c, Lan
 #pragma GCC unroll 4
       for (int b = 0; b < NB; b++) {
         if constexpr (F::WIDENS)
-          sums[p][b][d] += F::lanes(acc[p][b]);
+          sums[p][b][d] = sums[p][b][d] + F::lanes(acc[p][b]);
         else
           sums[p][b][d] = F::lanes(acc[p][b]);
       }
@@ -63,39 +63,41 @@ template <class F, int D> ALWAYS Lanes top_of(const Lanes (&digits)[D], int64_t 
     if (d <= dropped)
       sum = digits[d] + (sum >> BITS);
     else
-      sum += digits[d] << static_cast<int>(BITS * (d - dropped));
+      sum = sum + (digits[d] << static_cast<int>(BITS * (d - dropped)));
   }
   return sum;
 }
 
 // Is a sum without its lowest digits right below a threshold?
 ALWAYS bool near(const Lanes& sums, const int32_t* thresholds, int64_t padded, int64_t levels) {
-  Lanes hit = {};
-  for (int64_t d = 0; d < levels; d++) hit |= sums == load_as<Lanes>(thresholds + d * padded) - 1;
-#if defined(__AVX512F__)
-  return _mm512_test_epi32_mask(load_as<__m512i>(&hit), load_as<__m512i>(&hit)) != 0;
-#else
-  uint64_t words[8], any = 0;
+  Part hit = {};
+  for (int64_t d = 0; d < levels; d++, thresholds += padded)
+#pragma GCC unroll 4
+    for (int i = 0; i < Lanes::PARTS; i++) hit |= sums.at[i] == load_as<Part>(thresholds + PART / 4 * i) - 1;
+  uint64_t words[PART / 8], any = 0;
   std::memcpy(words, &hit, sizeof words);
   for (uint64_t word : words) any |= word;
   return any != 0;
-#endif
 }
 
 // Levels of the largest of N sums by all digits.
 template <class F, int D, int N>
 __attribute__((noinline)) Lanes exact_levels(const Lanes (*const digits)[D], int64_t step, const int64_t* thresholds, int64_t padded, int64_t levels) {
-  Lanes level = {};
+  int32_t level[16] = {};
   for (int i = 0; i < 16; i++) {
     int64_t most = INT64_MIN;
     for (int n = 0; n < N; n++) {
       int64_t sum = 0;
-      for (int d = D - 1; d >= 0; d--) sum = sum * (int64_t{1} << digit_of<F>()) + digits[n * step][d][i];
+      for (int d = D - 1; d >= 0; d--) {
+        int32_t digit;
+        std::memcpy(&digit, reinterpret_cast<const char*>(&digits[n * step][d]) + 4 * i, 4);
+        sum = sum * (int64_t{1} << digit_of<F>()) + digit;
+      }
       most = sum > most ? sum : most;
     }
     for (int64_t d = 0; d < levels; d++) level[i] += most >= thresholds[d * padded + i];
   }
-  return level;
+  return load_lanes(level);
 }
 
 // Levels of the largest of N places; `step`: between them.
@@ -147,7 +149,7 @@ template <class F, int D, int NB> void run_blocks(const Dense& l, int64_t first,
       for (int64_t ox = 0; ox < l.out_width / 2; ox++) window_of<F, D, NB>(l, oy, ox, c);
     return;
   }
-  constexpr int P = F::PLACES;
+  constexpr int P = NB == 4 ? 4 : F::PLACES;
   for (int64_t place = first * l.out_width, end = last * l.out_width; place < end; place += P)
     places_of<F, D, P, NB>(l, place, end - place < P ? end - place : P, c);
 }

@@ -20,12 +20,37 @@
 namespace saccade::engine {
 namespace {
 
-typedef int32_t Lanes __attribute__((vector_size(64)));  // of 16 outputs
-typedef uint8_t Counts __attribute__((vector_size(16)));
+#if defined(__AVX512F__)
+constexpr int PART = 64;
+#elif defined(__AVX2__)
+constexpr int PART = 32;
+#else
+constexpr int PART = 16;
+#endif
+typedef int32_t Part __attribute__((vector_size(PART)));
+typedef uint8_t Counts __attribute__((vector_size(PART / 4)));
 
 template <class V> ALWAYS V load_as(const void* from) { V x; std::memcpy(&x, from, sizeof x); return x; }
-ALWAYS uint32_t word_at(const uint8_t* x) { uint32_t word; std::memcpy(&word, x, 4); return word; }
-ALWAYS Lanes most_of(const Lanes& a, const Lanes& b) { return a > b ? a : b; }
+ALWAYS uint32_t word_at(const uint8_t* x) { return load_as<uint32_t>(x); }
+
+// Numbers of 16 outputs, in as many registers as that takes.
+struct alignas(64) Lanes {
+  static constexpr int PARTS = 64 / PART;
+  Part at[PARTS];
+};
+template <class F> ALWAYS Lanes each_part(const F& f) {
+  Lanes made;
+#pragma GCC unroll 4
+  for (int i = 0; i < Lanes::PARTS; i++) made.at[i] = f(i);
+  return made;
+}
+ALWAYS Lanes load_lanes(const int32_t* from) { return each_part([&](int i) { return load_as<Part>(from + PART / 4 * i); }); }
+ALWAYS Lanes operator+(const Lanes& a, const Lanes& b) { return each_part([&](int i) { return a.at[i] + b.at[i]; }); }
+ALWAYS Lanes operator-(const Lanes& a, const Lanes& b) { return each_part([&](int i) { return a.at[i] - b.at[i]; }); }
+ALWAYS Lanes operator>>(const Lanes& a, int bits) { return each_part([&](int i) { return a.at[i] >> bits; }); }
+ALWAYS Lanes operator<<(const Lanes& a, int bits) { return each_part([&](int i) { return a.at[i] << bits; }); }
+ALWAYS Lanes operator*(const Lanes& a, int32_t by) { return each_part([&](int i) { return a.at[i] * by; }); }
+ALWAYS Lanes most_of(const Lanes& a, const Lanes& b) { return each_part([&](int i) { return a.at[i] > b.at[i] ? a.at[i] : b.at[i]; }); }
 
 #if defined(__AVX512VNNI__)
 
@@ -39,7 +64,7 @@ struct Quads {
   static ALWAYS_MEMBER Sums zero() { return _mm512_setzero_si512(); }
   static ALWAYS_MEMBER Input spread(uint32_t word) { return _mm512_set1_epi32(static_cast<int32_t>(word)); }
   static ALWAYS_MEMBER void multiply(Sums& acc, Input x, const char* w) { acc = _mm512_dpbusd_epi32(acc, x, _mm512_loadu_si512(w)); }
-  static ALWAYS_MEMBER Lanes lanes(const Sums& acc) { return load_as<Lanes>(&acc); }
+  static ALWAYS_MEMBER Lanes lanes(Sums acc) { return {{(Part)acc}}; }
 };
 typedef Quads Pairs;  // nothing is gained by products of 16 bits
 
@@ -62,8 +87,7 @@ struct Quads {
   }
   static ALWAYS_MEMBER Lanes lanes(const Sums& acc) {
     const __m256i one = _mm256_set1_epi16(1);
-    const Sums wide{_mm256_madd_epi16(acc.low, one), _mm256_madd_epi16(acc.high, one)};
-    return load_as<Lanes>(&wide);
+    return {{(Part)_mm256_madd_epi16(acc.low, one), (Part)_mm256_madd_epi16(acc.high, one)}};
   }
 };
 
@@ -88,7 +112,7 @@ struct Pairs {
     acc.low = _mm256_add_epi32(acc.low, _mm256_madd_epi16(x.two, load_as<__m256i>(w + 64)));
     acc.high = _mm256_add_epi32(acc.high, _mm256_madd_epi16(x.two, load_as<__m256i>(w + 96)));
   }
-  static ALWAYS_MEMBER Lanes lanes(const Sums& acc) { return load_as<Lanes>(&acc); }
+  static ALWAYS_MEMBER Lanes lanes(const Sums& acc) { return {{(Part)acc.low, (Part)acc.high}}; }
 };
 
 #else
@@ -110,7 +134,7 @@ struct Pairs {
     for (int i = 0; i < 16; i++) acc.at[i] += a * by[2 * i] + b * by[2 * i + 1];
     for (int i = 0; i < 16; i++) acc.at[i] += c * by[32 + 2 * i] + d * by[33 + 2 * i];
   }
-  static ALWAYS_MEMBER Lanes lanes(const Sums& acc) { return load_as<Lanes>(&acc); }
+  static ALWAYS_MEMBER Lanes lanes(const Sums& acc) { return load_lanes(acc.at); }
 };
 typedef Pairs Quads;
 
@@ -141,24 +165,28 @@ ALWAYS void put_sums(const Lanes& sums, int32_t* to, int64_t c, int64_t out) {
 // How many of the thresholds [levels][padded] the sums reach.
 ALWAYS Lanes level_of(const Lanes& sums, const int32_t* thresholds, int64_t padded, int64_t levels) {
 #if defined(__AVX512F__)
-  const __m512i x = load_as<__m512i>(&sums), one = _mm512_set1_epi32(1);
+  const __m512i x = (__m512i)sums.at[0], one = _mm512_set1_epi32(1);
   __m512i level = _mm512_setzero_si512();
   for (int64_t d = 0; d < levels; d++)
     level = _mm512_mask_add_epi32(level, _mm512_cmpge_epi32_mask(x, _mm512_loadu_si512(thresholds + d * padded)), level, one);
-  return load_as<Lanes>(&level);
+  return {{(Part)level}};
 #else
   Lanes level = {};
-  for (int64_t d = 0; d < levels; d++) level -= sums >= load_as<Lanes>(thresholds + d * padded);
+  for (int64_t d = 0; d < levels; d++, thresholds += padded)
+    level = each_part([&](int i) { return level.at[i] - (sums.at[i] >= load_as<Part>(thresholds + PART / 4 * i)); });
   return level;
 #endif
 }
 
 ALWAYS void put_counts(const Lanes& level, uint8_t* to) {
 #if defined(__AVX512F__)
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(load_as<__m512i>(&level)));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8((__m512i)level.at[0]));
 #else
-  const Counts bytes = __builtin_convertvector(level, Counts);
-  std::memcpy(to, &bytes, sizeof bytes);
+#pragma GCC unroll 4
+  for (int i = 0; i < Lanes::PARTS; i++) {
+    const Counts bytes = __builtin_convertvector(level.at[i], Counts);
+    std::memcpy(to + PART / 4 * i, &bytes, sizeof bytes);
+  }
 #endif
 }
 

@@ -79,13 +79,13 @@ template <class F, int P, int NB> ALWAYS void multiply(const Dense& l, const uin
       for (int b = 0; b < NB; b++) _mm512_store_si512(to + p * NB + b, acc[p][b]);
 #else
     for (int p = 0; p < P; p++)
-      for (int b = 0; b < NB; b++) to[p * NB + b] = load_as<Lanes>(start + 16 * b);
+      for (int b = 0; b < NB; b++) to[p * NB + b] = load_lanes(start + 16 * b);
     for (int64_t i = 0; i < l.words; i += l.most) {
       for (auto& tile : acc)
         for (auto& block : tile) block = F::zero();
       add_words<F>(acc, x, k * l.tile_bytes + 4 * i, l.words - i < l.most ? l.words - i : l.most, w + i * F::SIZE, stride);
       for (int p = 0; p < P; p++)
-        for (int b = 0; b < NB; b++) to[p * NB + b] += F::lanes(acc[p][b]);
+        for (int b = 0; b < NB; b++) to[p * NB + b] = to[p * NB + b] + F::lanes(acc[p][b]);
     }
 #endif
   }
