@@ -72,8 +72,8 @@ struct Dense {
   const int32_t* thresholds;
   const int64_t* exact;
   bool pooled;
-  int32_t* sums;  // instead: [place][out], times `scale`
-  int32_t scale;
+  int32_t* sums;    // instead: [place][out]
+  int64_t* sums64;  // the same where 32 bits do not hold them
   // Minimal filtering: tiles [tile][16][tile_bytes] made of x, to which `shift` is added, and what sums begin with [16][padded_out].
   uint8_t* tiles;
   int64_t tile_bytes;

@@ -31,21 +31,6 @@ struct Work {
   int64_t at(int64_t o, int64_t c, int64_t tap) const { return weights[(o * synapse.in + c) * synapse.taps() + tap]; }
 };
 
-// Numbers [levels][channels] of a field that is the same at all places; false if it is not.
-bool by_channel(const Array& a, int64_t channels, bool map, bool levels, int64_t padded, std::vector<int64_t>& to) {
-  Sizes shape = a.shape;
-  const int64_t count = levels ? shape[0] : 1;
-  if (levels) shape.erase(shape.begin());
-  const size_t from_end = map ? 3 : 1;
-  for (size_t i = 0; i < shape.size(); i++)
-    if (shape[i] > 1 && shape.size() - i != from_end) return false;
-  const bool one = product(shape) == 1;
-  to.assign(count * padded, INT64_MAX);
-  for (int64_t d = 0; d < count; d++)
-    for (int64_t c = 0; c < channels; c++) to[d * padded + c] = a.data[one ? d : d * channels + c];
-  return true;
-}
-
 int32_t narrow(int64_t x) { return static_cast<int32_t>(std::clamp<int64_t>(x, -INT32_MAX, INT32_MAX)); }
 
 // Weights [matrix][16 outputs][word] of bytes, or pairs of 16 bits.
@@ -84,8 +69,9 @@ bool dense(const Plan& plan, const Work& w, Choice& k) {
   const int64_t words = s.taps() * l.words;
   if (l.digits > 4 || 4 * words * std::max<int64_t>(w.high, 1) > (INT32_MAX >> (bits - 1))) return false;
   const int64_t reach = std::max(w.high_sum, -w.low_sum);
-  while (reach >> (bits * l.dropped) >= INT32_MAX / 2) l.dropped++;
-  if (l.dropped >= l.digits || (l.sums && l.dropped)) return false;
+  if (!l.sums && !l.sums64)
+    while (reach >> (bits * l.dropped) >= INT32_MAX / 2) l.dropped++;
+  if (l.dropped >= l.digits) return false;
   k.weights = aligned(weights_room(l, words, l.digits));
   const int64_t half = int64_t{1} << (bits - 1);
   for (int64_t o = 0; o < s.out; o++)
@@ -114,7 +100,7 @@ bool winograd(const Plan& plan, const Work& w, Choice& k) {
   const WinogradKernel& kernel = plan.kernels->winograd;
   if (s.kernel_y != 3 || s.kernel_x != 3 || g.stride_y != 1 || g.stride_x != 1 || g.dilation_y != 1 || g.dilation_x != 1) return false;
   // a row below the map is read where its height is odd
-  if (w.high > 63 || !w.in.border || std::max(w.high_sum, -w.low_sum) >= INT32_MAX / 8) return false;
+  if (w.layer.sums64 || w.high > 63 || !w.in.border || std::max(w.high_sum, -w.low_sum) >= INT32_MAX / 8) return false;
   const int64_t G[4][3] = {{2, 0, 0}, {1, 1, 1}, {1, -1, 1}, {0, 0, 2}};
   const auto filter = [&](int64_t o, int64_t c, int64_t i, int64_t j) {
     int64_t sum = 0;
@@ -220,15 +206,15 @@ bool build(Plan& plan, int wire, int reader) {
   l.out = s.out, l.padded_out = (s.out + 15) / 16 * 16, l.out_height = s.out_height, l.out_width = s.out_width;
   l.kernel_y = s.kernel_y, l.kernel_x = s.kernel_x, l.stride_y = g.stride_y, l.stride_x = g.stride_x;
   l.dilation_y = g.dilation_y, l.dilation_x = g.dilation_x;
-  l.words = (s.in + 3) / 4, l.scale = 1;
+  l.words = (s.in + 3) / 4;
   if (!s.map) l.out_height = s.out_width, l.out_width = 1;  // places are rows, so that threads can share them
   w.weights = s.weight->data;
   w.high = in.high, w.low_sum = s.low, w.high_sum = s.high;
   int made = wire;
   if (reader > 0) {
     std::vector<int64_t> sign;
-    if (!by_channel(plan.records[reader].arrays[0], s.out, s.map, false, s.out, sign)) return false;
-    if (!by_channel(plan.records[reader].arrays[1], s.out, s.map, true, l.padded_out, w.thresholds)) return false;
+    if (!numbers_by_channel(plan.records[reader].arrays[0], s.out, s.map, false, s.out, sign)) return false;
+    if (!numbers_by_channel(plan.records[reader].arrays[1], s.out, s.map, true, l.padded_out, w.thresholds)) return false;
     l.levels = plan.records[reader].arrays[1].shape[0];
     const int64_t size = w.weights.size() / s.out;
     int64_t divisor = 0;
@@ -244,8 +230,11 @@ bool build(Plan& plan, int wire, int reader) {
     w.low_sum = std::min(s.low, -s.high) / divisor, w.high_sum = -w.low_sum;
     made = reader;
   } else {
-    if (narrowest(s.low, s.high) == Type::i64) return false;
-    l.sums = reinterpret_cast<int32_t*>(1);  // asked for; where they lie is known when it runs
+    // asked for; where they lie is known when it runs
+    if (narrowest(s.low, s.high) == Type::i64)
+      l.sums64 = reinterpret_cast<int64_t*>(1);
+    else
+      l.sums = reinterpret_cast<int32_t*>(1);
   }
   int next = -1;
   if (reader > 0 && !plan.keep && s.map && (next = plan.only_reader(reader)) > 0) {
@@ -281,7 +270,7 @@ bool build(Plan& plan, int wire, int reader) {
     plan.wires[made].view = v;
     plan.wires[made].laid = w.out;
   } else {
-    w.sums = plan.allocate(plan.wires[wire], Type::i32, s.map ? Sizes{1, 2, 0} : Sizes{});
+    w.sums = plan.allocate(plan.wires[wire], l.sums ? Type::i32 : Type::i64, s.map ? Sizes{1, 2, 0} : Sizes{});
     plan.wires[wire].view = w.sums;
   }
   if (w.choices.size() > 1) {
@@ -302,6 +291,8 @@ bool build(Plan& plan, int wire, int reader) {
     l.scratch = c.scratch;
     if (l.sums)
       l.sums = reinterpret_cast<int32_t*>(plan.at(c, work->sums)) + t * work->sums.step;
+    else if (l.sums64)
+      l.sums64 = reinterpret_cast<int64_t*>(plan.at(c, work->sums)) + t * work->sums.step;
     else
       l.y = plan.at<uint8_t>(c, work->out.buffer) + t * work->out.step + work->out.start;
     return l;

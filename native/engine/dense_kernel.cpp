@@ -110,6 +110,20 @@ template <class F, int D, int N> ALWAYS Lanes levels_of(const Dense& l, const La
   return level_of(top, l.thresholds + c, l.padded_out, l.levels);
 }
 
+// The sums of 16 outputs in 64 bits.
+template <class F, int D> ALWAYS void put_wide(const Lanes (&digits)[D], int64_t* to, int64_t c, int64_t out) {
+  typedef int64_t Wide __attribute__((vector_size(2 * PART)));
+  int64_t sums[16];
+#pragma GCC unroll 4
+  for (int i = 0; i < Lanes::PARTS; i++) {
+    Wide sum = __builtin_convertvector(digits[D - 1].at[i], Wide);
+#pragma GCC unroll 4
+    for (int d = D - 2; d >= 0; d--) sum = (sum << digit_of<F>()) + __builtin_convertvector(digits[d].at[i], Wide);
+    std::memcpy(sums + PART / 4 * i, &sum, sizeof sum);
+  }
+  if (c < out) std::memcpy(to + c, sums, out - c < 16 ? 8 * (out - c) : sizeof sums);
+}
+
 template <class F, int D, int P, int NB> ALWAYS void places_of(const Dense& l, int64_t place, int64_t places, int64_t c) {
   const uint8_t* x[P];
   for (int64_t p = 0; p < P; p++) {
@@ -126,7 +140,9 @@ template <class F, int D, int P, int NB> ALWAYS void places_of(const Dense& l, i
 #pragma GCC unroll 4
     for (int b = 0; b < NB; b++) {
       if (l.sums)
-        put_sums(top_of<F, D>(sums[p][b], 0) * l.scale, l.sums + at * l.out, c + 16 * b, l.out);
+        put_sums(top_of<F, D>(sums[p][b], 0), l.sums + at * l.out, c + 16 * b, l.out);
+      else if (l.sums64)
+        put_wide<F, D>(sums[p][b], l.sums64 + at * l.out, c + 16 * b, l.out);
       else
         put_counts(levels_of<F, D, 1>(l, &sums[p][b], NB, c + 16 * b), to + 16 * b);
     }

@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "engine.h"
+#include "neurons.h"
 #include "spikes.h"
 
 namespace saccade::engine {
@@ -101,6 +102,7 @@ void multiply(Plan& plan, int wire) {
 
 // Arrays: sign, thresholds [D, ...].
 void thresholds(Plan& plan, int wire) {
+  if (levels_in_place(plan, wire)) return;
   const Record record = plan.records[wire];
   const Sizes shape = plan.wires[wire].shape;
   const Reader in = reader(plan, record.inputs[0], shape);

@@ -34,7 +34,17 @@ struct RowsJob {
   const void* weights;      // [group][tap][in][out], int32 or int64
   void* y;                  // [places][groups * out], of the type of the weights
   bool wide;                // int64
-  bool depthwise;           // weights [tap][channel]
+};
+
+// Levels of the sums of some places, channels innermost and together.
+struct LevelsJob {
+  const void* x;
+  Type type;
+  int64_t place, padded;  // stride of x; channels to the next multiple of 16
+  const void *thresholds, *signs;  // [levels][padded] and [padded], of 64 bits for sums of 64, else of 32; signs may be null
+  int64_t levels;
+  uint8_t* y;
+  int64_t y_place;
 };
 
 // Each kernel: bytes that its preparation fills, the preparation (rows of the input at all steps), bytes of scratch, the layer
@@ -65,6 +75,10 @@ struct WinogradKernel {
   int64_t (*scratch)(const Dense&);
   void (*prepare)(const Dense&, int64_t first, int64_t last);  // rows of tiles
   void (*run)(const Dense&, int64_t first, int64_t last);
+};
+
+struct LevelsKernel {
+  void (*run)(const LevelsJob& job, int64_t first, int64_t last);
 };
 
 struct CountsKernel {
@@ -107,6 +121,7 @@ struct Kernels {
                 int64_t threshold_step, int64_t level_step, int64_t levels, int64_t n);
   void (*membrane)(const MembraneChunk& constants, const int64_t* x, int64_t* v, int64_t* level, int64_t n);
   void (*rows)(const RowsJob& job, int64_t first, int64_t last);
+  void (*depthwise)(const RowsJob& job, int64_t first, int64_t last);  // groups of one channel, weights [tap][channel]
   void (*pack)(const void* from, Type type, int64_t n, uint64_t* to);  // n numbers of 0 and 1, to whole words
   void (*unpack)(const uint64_t* from, uint8_t* to, int64_t n);
   // Of 64 channels, how often each bit is set in a map of words.
@@ -117,6 +132,7 @@ struct Kernels {
   BytesKernel bytes;
   DenseKernel dense;
   WinogradKernel winograd;
+  LevelsKernel levels;
   CountsKernel counts;
   CodebookKernel codebook;
   TablesKernel tables;

@@ -11,13 +11,19 @@ namespace {
 void copy(Plan& plan, int wire, const View from, const View to, const Sizes& shape, const char* how) {
   const Nest loops = nest(shape, {to.stride, repeated(from.size, from.stride, shape)});
   const int64_t T = plan.wires[wire].steps;
+  const bool same = from.type == to.type && loops.step(0) == 1 && loops.step(1) == 1;
   plan.add(wire, how, loops.units(), [=, &plan](const Call& c, int64_t first, int64_t last) {
     int64_t row[CHUNK];
     loops.each(first, last, [&](const int64_t* at, int64_t n) {
       for (int64_t t = 0; t < T; t++) {
-        plan.kernels->widen(plan.at(c, from) + (at[1] + t * from.step) * bytes_of(from.type), from.type, loops.step(1), n,
-                            row);
-        plan.kernels->narrow(row, n, plan.at(c, to) + (at[0] + t * to.step) * bytes_of(to.type), to.type, loops.step(0));
+        const char* x = plan.at(c, from) + (at[1] + t * from.step) * bytes_of(from.type);
+        char* y = plan.at(c, to) + (at[0] + t * to.step) * bytes_of(to.type);
+        if (same) {
+          std::memcpy(y, x, n * bytes_of(from.type));
+          continue;
+        }
+        plan.kernels->widen(x, from.type, loops.step(1), n, row);
+        plan.kernels->narrow(row, n, y, to.type, loops.step(0));
       }
     });
   });
@@ -143,7 +149,7 @@ void concat(Plan& plan, int wire) {
   const Record& record = plan.records[wire];
   const Wire w = plan.wires[wire];
   const int64_t axis = record.numbers[0];
-  const View made = plan.allocate(w, narrowest(w.low, w.high));
+  const View made = plan.allocate(w, narrowest(w.low, w.high), order_like(plan.view(record.inputs[0]), w.shape));
   plan.buffers[made.buffer].kept = true;  // zeros are written once
   int64_t at = record.numbers[1];
   for (int input : record.inputs) {

@@ -14,10 +14,13 @@ extern const EventKernel events_kernel;
 extern const BytesKernel bytes_kernel;
 extern const DenseKernel dense_kernel;
 extern const WinogradKernel winograd_kernel;
+extern const LevelsKernel levels_kernel;
 extern const CountsKernel counts_kernel;
 extern const CodebookKernel codebook_kernel;
 extern const TablesKernel tables_kernel;
 extern const Ceilings ceilings;
+using Rows = void (*)(const RowsJob&, int64_t first, int64_t last);
+extern const Rows depthwise_kernel;
 
 namespace {
 
@@ -105,11 +108,6 @@ template <class X, class A> void rows_of(const RowsJob& j, int64_t first, int64_
       const int64_t left = p % j.out_width * j.stride_x - j.pad_x + tap % j.kernel_x * j.dilation_x;
       if (top < 0 || top >= j.height || left < 0 || left >= j.width) continue;
       const X* from = x + top * j.row + left * j.place;
-      if (j.depthwise) {
-        const A* w = weights + tap * channels;
-        for (int64_t o = 0; o < channels; o++) y[o] += w[o] * static_cast<A>(from[o]);
-        continue;
-      }
       for (int64_t g = 0; g < j.groups; g++) {
         const A* w = weights + (g * taps + tap) * j.in * j.out;
         A* to = y + g * j.out;
@@ -197,8 +195,8 @@ void matmul(const int64_t* a, const int64_t* b, int64_t* y, int64_t inner, int64
 
 #define NAME_OF(isa) #isa
 #define NAME(isa) NAME_OF(isa)
-const Kernels kernels{NAME(SACCADE_ISA), widen, narrow, gather, drop, multiply, reach, membrane, rows, pack, unpack, count, ones, matmul,
-                      events_kernel, bytes_kernel, dense_kernel, winograd_kernel, counts_kernel, codebook_kernel, tables_kernel,
-                      ceilings};
+const Kernels kernels{NAME(SACCADE_ISA), widen, narrow, gather, drop, multiply, reach, membrane, rows, depthwise_kernel, pack, unpack, count, ones, matmul,
+                      events_kernel, bytes_kernel, dense_kernel, winograd_kernel, levels_kernel, counts_kernel, codebook_kernel,
+                      tables_kernel, ceilings};
 
 }  // namespace saccade::engine::SACCADE_ISA

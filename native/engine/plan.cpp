@@ -64,10 +64,9 @@ Sizes order_like(const View& view, const Sizes& shape) {
   Sizes order(shape.size());
   std::iota(order.begin(), order.end(), 0);
   if (view.size.size() != shape.size()) return order;
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
-    const auto of = [&](int64_t axis) { return view.size[axis] > 1 ? view.stride[axis] : 0; };
-    return of(a) > of(b) && of(a) > 0 && of(b) > 0;
-  });
+  // axes of one place, or repeated, lie outermost: they say nothing
+  const auto of = [&](int64_t axis) { return view.size[axis] > 1 && view.stride[axis] ? view.stride[axis] : INT64_MAX; };
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return of(a) > of(b); });
   return order;
 }
 
@@ -107,7 +106,8 @@ Nest nest(const Sizes& shape, std::vector<Sizes> strides) {
 
 int Plan::buffer(int64_t bytes, bool kept) {
   const int now = static_cast<int>(steps.size());
-  buffers.push_back({(bytes + 127) / 64 * 64, now, keep || kept ? FOREVER : now, kept});
+  // 16 numbers of 64 bits may be read behind the last one
+  buffers.push_back({(bytes + 191) / 64 * 64, now, keep || kept ? FOREVER : now, kept});
   return static_cast<int>(buffers.size()) - 1;
 }
 
@@ -256,7 +256,9 @@ const Laid& Plan::laid(int wire) {
         for (int64_t u = first; u < last_unit; u++) {
           const uint8_t* x = reinterpret_cast<const uint8_t*>(at(c, from)) + u / height * from.step + u % height * row;
           uint8_t* to = at<uint8_t>(c, made.buffer) + u / height * made.step + made.start + u % height * made.row;
-          if (channel == 1)
+          if (channel == 1 && place == made.place)
+            std::memcpy(to, x, width * place);
+          else if (channel == 1)
             for (int64_t k = 0; k < width; k++) std::memcpy(to + k * made.place, x + k * place, channels);
           else
             for (int64_t i = 0; i < channels; i++)

@@ -49,7 +49,6 @@ ALWAYS Lanes operator+(const Lanes& a, const Lanes& b) { return each_part([&](in
 ALWAYS Lanes operator-(const Lanes& a, const Lanes& b) { return each_part([&](int i) { return a.at[i] - b.at[i]; }); }
 ALWAYS Lanes operator>>(const Lanes& a, int bits) { return each_part([&](int i) { return a.at[i] >> bits; }); }
 ALWAYS Lanes operator<<(const Lanes& a, int bits) { return each_part([&](int i) { return a.at[i] << bits; }); }
-ALWAYS Lanes operator*(const Lanes& a, int32_t by) { return each_part([&](int i) { return a.at[i] * by; }); }
 ALWAYS Lanes most_of(const Lanes& a, const Lanes& b) { return each_part([&](int i) { return a.at[i] > b.at[i] ? a.at[i] : b.at[i]; }); }
 
 #if defined(__AVX512VNNI__)
@@ -181,6 +180,9 @@ ALWAYS Lanes level_of(const Lanes& sums, const int32_t* thresholds, int64_t padd
 ALWAYS void put_counts(const Lanes& level, uint8_t* to) {
 #if defined(__AVX512F__)
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8((__m512i)level.at[0]));
+#elif defined(__AVX2__)
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32((__m256i)level.at[0], (__m256i)level.at[1]), 0xd8);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
 #else
 #pragma GCC unroll 4
   for (int i = 0; i < Lanes::PARTS; i++) {

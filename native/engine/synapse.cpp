@@ -78,7 +78,7 @@ void synapse(Plan& plan, int wire) {
   job.stride_y = g.stride_y, job.stride_x = g.stride_x, job.pad_y = g.pad_y, job.pad_x = g.pad_x;
   job.dilation_y = g.dilation_y, job.dilation_x = g.dilation_x;
   job.groups = g.groups, job.in = s.in, job.out = s.out / g.groups;
-  job.wide = wide, job.depthwise = depthwise;
+  job.wide = wide;
   Sizes places, strides;  // of rows of an input that is no map
   if (s.map) {
     job.row = from.stride[1], job.place = from.stride[2];
@@ -87,7 +87,7 @@ void synapse(Plan& plan, int wire) {
     strides.assign(from.stride.begin(), from.stride.end() - 1);
   }
   const int64_t T = w.steps, units = s.places();
-  plan.add(wire, "rows", T * units, [=, &plan](const Call& c, int64_t first, int64_t last) {
+  plan.add(wire, depthwise ? "depthwise" : "rows", T * units, [=, &plan](const Call& c, int64_t first, int64_t last) {
     RowsJob mine = job;
     mine.weights = wide ? static_cast<const void*>(weights64->data()) : weights32->data();
     while (first < last) {
@@ -97,7 +97,7 @@ void synapse(Plan& plan, int wire) {
       int64_t end = std::min(units, begin + last - first);
       if (s.map) {
         mine.x = x, mine.y = y;
-        plan.kernels->rows(mine, begin, end);
+        (depthwise ? plan.kernels->depthwise : plan.kernels->rows)(mine, begin, end);
       } else {  // a row at a time, wherever it lies
         end = begin + 1;
         int64_t rest = begin, offset = 0;

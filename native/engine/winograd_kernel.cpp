@@ -122,7 +122,7 @@ template <class F, int NB> void run_blocks(const Dense& l, int64_t first, int64_
           if (y >= l.out_height || xx >= l.out_width) continue;
           const Lanes& sum = sums[i / 2][i % 2];
           if (l.sums)
-            put_sums((sum >> 2) * l.scale, l.sums + (y * l.out_width + xx) * l.out, at, l.out);
+            put_sums(sum >> 2, l.sums + (y * l.out_width + xx) * l.out, at, l.out);
           else
             put_counts(level_of(sum, l.thresholds + at, l.padded_out, l.levels), l.y + y * l.y_row + xx * l.y_place + at);
         }
