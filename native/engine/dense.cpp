@@ -25,7 +25,7 @@ struct Work {
   std::vector<int64_t> weights, thresholds;  // units; [levels][padded_out] of sums of units
   int64_t high = 0, low_sum = 0, high_sum = 0;
   std::vector<Choice> choices;
-  Laid in, out;
+  Laid in{}, out{};
   View sums;
   int64_t prepared = -1;
   int64_t at(int64_t o, int64_t c, int64_t tap) const { return weights[(o * synapse.in + c) * synapse.taps() + tap]; }
@@ -100,7 +100,7 @@ bool winograd(const Plan& plan, const Work& w, Choice& k) {
   const WinogradKernel& kernel = plan.kernels->winograd;
   if (s.kernel_y != 3 || s.kernel_x != 3 || g.stride_y != 1 || g.stride_x != 1 || g.dilation_y != 1 || g.dilation_x != 1) return false;
   // a row below the map is read where its height is odd
-  if (w.layer.sums64 || w.high > 63 || !w.in.border || std::max(w.high_sum, -w.low_sum) >= INT32_MAX / 8) return false;
+  if (w.high > 63 || !w.in.border) return false;
   const int64_t G[4][3] = {{2, 0, 0}, {1, 1, 1}, {1, -1, 1}, {0, 0, 2}};
   const auto filter = [&](int64_t o, int64_t c, int64_t i, int64_t j) {
     int64_t sum = 0;
@@ -108,30 +108,51 @@ bool winograd(const Plan& plan, const Work& w, Choice& k) {
       for (int64_t x = 0; x < 3; x++) sum += G[i][y] * G[j][x] * w.at(o, c, y * 3 + x);
     return sum;
   };
+  std::vector<int64_t> filters;  // [out][in][16]
   int64_t size = 1;
   for (int64_t x : w.weights)
-    if (x > 127 || x < -128) return false;
-  for (int64_t o = 0; o < s.out; o++)
-    for (int64_t c = 0; c < s.in; c++)
-      for (int64_t i = 0; i < 16; i++) size = std::max(size, std::abs(filter(o, c, i / 4, i % 4)));
-  if (size > 127) return false;
-  Dense& l = k.layer = w.layer;
-  const int64_t high = std::max<int64_t>(w.high, 1);
-  l.most = plan.kernels->dense.most(4 * high, size);
-  l.pairs = l.most < 4;
-  if (l.pairs) l.most = l.words;
-  l.digits = 1;
-  l.shift = static_cast<uint8_t>(2 * high);
-  k.weights = aligned(weights_room(l, l.words, 16));
-  k.start.assign(16 * l.padded_out, 0);
+    if (std::abs(x) > INT32_MAX) return false;
   for (int64_t o = 0; o < s.out; o++)
     for (int64_t c = 0; c < s.in; c++)
       for (int64_t i = 0; i < 16; i++) {
-        const int64_t x = filter(o, c, i / 4, i % 4);
-        set_weight(l, k.weights.get(), l.words, i, c / 4, o, c, x);
-        if (i != 5) k.start[i * l.padded_out + o] -= static_cast<int32_t>(l.shift * x);
+        filters.push_back(filter(o, c, i / 4, i % 4));
+        size = std::max({size, filters.back(), -filters.back() - 1});
       }
-  for (int64_t theta : w.thresholds) k.thresholds.push_back(narrow(4 * std::clamp<int64_t>(theta, -INT32_MAX, INT32_MAX)));
+  size = size < 128 ? size + 1 : 128;
+  Dense& l = k.layer = w.layer;
+  const int64_t high = std::max<int64_t>(w.high, 1), reach = std::max(w.high_sum, -w.low_sum);
+  l.most = plan.kernels->dense.most(4 * high, size);
+  l.pairs = l.most < 4;
+  if (l.pairs) l.most = l.words;
+  const int bits = l.pairs ? 15 : 8;
+  l.digits = digits_of(filters, bits);
+  l.shift = static_cast<uint8_t>(2 * high);
+  // four times a sum without its lowest digit, and all sums of a digit, are to fit into 32 bits
+  if (l.digits > 4 || 4 * l.words * 16 * high > (INT32_MAX >> (bits - 1)) || (l.digits == 1 && reach >= INT32_MAX / 8)) return false;
+  if (reach >> (bits - 2) >= INT32_MAX / 4) return false;
+  l.dropped = !l.sums && !l.sums64 && reach >= INT32_MAX / 2;
+  k.weights = aligned(weights_room(l, l.words, 16 * l.digits));
+  k.start.assign(16 * l.digits * l.padded_out, 0);
+  const int64_t half = int64_t{1} << (bits - 1);
+  for (int64_t o = 0; o < s.out; o++)
+    for (int64_t c = 0; c < s.in; c++)
+      for (int64_t i = 0; i < 16; i++) {
+        int64_t x = filters[(o * s.in + c) * 16 + i];
+        for (int64_t d = 0; d < l.digits; d++) {
+          const int64_t digit = ((x + half) & (2 * half - 1)) - half;
+          x = (x - digit) >> bits;
+          set_weight(l, k.weights.get(), l.words, d * 16 + i, c / 4, o, c, digit);
+          if (i != 5) k.start[(d * 16 + i) * l.padded_out + o] -= static_cast<int32_t>(l.shift * digit);
+        }
+      }
+  for (int64_t theta : w.thresholds) {
+    if (l.digits == 1) {
+      k.thresholds.push_back(narrow(4 * std::clamp<int64_t>(theta, -INT32_MAX, INT32_MAX)));
+    } else {
+      const int64_t by = l.dropped ? bits - 2 : 0, below = theta >> by;
+      k.thresholds.push_back(narrow(below + (theta > below * (int64_t{1} << by))));
+    }
+  }
   l.tile_bytes = (4 * l.words + 63) / 64 * 64;
   k.rows = (s.out_height + 1) / 2;
   k.room = k.rows * ((s.out_width + 1) / 2) * 16 * l.tile_bytes + 64;
@@ -167,7 +188,7 @@ int fastest(const Work& w) {
     random ^= random << 13, random ^= random >> 7, random ^= random << 17;
     static_cast<uint8_t*>(x.get())[i] = static_cast<uint8_t>(random % (w.high + 1));
   }
-  const auto y = aligned(w.layer.sums ? 4 * s.places() * s.out : w.out.step);
+  const auto y = aligned(std::max(8 * s.places() * s.out, w.out.step));
   int best = 0;
   double least = 1e30;
   for (size_t i = 0; i < w.choices.size(); i++) {
@@ -178,6 +199,8 @@ int fastest(const Work& w) {
     l.tiles = static_cast<uint8_t*>(tiles.get()), l.scratch = static_cast<char*>(scratch.get());
     if (l.sums)
       l.sums = static_cast<int32_t*>(y.get());
+    else if (l.sums64)
+      l.sums64 = static_cast<int64_t*>(y.get());
     else
       l.y = static_cast<uint8_t*>(y.get()) + w.out.start;
     for (int round = 0; round < 5; round++) {

@@ -52,8 +52,6 @@ ALWAYS void add_all(const Dense& l, const uint8_t* const (&x)[P], int64_t c, Lan
   }
 }
 
-template <class F> constexpr int digit_of() { return F::SIZE == 64 ? 8 : 15; }
-
 // The sum of all digits, divided by what the `dropped` lowest ones stand for and rounded down.
 template <class F, int D> ALWAYS Lanes top_of(const Lanes (&digits)[D], int64_t dropped) {
   constexpr int BITS = digit_of<F>();
@@ -68,46 +66,26 @@ template <class F, int D> ALWAYS Lanes top_of(const Lanes (&digits)[D], int64_t 
   return sum;
 }
 
-// Is a sum without its lowest digits right below a threshold?
-ALWAYS bool near(const Lanes& sums, const int32_t* thresholds, int64_t padded, int64_t levels) {
-  Part hit = {};
-  for (int64_t d = 0; d < levels; d++, thresholds += padded)
-#pragma GCC unroll 4
-    for (int i = 0; i < Lanes::PARTS; i++) hit |= sums.at[i] == load_as<Part>(thresholds + PART / 4 * i) - 1;
-  uint64_t words[PART / 8], any = 0;
-  std::memcpy(words, &hit, sizeof words);
-  for (uint64_t word : words) any |= word;
-  return any != 0;
-}
-
-// Levels of the largest of N sums by all digits.
-template <class F, int D, int N>
-__attribute__((noinline)) Lanes exact_levels(const Lanes (*const digits)[D], int64_t step, const int64_t* thresholds, int64_t padded, int64_t levels) {
-  int32_t level[16] = {};
-  for (int i = 0; i < 16; i++) {
-    int64_t most = INT64_MIN;
-    for (int n = 0; n < N; n++) {
-      int64_t sum = 0;
-      for (int d = D - 1; d >= 0; d--) {
-        int32_t digit;
-        std::memcpy(&digit, reinterpret_cast<const char*>(&digits[n * step][d]) + 4 * i, 4);
-        sum = sum * (int64_t{1} << digit_of<F>()) + digit;
-      }
-      most = sum > most ? sum : most;
-    }
-    for (int64_t d = 0; d < levels; d++) level[i] += most >= thresholds[d * padded + i];
+// The largest of N sums by all digits.
+template <class F, int D, int N> ALWAYS int64_t largest(const Lanes (*const digits)[D], int64_t step, int i) {
+  int64_t most = INT64_MIN;
+  for (int n = 0; n < N; n++) {
+    int64_t sum = 0;
+    for (int d = D - 1; d >= 0; d--)
+      sum = sum * (int64_t{1} << digit_of<F>()) + load_as<int32_t>(reinterpret_cast<const char*>(&digits[n * step][d]) + 4 * i);
+    most = sum > most ? sum : most;
   }
-  return load_lanes(level);
+  return most;
 }
 
 // Levels of the largest of N places; `step`: between them.
-template <class F, int D, int N> ALWAYS Lanes levels_of(const Dense& l, const Lanes (*const digits)[D], int64_t step, int64_t c) {
+template <class F, int D, int N> ALWAYS void put_levels(const Dense& l, const Lanes (*const digits)[D], int64_t step, int64_t c, uint8_t* to) {
   Lanes top = top_of<F, D>(digits[0], l.dropped);
 #pragma GCC unroll 4
   for (int n = 1; n < N; n++) top = most_of(top, top_of<F, D>(digits[n * step], l.dropped));
   if (D > 1 && l.dropped && near(top, l.thresholds + c, l.padded_out, l.levels))
-    return exact_levels<F, D, N>(digits, step, l.exact + c, l.padded_out, l.levels);
-  return level_of(top, l.thresholds + c, l.padded_out, l.levels);
+    return exact_levels(16, [&](int i) { return largest<F, D, N>(digits, step, i); }, l.exact + c, l.padded_out, l.levels, to);
+  put_counts(level_of(top, l.thresholds + c, l.padded_out, l.levels), to);
 }
 
 // The sums of 16 outputs in 64 bits.
@@ -144,7 +122,7 @@ template <class F, int D, int P, int NB> ALWAYS void places_of(const Dense& l, i
       else if (l.sums64)
         put_wide<F, D>(sums[p][b], l.sums64 + at * l.out, c + 16 * b, l.out);
       else
-        put_counts(levels_of<F, D, 1>(l, &sums[p][b], NB, c + 16 * b), to + 16 * b);
+        put_levels<F, D, 1>(l, &sums[p][b], NB, c + 16 * b, to + 16 * b);
     }
   }
 }
@@ -156,7 +134,7 @@ template <class F, int D, int NB> ALWAYS void window_of(const Dense& l, int64_t 
   add_all<F, D, 4, NB>(l, x, c, sums);
   uint8_t* to = l.y + oy * l.y_row + ox * l.y_place + c;
 #pragma GCC unroll 4
-  for (int b = 0; b < NB; b++) put_counts(levels_of<F, D, 4>(l, &sums[0][b], NB, c + 16 * b), to + 16 * b);
+  for (int b = 0; b < NB; b++) put_levels<F, D, 4>(l, &sums[0][b], NB, c + 16 * b, to + 16 * b);
 }
 
 template <class F, int D, int NB> void run_blocks(const Dense& l, int64_t first, int64_t last, int64_t c) {

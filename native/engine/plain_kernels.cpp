@@ -58,7 +58,10 @@ void narrow(const int64_t* from, int64_t n, void* to, Type type, int64_t step) {
 
 void gather(int64_t* y, const int64_t* x, const int64_t* factor, int64_t step, int64_t before, int64_t n) {
   const int64_t half = (int64_t{1} << before) >> 1;
-  for (int64_t i = 0; i < n; i++) y[i] += factor[i * step] * ((x[i] + half) >> before);
+  if (step == 1)
+    for (int64_t i = 0; i < n; i++) y[i] += factor[i] * ((x[i] + half) >> before);
+  else
+    for (int64_t i = 0; i < n; i++) y[i] += factor[i * step] * ((x[i] + half) >> before);
 }
 
 void drop(int64_t* y, int64_t bits, int64_t n) {

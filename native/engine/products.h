@@ -139,6 +139,8 @@ typedef Pairs Quads;
 
 #endif
 
+template <class F> constexpr int digit_of() { return F::SIZE == 64 ? 8 : 15; }  // bits of a digit of a weight
+
 // acc += products of n words of each place with the weights of its blocks, which lie `stride` bytes apart.
 template <class F, int P, int NB>
 ALWAYS void add_words(typename F::Sums (&acc)[P][NB], const uint8_t* const (&x)[P], int64_t at, int64_t n, const char* w, int64_t stride) {
@@ -190,6 +192,28 @@ ALWAYS void put_counts(const Lanes& level, uint8_t* to) {
     std::memcpy(to + PART / 4 * i, &bytes, sizeof bytes);
   }
 #endif
+}
+
+// Is a sum without its lowest digits right below a threshold?
+ALWAYS bool near(const Lanes& sums, const int32_t* thresholds, int64_t padded, int64_t levels) {
+  Part hit = {};
+  for (int64_t d = 0; d < levels; d++, thresholds += padded)
+#pragma GCC unroll 4
+    for (int i = 0; i < Lanes::PARTS; i++) hit |= sums.at[i] == load_as<Part>(thresholds + PART / 4 * i) - 1;
+  uint64_t words[PART / 8], any = 0;
+  std::memcpy(words, &hit, sizeof words);
+  for (uint64_t word : words) any |= word;
+  return any != 0;
+}
+
+// Levels of n sums of 64 bits; rare, and not inlined.
+template <class F>
+__attribute__((noinline)) void exact_levels(int n, const F& sum_of, const int64_t* thresholds, int64_t padded, int64_t levels, uint8_t* to) {
+  for (int i = 0; i < n; i++) {
+    const int64_t sum = sum_of(i);
+    to[i] = 0;
+    for (int64_t d = 0; d < levels; d++) to[i] = static_cast<uint8_t>(to[i] + (sum >= thresholds[d * padded + i]));
+  }
 }
 
 }  // namespace

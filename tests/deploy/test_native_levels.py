@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from test_native_engine import ISAS, conv_shape, few, reach, same
 
 from saccade.deploy import Program, Wire, engine
+from saccade.deploy.operations.combine import Combine
 from saccade.deploy.operations.pooling import Window
 from saccade.deploy.operations.synapse import Synapse
 from saccade.deploy.operations.thresholds import Thresholds
@@ -70,6 +71,8 @@ def some(rng, kind, shape):
         "3 bits": (-4, 3),
         "8 bits": (-128, 127),
         "odd": (-127, 127),
+        "16 bits": (-(2**15), 2**15 - 1),
+        "24 bits": (-(2**23) + 1, 2**23 - 1),
         "31 bits": (-(2**30), 2**30),
     }[kind]
     weight = rng.integers(low, high + 1, shape)
@@ -102,7 +105,9 @@ def chains(draw):
         if min(conv_shape(n, k, **geometry) for n in size[1:]) < 1:
             break
         o = draw(st.sampled_from((1, 5, 16, 33, 64, 80, 130)))
-        kind = draw(st.sampled_from(("4 bits", "4 bits", "4 bits", "3 bits", "8 bits", "odd", "31 bits", "nothing")))
+        kind = draw(
+            st.sampled_from(("4 bits", "4 bits", "3 bits", "8 bits", "odd", "16 bits", "24 bits", "31 bits", "nothing"))
+        )
         chain.synapse(some(rng, kind, (o, size[0], k, k)), **geometry)
         if draw(st.integers(0, 5)) == 0:
             break
@@ -200,18 +205,57 @@ def test_sums_between_digits_and_thresholds():
         equal_everywhere(chain.program(1), x)
 
 
-def test_what_is_chosen():
-    """Counts of four levels and weights of four bits are filtered minimally; what bytes do not hold is not."""
+def test_what_is_filtered_minimally():
+    """Where bytes hold the differences of counts; in as many digits as the filters of the weights have."""
     rng = np.random.default_rng(0)
-    found = {}
-    for name, bits, high in (("fits", "4 bits", 4), ("weights", "8 bits", 4), ("counts", "4 bits", 64)):
-        chain = Chain((64, 16, 16), high)
-        chain.synapse(some(rng, bits, (64, 64, 3, 3)))
+    for bits, high, whole in (("4 bits", 4, True), ("8 bits", 63, True), ("24 bits", 4, True), ("4 bits", 64, False)):
+        chain = Chain((20, 7, 9), high)
+        chain.synapse(some(rng, bits, (33, 20, 3, 3)))
         chain.levels(rng, 4)
         program = chain.program(1)
         for isa in ISAS:
             steps = [how for _, how in engine.plan(program, 1, isa=isa, kernel="winograd").steps()]
-            found[name, isa] = "winograd" in steps
+            assert ("winograd" in steps) == whole
             assert "thresholds" not in steps
-    assert all(found["fits", isa] for isa in ISAS)
-    assert not any(found[name, isa] for isa in ISAS for name in ("weights", "counts"))
+        equal_everywhere(program, rng.integers(0, high + 1, (1, 2, 20, 7, 9)).astype(np.uint8), kernels=("winograd",))
+
+
+@pytest.mark.parametrize("follows", ["sums", "levels", "maxima"])
+@pytest.mark.parametrize(("bits", "high"), [("16 bits", 63), ("24 bits", 4), ("24 bits", 63)])
+def test_filters_of_several_digits(bits, high, follows):
+    """Sums within 32 bits, and beyond; thresholds that only their lowest digits tell from a sum."""
+    rng = np.random.default_rng(high)
+    for channels in (8, 100):
+        chain = Chain((channels, 6, 8), high)
+        chain.synapse(some(rng, bits, (24, channels, 3, 3)))
+        x = rng.integers(0, high + 1, (1, 1, channels, 6, 8)).astype(np.uint8)
+        if follows != "sums":
+            sums = chain.program(1).trace(x)[1].reshape(24, -1)
+            theta = np.sort(np.stack([sums[:, 3], sums[:, 9] + 1, sums[:, 20] + 3, sums[:, 30] - 70]), 0)
+            before = chain.wires[-1]
+            record = Thresholds((1,), np.ones((1, 1, 1), np.int64), theta[:, :, None, None])
+            chain.add(record, Wire(before.shape, 0, 4, "n"))
+        if follows == "maxima":
+            chain.pool(2)
+        equal_everywhere(chain.program(1), x)
+
+
+def test_levels_of_what_is_stored():
+    """Behind a sum of branches, all widths of numbers, with channels innermost and outermost."""
+    rng = np.random.default_rng(1)
+    for factor in (1, 100, 10_000, 2**26, 2**40):
+        for channels in (3, 16, 33):
+            chain = Chain((channels, 5, 7), 7)
+            scale = rng.integers(-factor, factor + 1, (channels, 1, 1))
+            offset = rng.integers(-factor, factor + 1, (channels, 1, 1))
+            chain.add(Combine((0,), offset, (scale,), (0,), 0), Wire((channels, 5, 7), -8 * factor, 8 * factor))
+            chain.levels(rng, 4)
+            chain.synapse(some(rng, "4 bits", (20, channels, 3, 3)))
+            before = chain.wires[-1]
+            scale, offset = rng.integers(-factor, factor + 1, (2, 20, 1, 1))
+            reached = factor * (1 + max(-before.low, before.high))
+            chain.add(Combine((3,), offset, (scale,), (0,), 0), Wire(before.shape, -reached, reached))
+            chain.levels(rng, 3)
+            chain.synapse(some(rng, "4 bits", (20, 20, 3, 3)))
+            program = chain.program(2)
+            equal_everywhere(program, rng.integers(0, 8, (2, 2, channels, 5, 7)).astype(np.uint8))
