@@ -63,7 +63,8 @@ struct Dense {
   int64_t x_row, x_place, words;
   // Weights [digit][16 outputs][ky, kx, word], in 8 or 16 bits; `most`: words whose products with 8 bits may be added in 16.
   const void* weights;
-  bool pairs;  // 16 bits
+  bool pairs;   // 16 bits
+  bool halves;  // of 8 outputs at most: the next digit in the other half of a block
   int64_t digits, most;
   // Levels [row][place][padded_out] by thresholds [levels][padded_out] of the sums without their `dropped` lowest digits; where that
   // does not tell, of all digits.

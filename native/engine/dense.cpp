@@ -72,6 +72,7 @@ bool dense(const Plan& plan, const Work& w, Choice& k) {
   if (!l.sums && !l.sums64)
     while (reach >> (bits * l.dropped) >= INT32_MAX / 2) l.dropped++;
   if (l.dropped >= l.digits) return false;
+  l.halves = s.out <= 8 && l.digits > 1;
   k.weights = aligned(weights_room(l, words, l.digits));
   const int64_t half = int64_t{1} << (bits - 1);
   for (int64_t o = 0; o < s.out; o++)
@@ -81,7 +82,10 @@ bool dense(const Plan& plan, const Work& w, Choice& k) {
         for (int64_t d = 0; d < l.digits; d++) {
           const int64_t digit = ((x + half) & (2 * half - 1)) - half;
           x = (x - digit) >> bits;
-          set_weight(l, k.weights.get(), words, d, tap * l.words + c / 4, o, c, digit);
+          if (l.halves)
+            set_weight(l, k.weights.get(), words, d / 2, tap * l.words + c / 4, o + d % 2 * 8, c, digit);
+          else
+            set_weight(l, k.weights.get(), words, d, tap * l.words + c / 4, o, c, digit);
         }
       }
   for (int64_t theta : w.thresholds) {

@@ -6,49 +6,90 @@
 namespace saccade::engine::SACCADE_ISA {
 namespace {
 
-// The sums of P places and 16 NB outputs, digit by digit.
-template <class F, int D, int P, int NB>
-ALWAYS void add_all(const Dense& l, const uint8_t* const (&x)[P], int64_t c, Lanes (&sums)[P][NB][D]) {
+// Channels 8 to 15 as channels 0 to 7.
+ALWAYS Lanes upper(const Lanes& x) {
+#if defined(__AVX512F__)
+  const __m512i all = (__m512i)x.at[0];
+  return {{(Part)_mm512_shuffle_i64x2(all, all, 0xee)}};
+#else
+  return each_part([&](int i) { return x.at[(i + Lanes::PARTS / 2) % Lanes::PARTS]; });
+#endif
+}
+
+// Products of P places with NB blocks of weights that lie `stride` bytes apart.
+template <class F, int P, int NB>
+ALWAYS void add_taps(const Dense& l, const uint8_t* const (&x)[P], const char* w, int64_t stride, Lanes (&sums)[P][NB]) {
   const bool joined = l.dilation_x == 1 && l.x_place == 4 * l.words;
   const int64_t runs = joined ? 1 : l.kernel_x, run = joined ? l.kernel_x * l.words : l.words;
-  const int64_t stride = l.kernel_y * l.kernel_x * l.words * F::SIZE;
-  const char* w = static_cast<const char*>(l.weights) + c / 16 * stride;
-  for (int d = 0; d < D; d++, w += l.padded_out / 16 * stride) {
-    typename F::Sums acc[P][NB];
-    for (auto& place : acc)
-      for (auto& block : place) block = F::zero();
-    if constexpr (F::WIDENS)
-      for (auto& place : sums)
-        for (auto& block : place) block[d] = Lanes{};
-    const char* from = w;
-    int64_t left = l.most;
-    for (int64_t ky = 0; ky < l.kernel_y; ky++)
-      for (int64_t r = 0; r < runs; r++) {
-        const int64_t at = ky * l.dilation_y * l.x_row + r * l.dilation_x * l.x_place;
-        if constexpr (!F::WIDENS) {
-          add_words<F>(acc, x, at, run, from, stride);
-        } else {
-          for (int64_t i = 0; i < run;) {
-            const int64_t n = run - i < left ? run - i : left;
-            add_words<F>(acc, x, at + 4 * i, n, from + i * F::SIZE, stride);
-            i += n;
-            if ((left -= n)) continue;
-            for (int p = 0; p < P; p++)
-              for (int b = 0; b < NB; b++) sums[p][b][d] = sums[p][b][d] + F::lanes(acc[p][b]), acc[p][b] = F::zero();
-            left = l.most;
-          }
+  typename F::Sums acc[P][NB];
+  for (auto& place : acc)
+    for (auto& block : place) block = F::zero();
+  if constexpr (F::WIDENS)
+    for (auto& place : sums)
+      for (auto& block : place) block = Lanes{};
+  int64_t left = l.most;
+  for (int64_t ky = 0; ky < l.kernel_y; ky++)
+    for (int64_t r = 0; r < runs; r++, w += run * F::SIZE) {
+      const int64_t at = ky * l.dilation_y * l.x_row + r * l.dilation_x * l.x_place;
+      if constexpr (!F::WIDENS) {
+        add_words<F>(acc, x, at, run, w, stride);
+      } else {
+        for (int64_t i = 0; i < run;) {
+          const int64_t n = run - i < left ? run - i : left;
+          add_words<F>(acc, x, at + 4 * i, n, w + i * F::SIZE, stride);
+          i += n;
+          if ((left -= n)) continue;
+          for (int p = 0; p < P; p++)
+            for (int b = 0; b < NB; b++) sums[p][b] = sums[p][b] + F::lanes(acc[p][b]), acc[p][b] = F::zero();
+          left = l.most;
         }
-        from += run * F::SIZE;
       }
+    }
+#pragma GCC unroll 8
+  for (int p = 0; p < P; p++)
+#pragma GCC unroll 4
+    for (int b = 0; b < NB; b++) {
+      if constexpr (F::WIDENS)
+        sums[p][b] = sums[p][b] + F::lanes(acc[p][b]);
+      else
+        sums[p][b] = F::lanes(acc[p][b]);
+    }
+}
+
+// The sums of P places and 16 NB outputs in all digits: digits of one block as blocks are, if registers hold them, so that inputs
+// are read once; else one after the other.
+template <class F, int D, int P, int NB>
+ALWAYS void add_all(const Dense& l, const uint8_t* const (&x)[P], int64_t c, Lanes (&sums)[P][NB][D]) {
+  const int64_t block = l.kernel_y * l.kernel_x * l.words * F::SIZE, digit = l.padded_out / 16 * block;
+  const char* w = static_cast<const char*>(l.weights) + c / 16 * block;
+  if constexpr (NB == 1 && D > 1) {
+    constexpr int HALF = (D + 1) / 2;
+    if (l.halves) {
+      Lanes both[P][HALF];
+      add_taps<F, P, HALF>(l, x, w, digit, both);
+#pragma GCC unroll 8
+      for (int p = 0; p < P; p++)
+#pragma GCC unroll 4
+        for (int d = 0; d < D; d++) sums[p][0][d] = d % 2 ? upper(both[p][d / 2]) : both[p][d / 2];
+      return;
+    }
+  }
+  if constexpr (NB == 1 && (F::BLOCKS >= D || D == 2)) {
+    Lanes digits[P][D];
+    add_taps<F, P, D>(l, x, w, digit, digits);
 #pragma GCC unroll 8
     for (int p = 0; p < P; p++)
 #pragma GCC unroll 4
-      for (int b = 0; b < NB; b++) {
-        if constexpr (F::WIDENS)
-          sums[p][b][d] = sums[p][b][d] + F::lanes(acc[p][b]);
-        else
-          sums[p][b][d] = F::lanes(acc[p][b]);
-      }
+      for (int d = 0; d < D; d++) sums[p][0][d] = digits[p][d];
+    return;
+  }
+  for (int d = 0; d < D; d++) {
+    Lanes one[P][NB];
+    add_taps<F, P, NB>(l, x, w + d * digit, block, one);
+#pragma GCC unroll 8
+    for (int p = 0; p < P; p++)
+#pragma GCC unroll 4
+      for (int b = 0; b < NB; b++) sums[p][b][d] = one[p][b];
   }
 }
 
@@ -143,15 +184,16 @@ template <class F, int D, int NB> void run_blocks(const Dense& l, int64_t first,
       for (int64_t ox = 0; ox < l.out_width / 2; ox++) window_of<F, D, NB>(l, oy, ox, c);
     return;
   }
-  constexpr int P = NB == 4 ? 4 : F::PLACES;
+  constexpr int P = NB == 4 || D == 4 ? (F::PLACES < 4 ? F::PLACES : 4) : F::PLACES;
   for (int64_t place = first * l.out_width, end = last * l.out_width; place < end; place += P)
     places_of<F, D, P, NB>(l, place, end - place < P ? end - place : P, c);
 }
 
 // All weights of some outputs, then those of the next ones: they stay in a cache for all places.
 template <class F, int D> void run_digits(const Dense& l, int64_t first, int64_t last) {
+  constexpr bool TOGETHER = D > 1 && F::BLOCKS >= D;
   for (int64_t c = 0; c < l.padded_out;) {
-    const int64_t blocks = blocks_of(F::BLOCKS, (l.padded_out - c) / 16);
+    const int64_t blocks = TOGETHER ? 1 : blocks_of(F::BLOCKS, (l.padded_out - c) / 16);
     if (blocks == 4) run_blocks<F, D, F::BLOCKS < 4 ? 1 : 4>(l, first, last, c);
     else if (blocks == 3) run_blocks<F, D, F::BLOCKS < 3 ? 1 : 3>(l, first, last, c);
     else if (blocks == 2) run_blocks<F, D, F::BLOCKS < 2 ? 1 : 2>(l, first, last, c);

@@ -158,7 +158,8 @@ void thresholds(Plan& plan, int wire) {
   });
 }
 
-// Numbers: shift, reset. Arrays: factor, offset, decay, thresholds [D, ...], amount.
+// Numbers: shift, reset. Arrays: factor, offset, decay, thresholds [D, ...], amount; and, of potentials that are stored in a few
+// bits, edges [K - 1, ...] and what is stored [K, ...].
 void membrane(Plan& plan, int wire) {
   const Record record = plan.records[wire];
   const Sizes shape = plan.wires[wire].shape;
@@ -167,8 +168,15 @@ void membrane(Plan& plan, int wire) {
   const Numbers factor = numbers(record.arrays[0], shape), offset = numbers(record.arrays[1], shape),
                 decay = numbers(record.arrays[2], shape), theta = numbers(record.arrays[3], shape, true),
                 amount = numbers(record.arrays[4], shape);
-  const Nest loops =
-      nest(shape, {made.stride, in.stride, factor.stride, offset.stride, decay.stride, theta.stride, amount.stride});
+  std::vector<Sizes> strides{made.stride, in.stride, factor.stride, offset.stride, decay.stride, theta.stride, amount.stride};
+  const bool few = record.arrays.size() > 5;
+  Numbers edges, stored;
+  if (few) {
+    edges = numbers(record.arrays[5], shape, true), stored = numbers(record.arrays[6], shape, true);
+    strides.push_back(edges.stride), strides.push_back(stored.stride);
+  }
+  const int64_t count = few ? record.arrays[5].shape[0] : 0;
+  const Nest loops = nest(shape, strides);
   const int64_t T = plan.wires[wire].steps, levels = record.arrays[3].shape[0];
   const int64_t shift = record.numbers[0], kept = plan.streams ? plan.state(8 * product(shape)) : -1;
   const int reset = static_cast<int>(record.numbers[1]);
@@ -186,6 +194,9 @@ void membrane(Plan& plan, int wire) {
       for (int64_t t = 0; t < T; t++) {
         read(plan, c, in.view, at[1], loops.step(1), t, n, x);
         plan.kernels->membrane(constants, x, v, level, n);
+        if (few)
+          plan.kernels->store({edges.data->data() + at[7], stored.data->data() + at[8], loops.step(7), loops.step(8), edges.level,
+                               stored.level, count}, v, n);
         write(plan, c, made, at[0], loops.step(0), t, n, level);
       }
       if (state) plan.kernels->narrow(v, n, state, Type::i64, loops.step(0));
@@ -237,7 +248,7 @@ void mix(Plan& plan, int wire) {
 }
 
 const Registered known[] = {{"combine", combine}, {"multiply", multiply}, {"thresholds", thresholds},
-                            {"membrane", membrane}, {"mix", mix}};
+                            {"membrane", membrane}, {"stored_membrane", membrane}, {"mix", mix}};
 
 }  // namespace
 }  // namespace saccade::engine

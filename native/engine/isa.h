@@ -23,6 +23,12 @@ struct MembraneChunk {  // constants of n places, strides 0 or 1 (or any)
   int reset;  // 0 hard, 1 soft, 2 none
 };
 
+// Potentials that are stored in a few bits: the k-th of `stored` where V reaches k of the edges, which grow.
+struct StoredChunk {
+  const int64_t *edges, *stored;
+  int64_t edge_step, stored_step, edge_level, stored_level, count;  // edges
+};
+
 // A convolution, or a matrix product (kernel 1x1 over places), of rows of channels that lie together.
 struct RowsJob {
   const void* x;  // [height][width][channels], with strides in elements
@@ -40,7 +46,7 @@ struct RowsJob {
 struct LevelsJob {
   const void* x;
   Type type;
-  int64_t place, padded;  // stride of x; channels to the next multiple of 16
+  int64_t place, channels, padded;  // stride of x; channels, and the next multiple of 16
   const void *thresholds, *signs;  // [levels][padded] and [padded], of 64 bits for sums of 64, else of 32; signs may be null
   int64_t levels;
   uint8_t* y;
@@ -120,6 +126,7 @@ struct Kernels {
   void (*reach)(int64_t* level, const int64_t* x, const int64_t* sign, int64_t sign_step, const int64_t* thresholds,
                 int64_t threshold_step, int64_t level_step, int64_t levels, int64_t n);
   void (*membrane)(const MembraneChunk& constants, const int64_t* x, int64_t* v, int64_t* level, int64_t n);
+  void (*store)(const StoredChunk& constants, int64_t* v, int64_t n);
   void (*rows)(const RowsJob& job, int64_t first, int64_t last);
   void (*depthwise)(const RowsJob& job, int64_t first, int64_t last);  // groups of one channel, weights [tap][channel]
   void (*pack)(const void* from, Type type, int64_t n, uint64_t* to);  // n numbers of 0 and 1, to whole words

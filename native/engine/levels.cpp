@@ -64,7 +64,7 @@ bool levels_in_place(Plan& plan, int wire) {
   plan.add(wire, "levels", rows * pieces, [=, &plan](const Call& c, int64_t first, int64_t last_unit) {
     LevelsJob job{};
     const bool wide = from.type == Type::i64;
-    job.type = from.type, job.place = place, job.padded = padded, job.levels = levels, job.y_place = made.place;
+    job.type = from.type, job.place = place, job.channels = channels, job.padded = padded, job.levels = levels, job.y_place = made.place;
     job.thresholds = wide ? static_cast<const void*>(constants->thresholds.data()) : constants->thresholds32.data();
     if (turned) job.signs = wide ? static_cast<const void*>(constants->signs.data()) : constants->signs32.data();
     for (int64_t u = first; u < last_unit; u++) {

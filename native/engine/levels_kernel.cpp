@@ -30,11 +30,26 @@ template <class X> void narrow(const LevelsJob& j, int64_t first, int64_t last) 
 }
 
 void wide(const LevelsJob& j, int64_t first, int64_t last) {
-  typedef int64_t Long __attribute__((vector_size(PART)));
-  constexpr int N = PART / 8;
   const int64_t *signs = static_cast<const int64_t*>(j.signs), *thresholds = static_cast<const int64_t*>(j.thresholds);
   for (int64_t p = first; p < last; p++)
     for (int64_t c = 0; c < j.padded; c += 16) {
+      uint8_t* to = j.y + p * j.y_place + c;
+#if defined(__AVX512F__)
+      for (int k = 0; k < 16 && c + k < j.channels; k += 8) {
+        const int64_t at = c + k;
+        __m512i x = load_as<__m512i>(static_cast<const int64_t*>(j.x) + p * j.place + at), level = _mm512_setzero_si512();
+        if (signs) {
+          const __m512i s = load_as<__m512i>(signs + at);
+          x = _mm512_sub_epi64(_mm512_xor_si512(x, s), s);
+        }
+        for (int64_t d = 0; d < j.levels; d++)
+          level = _mm512_mask_add_epi64(level, _mm512_cmpge_epi64_mask(x, load_as<__m512i>(thresholds + d * j.padded + at)), level,
+                                        _mm512_set1_epi64(1));
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(to + k), _mm512_cvtepi64_epi8(level));
+      }
+#else
+      typedef int64_t Long __attribute__((vector_size(PART)));
+      constexpr int N = PART / 8;
       int64_t levels[16];
 #pragma GCC unroll 8
       for (int k = 0; k < 16; k += N) {
@@ -46,8 +61,8 @@ void wide(const LevelsJob& j, int64_t first, int64_t last) {
         for (int64_t d = 0; d < j.levels; d++) level -= x >= load_as<Long>(thresholds + d * j.padded + c + k);
         std::memcpy(levels + k, &level, sizeof level);
       }
-      uint8_t* to = j.y + p * j.y_place + c;
       for (int i = 0; i < 16; i++) to[i] = static_cast<uint8_t>(levels[i]);
+#endif
     }
 }
 

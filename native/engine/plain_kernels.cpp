@@ -99,6 +99,15 @@ void membrane(const MembraneChunk& c, const int64_t* x, int64_t* v, int64_t* lev
     for (int64_t i = 0; i < n; i++) v[i] -= level[i] * c.amount[i * c.amount_step];
 }
 
+void store(const StoredChunk& c, int64_t* v, int64_t n) {
+  for (int64_t i = 0; i < n; i++) {
+    int64_t found = c.stored[i * c.stored_step];
+    for (int64_t k = 0; k < c.count; k++)
+      if (v[i] >= c.edges[k * c.edge_level + i * c.edge_step]) found = c.stored[(k + 1) * c.stored_level + i * c.stored_step];
+    v[i] = found;
+  }
+}
+
 template <class X, class A> void rows_of(const RowsJob& j, int64_t first, int64_t last) {
   const X* x = static_cast<const X*>(j.x);
   const A* weights = static_cast<const A*>(j.weights);
@@ -198,7 +207,7 @@ void matmul(const int64_t* a, const int64_t* b, int64_t* y, int64_t inner, int64
 
 #define NAME_OF(isa) #isa
 #define NAME(isa) NAME_OF(isa)
-const Kernels kernels{NAME(SACCADE_ISA), widen, narrow, gather, drop, multiply, reach, membrane, rows, depthwise_kernel, pack, unpack, count, ones, matmul,
+const Kernels kernels{NAME(SACCADE_ISA), widen, narrow, gather, drop, multiply, reach, membrane, store, rows, depthwise_kernel, pack, unpack, count, ones, matmul,
                       events_kernel, bytes_kernel, dense_kernel, winograd_kernel, levels_kernel, counts_kernel, codebook_kernel,
                       tables_kernel, ceilings};
 

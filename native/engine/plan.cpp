@@ -260,6 +260,17 @@ const Laid& Plan::laid(int wire) {
             std::memcpy(to, x, width * place);
           else if (channel == 1)
             for (int64_t k = 0; k < width; k++) std::memcpy(to + k * made.place, x + k * place, channels);
+          else if (channels == 3 && place == 1)  // pictures
+            for (int64_t k = 0; k < width; k++) {
+              const uint32_t word = x[k] | static_cast<uint32_t>(x[k + channel]) << 8 | static_cast<uint32_t>(x[k + 2 * channel]) << 16;
+              std::memcpy(to + 4 * k, &word, 4);
+            }
+          else if (channels == 4 && place == 1)
+            for (int64_t k = 0; k < width; k++) {
+              const uint32_t word = x[k] | static_cast<uint32_t>(x[k + channel]) << 8 | static_cast<uint32_t>(x[k + 2 * channel]) << 16 |
+                                    static_cast<uint32_t>(x[k + 3 * channel]) << 24;
+              std::memcpy(to + 4 * k, &word, 4);
+            }
           else
             for (int64_t i = 0; i < channels; i++)
               for (int64_t k = 0; k < width; k++) to[k * made.place + i] = x[k * place + i * channel];

@@ -196,6 +196,12 @@ ALWAYS void put_counts(const Lanes& level, uint8_t* to) {
 
 // Is a sum without its lowest digits right below a threshold?
 ALWAYS bool near(const Lanes& sums, const int32_t* thresholds, int64_t padded, int64_t levels) {
+#if defined(__AVX512F__)
+  __mmask16 hit = 0;
+  const __m512i next = _mm512_add_epi32((__m512i)sums.at[0], _mm512_set1_epi32(1));
+  for (int64_t d = 0; d < levels; d++) hit |= _mm512_cmpeq_epi32_mask(next, _mm512_loadu_si512(thresholds + d * padded));
+  return hit != 0;
+#else
   Part hit = {};
   for (int64_t d = 0; d < levels; d++, thresholds += padded)
 #pragma GCC unroll 4
@@ -204,6 +210,7 @@ ALWAYS bool near(const Lanes& sums, const int32_t* thresholds, int64_t padded, i
   std::memcpy(words, &hit, sizeof words);
   for (uint64_t word : words) any |= word;
   return any != 0;
+#endif
 }
 
 // Levels of n sums of 64 bits; rare, and not inlined.
