@@ -73,6 +73,7 @@ struct Dense {
   const int32_t* thresholds;
   const int64_t* exact;
   bool pooled;
+  const int32_t* signs;  // -1 of outputs whose weights were multiplied by -1, so that fewer digits hold them; else 0. May be null
   int32_t* sums;    // instead: [place][out]
   int64_t* sums64;  // the same where 32 bits do not hold them
   // Minimal filtering: tiles [tile][16][tile_bytes] made of x, to which `shift` is added, and what sums begin with [16][padded_out].

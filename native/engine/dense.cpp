@@ -13,14 +13,17 @@ namespace {
 struct Choice {
   const char* name;
   std::shared_ptr<void> weights;
-  std::vector<int32_t> thresholds, start;
+  std::vector<int32_t> thresholds, start, signs;
   std::function<void(const Dense&, int64_t first, int64_t last)> prepare, run;
   int64_t rows = 0, room = 64, scratch = 64;  // rows of `prepare`
   Dense layer;                                // with what is the kernel's own
 };
 
+enum class Makes { LEVELS, SUMS, SUMS64 };
+
 struct Work {
   Synapse synapse;
+  Makes makes = Makes::LEVELS;
   Dense layer;
   std::vector<int64_t> weights, thresholds;  // units; [levels][padded_out] of sums of units
   int64_t high = 0, low_sum = 0, high_sum = 0;
@@ -55,6 +58,20 @@ int64_t digits_of(const std::vector<int64_t>& weights, int bits) {
   return most;
 }
 
+// Fewer digits, if each output may have its weights turned: their range has one end that is nearer to 0. None where that does not help.
+std::vector<int32_t> turned_signs(const std::vector<int64_t>& weights, int64_t out, int64_t padded, int64_t digits, int bits) {
+  const int64_t size = weights.size() / out;
+  std::vector<int32_t> signs(padded, 0);
+  for (int64_t o = 0; o < out; o++) {
+    std::vector<int64_t> its(weights.begin() + o * size, weights.begin() + (o + 1) * size);
+    if (digits_of(its, bits) < digits) continue;
+    for (int64_t& x : its) x = -x;
+    if (digits_of(its, bits) >= digits) return {};
+    signs[o] = -1;
+  }
+  return signs;
+}
+
 // Products in the order of the taps.
 bool dense(const Plan& plan, const Work& w, Choice& k) {
   const Synapse& s = w.synapse;
@@ -69,8 +86,10 @@ bool dense(const Plan& plan, const Work& w, Choice& k) {
   const int64_t words = s.taps() * l.words;
   if (l.digits > 4 || 4 * words * std::max<int64_t>(w.high, 1) > (INT32_MAX >> (bits - 1))) return false;
   const int64_t reach = std::max(w.high_sum, -w.low_sum);
-  if (!l.sums && !l.sums64)
+  if (w.makes == Makes::LEVELS)
     while (reach >> (bits * l.dropped) >= INT32_MAX / 2) l.dropped++;
+  if (l.digits > 1 && !l.dropped && w.makes != Makes::SUMS64) k.signs = turned_signs(w.weights, s.out, l.padded_out, l.digits, bits);
+  if (!k.signs.empty()) l.digits--;
   if (l.dropped >= l.digits) return false;
   l.halves = s.out <= 8 && l.digits > 1;
   k.weights = aligned(weights_room(l, words, l.digits));
@@ -78,7 +97,7 @@ bool dense(const Plan& plan, const Work& w, Choice& k) {
   for (int64_t o = 0; o < s.out; o++)
     for (int64_t c = 0; c < s.in; c++)
       for (int64_t tap = 0; tap < s.taps(); tap++) {
-        int64_t x = w.at(o, c, tap);
+        int64_t x = w.at(o, c, tap) * (k.signs.empty() || !k.signs[o] ? 1 : -1);
         for (int64_t d = 0; d < l.digits; d++) {
           const int64_t digit = ((x + half) & (2 * half - 1)) - half;
           x = (x - digit) >> bits;
@@ -134,7 +153,7 @@ bool winograd(const Plan& plan, const Work& w, Choice& k) {
   // four times a sum without its lowest digit, and all sums of a digit, are to fit into 32 bits
   if (l.digits > 4 || 4 * l.words * 16 * high > (INT32_MAX >> (bits - 1)) || (l.digits == 1 && reach >= INT32_MAX / 8)) return false;
   if (reach >> (bits - 2) >= INT32_MAX / 4) return false;
-  l.dropped = !l.sums && !l.sums64 && reach >= INT32_MAX / 2;
+  l.dropped = w.makes == Makes::LEVELS && reach >= INT32_MAX / 2;
   k.weights = aligned(weights_room(l, l.words, 16 * l.digits));
   k.start.assign(16 * l.digits * l.padded_out, 0);
   const int64_t half = int64_t{1} << (bits - 1);
@@ -174,6 +193,7 @@ const Offer OFFERS[] = {dense, winograd};
 Dense ready(const Work& w, const Choice& k) {
   Dense l = k.layer;
   l.weights = k.weights.get(), l.thresholds = k.thresholds.data(), l.exact = w.thresholds.data(), l.start = k.start.data();
+  l.signs = k.signs.empty() ? nullptr : k.signs.data();
   return l;
 }
 
@@ -201,9 +221,9 @@ int fastest(const Work& w) {
     Dense l = ready(w, k);
     l.x = static_cast<const uint8_t*>(x.get()) + w.in.start - s.geometry.pad_y * w.in.row - s.geometry.pad_x * w.in.place;
     l.tiles = static_cast<uint8_t*>(tiles.get()), l.scratch = static_cast<char*>(scratch.get());
-    if (l.sums)
+    if (w.makes == Makes::SUMS)
       l.sums = static_cast<int32_t*>(y.get());
-    else if (l.sums64)
+    else if (w.makes == Makes::SUMS64)
       l.sums64 = static_cast<int64_t*>(y.get());
     else
       l.y = static_cast<uint8_t*>(y.get()) + w.out.start;
@@ -257,11 +277,7 @@ bool build(Plan& plan, int wire, int reader) {
     w.low_sum = std::min(s.low, -s.high) / divisor, w.high_sum = -w.low_sum;
     made = reader;
   } else {
-    // asked for; where they lie is known when it runs
-    if (narrowest(s.low, s.high) == Type::i64)
-      l.sums64 = reinterpret_cast<int64_t*>(1);
-    else
-      l.sums = reinterpret_cast<int32_t*>(1);
+    w.makes = narrowest(s.low, s.high) == Type::i64 ? Makes::SUMS64 : Makes::SUMS;
   }
   int next = -1;
   if (reader > 0 && !plan.keep && s.map && (next = plan.only_reader(reader)) > 0) {
@@ -297,7 +313,8 @@ bool build(Plan& plan, int wire, int reader) {
     plan.wires[made].view = v;
     plan.wires[made].laid = w.out;
   } else {
-    w.sums = plan.allocate(plan.wires[wire], l.sums ? Type::i32 : Type::i64, s.map ? Sizes{1, 2, 0} : Sizes{});
+    const Type type = w.makes == Makes::SUMS ? Type::i32 : Type::i64;
+    w.sums = s.map ? plan.allocate_map(wire, type) : plan.allocate(plan.wires[wire], type);
     plan.wires[wire].view = w.sums;
   }
   if (w.choices.size() > 1) {
@@ -316,9 +333,9 @@ bool build(Plan& plan, int wire, int reader) {
     l.x = plan.at<uint8_t>(c, in.buffer) + t * in.step + in.start - g.pad_y * in.row - g.pad_x * in.place;
     if (room) l.tiles = plan.at<uint8_t>(c, static_cast<int>(work->prepared)) + t * room;
     l.scratch = c.scratch;
-    if (l.sums)
+    if (work->makes == Makes::SUMS)
       l.sums = reinterpret_cast<int32_t*>(plan.at(c, work->sums)) + t * work->sums.step;
-    else if (l.sums64)
+    else if (work->makes == Makes::SUMS64)
       l.sums64 = reinterpret_cast<int64_t*>(plan.at(c, work->sums)) + t * work->sums.step;
     else
       l.y = plan.at<uint8_t>(c, work->out.buffer) + t * work->out.step + work->out.start;

@@ -107,6 +107,14 @@ template <class F, int D> ALWAYS Lanes top_of(const Lanes (&digits)[D], int64_t 
   return sum;
 }
 
+// The same, with the sign that it should have. Turned sums have all their digits.
+template <class F, int D> ALWAYS Lanes sum_of(const Dense& l, const Lanes (&digits)[D], int64_t c) {
+  const Lanes sum = top_of<F, D>(digits, l.dropped);
+  if (!l.signs) return sum;
+  const Lanes s = load_lanes(l.signs + c);
+  return each_part([&](int i) { return (sum.at[i] ^ s.at[i]) - s.at[i]; });
+}
+
 // The largest of N sums by all digits.
 template <class F, int D, int N> ALWAYS int64_t largest(const Lanes (*const digits)[D], int64_t step, int i) {
   int64_t most = INT64_MIN;
@@ -121,9 +129,9 @@ template <class F, int D, int N> ALWAYS int64_t largest(const Lanes (*const digi
 
 // Levels of the largest of N places; `step`: between them.
 template <class F, int D, int N> ALWAYS void put_levels(const Dense& l, const Lanes (*const digits)[D], int64_t step, int64_t c, uint8_t* to) {
-  Lanes top = top_of<F, D>(digits[0], l.dropped);
+  Lanes top = sum_of<F, D>(l, digits[0], c);
 #pragma GCC unroll 4
-  for (int n = 1; n < N; n++) top = most_of(top, top_of<F, D>(digits[n * step], l.dropped));
+  for (int n = 1; n < N; n++) top = most_of(top, sum_of<F, D>(l, digits[n * step], c));
   if (D > 1 && l.dropped && near(top, l.thresholds + c, l.padded_out, l.levels))
     return exact_levels(16, [&](int i) { return largest<F, D, N>(digits, step, i); }, l.exact + c, l.padded_out, l.levels, to);
   put_counts(level_of(top, l.thresholds + c, l.padded_out, l.levels), to);
@@ -159,7 +167,7 @@ template <class F, int D, int P, int NB> ALWAYS void places_of(const Dense& l, i
 #pragma GCC unroll 4
     for (int b = 0; b < NB; b++) {
       if (l.sums)
-        put_sums(top_of<F, D>(sums[p][b], 0), l.sums + at * l.out, c + 16 * b, l.out);
+        put_sums(sum_of<F, D>(l, sums[p][b], c + 16 * b), l.sums + at * l.out, c + 16 * b, l.out);
       else if (l.sums64)
         put_wide<F, D>(sums[p][b], l.sums64 + at * l.out, c + 16 * b, l.out);
       else

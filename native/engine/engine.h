@@ -111,6 +111,9 @@ class Plan {
   void build();
   // What records are made of
   View allocate(const Wire& wire, Type type, const Sizes& order = {});  // contiguous, axes in an order (outermost first)
+  // A map with channels innermost; within what it will be joined to, if that is so alone and no copy is needed then.
+  View allocate_map(int wire, Type type);
+  std::optional<View> joined(int wire) const;  // where parts of a join lie already, if some do
   int buffer(int64_t bytes, bool kept = false);
   int64_t state(int64_t bytes);
   void scratch(int64_t bytes);
@@ -132,6 +135,7 @@ class Plan {
 
  private:
   std::vector<std::pair<std::pair<int, int>, View>> lasts_;  // copies with channels innermost
+  std::vector<std::pair<int, View>> joined_;                 // joins whose parts are made in place
 };
 
 // A builder for each kind of record, registered by its file.

@@ -108,11 +108,12 @@ struct TablesKernel {  // without functions where the machine has no byte permut
   void (*run)(const Block&, int tables, int64_t first, int64_t last);
 };
 
-// Loops of nothing but a kernel's instructions: products with spikes in so many passes. Null where there is no such kernel.
+// Loops of nothing but a kernel's instructions: products with spikes, or of bytes, in so many passes. Null where there is no such kernel.
 struct Ceilings {
   int64_t (*counts)(int64_t times);
   int64_t (*tables)(int64_t times);
   int64_t (*events)(int64_t times);
+  int64_t (*products)(int64_t times);  // of bytes
 };
 
 struct Kernels {

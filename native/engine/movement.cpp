@@ -1,6 +1,7 @@
 // What moves numbers: other shapes, orders and parts of axes are views; what cannot be one is copied.
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <stdexcept>
 
 #include "engine.h"
@@ -149,8 +150,12 @@ void concat(Plan& plan, int wire) {
   const Record& record = plan.records[wire];
   const Wire w = plan.wires[wire];
   const int64_t axis = record.numbers[0];
-  const View made = plan.allocate(w, narrowest(w.low, w.high), order_like(plan.view(record.inputs[0]), w.shape));
-  plan.buffers[made.buffer].kept = true;  // zeros are written once
+  const std::optional<View> place = plan.joined(wire);
+  const View made = place ? *place : plan.allocate(w, narrowest(w.low, w.high), order_like(plan.view(record.inputs[0]), w.shape));
+  if (place)
+    plan.used(made.buffer);
+  else
+    plan.buffers[made.buffer].kept = true;  // zeros are written once
   int64_t at = record.numbers[1];
   for (int input : record.inputs) {
     const View from = plan.view(input);
@@ -158,7 +163,7 @@ void concat(Plan& plan, int wire) {
     to.start += at * made.stride[axis];
     to.size = from.size;
     at += from.size[axis];
-    copy(plan, wire, from, to, from.size, "join");
+    if (from.buffer != made.buffer) copy(plan, wire, from, to, from.size, "join");
   }
   plan.wires[wire].view = made;
 }

@@ -135,6 +135,39 @@ View Plan::allocate(const Wire& wire, Type type, const Sizes& order) {
   return made;
 }
 
+View Plan::allocate_map(int wire, Type type) {
+  const Wire& w = wires[wire];
+  const Sizes order{1, 2, 0};
+  const int flat = w.readers.size() == 1 && w.shape.size() == 3 ? w.readers[0] : -1;
+  const Sizes row{w.shape[0], 1, product(w.shape) / w.shape[0]};
+  if (flat < 0 || records[flat].kind != "reshape" || wires[flat].shape != row || wires[flat].readers.size() != 1) return allocate(w, type, order);
+  const int join = wires[flat].readers[0];
+  const Wire& whole = wires[join];
+  const Record& record = records[join];
+  if (record.kind != "concat" || record.numbers != std::vector<int64_t>{2, 0} || whole.shape.size() != 3 || whole.steps != w.steps ||
+      whole.shape[0] != row[0] || narrowest(whole.low, whole.high) != type)
+    return allocate(w, type, order);
+  int64_t at = 0, length = 0, times = 0;
+  for (int input : record.inputs) {
+    if (input == flat) at = length, times++;
+    length += wires[input].shape[2];
+  }
+  if (times != 1 || length != whole.shape[2]) return allocate(w, type, order);
+  if (!joined(join)) joined_.push_back({join, allocate(whole, type, order)});
+  View made = *joined(join);
+  used(made.buffer);
+  made.start += at * row[0];
+  made.size = w.shape;
+  made.stride = {1, w.shape[2] * row[0], row[0]};
+  return made;
+}
+
+std::optional<View> Plan::joined(int wire) const {
+  for (const auto& [join, view] : joined_)
+    if (join == wire) return view;
+  return {};
+}
+
 Step& Plan::add(int wire, std::string how, int64_t units, std::function<void(const Call&, int64_t, int64_t)> run) {
   steps.push_back({wire, std::move(how), units, std::move(run), {}});
   return steps.back();

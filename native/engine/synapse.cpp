@@ -67,7 +67,8 @@ void synapse(Plan& plan, int wire) {
   const Wire& w = plan.wires[wire];
   const bool wide = narrowest(s.low, s.high) == Type::i64;
   const bool depthwise = s.in == 1 && s.out == g.groups && s.map;
-  const View made = plan.allocate(w, wide ? Type::i64 : Type::i32, s.map ? Sizes{1, 2, 0} : Sizes{});
+  const Type type = wide ? Type::i64 : Type::i32;
+  const View made = s.map ? plan.allocate_map(wire, type) : plan.allocate(w, type);
   plan.wires[wire].view = made;
   const auto weights64 = wide ? ordered<int64_t>(s, depthwise) : nullptr;
   const auto weights32 = wide ? nullptr : ordered<int32_t>(s, depthwise);
