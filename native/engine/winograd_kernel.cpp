@@ -179,7 +179,7 @@ template <class F, int D, int NB> void run_blocks(const Dense& l, int64_t first,
     for (int64_t p = 0; p < tiles; p++) {
       const int64_t oy = (tile + p) / across * 2, ox = (tile + p) % across * 2;
       for (int b = 0; b < (D > 1 ? 1 : NB); b++) {
-        Lanes four[4], rest[4];
+        Lanes four[4], rest[4] = {};  // no rest where there is one digit
         sums_of(products + p * KEPT + b, P * KEPT, four);
         if (D > 1) sums_of(products + p * KEPT + 1, P * KEPT, rest);
         finish<digit_of<F>(), D>(l, four, rest, oy, ox, c + 16 * b);
