@@ -53,6 +53,37 @@ struct Bytes {
   int64_t steps;
 };
 
+// A layer of bytes at a step, with what follows: its sums, or neurons without a state, which fire as often as there are thresholds
+// that their sum reaches, and maxima of 2 x 2 of them.
+struct Dense {
+  int64_t out, padded_out, out_height, out_width;  // outputs, and the next multiple of 16
+  int64_t kernel_y, kernel_x, stride_y, stride_x, dilation_y, dilation_x;
+  // [row][place][channels]: x is where the first tap of the first output lies, channels fill words of four.
+  const uint8_t* x;
+  int64_t x_row, x_place, words;
+  // Weights [digit][16 outputs][ky, kx, word], in 8 or 16 bits; `most`: words whose products with 8 bits may be added in 16.
+  const void* weights;
+  bool pairs;   // 16 bits
+  bool halves;  // of 8 outputs at most: the next digit in the other half of a block
+  int64_t digits, most;
+  // Levels [row][place][padded_out] by thresholds [levels][padded_out] of the sums without their `dropped` lowest digits; where that
+  // does not tell, of all digits.
+  uint8_t* y;
+  int64_t y_row, y_place, levels, dropped;
+  const int32_t* thresholds;
+  const int64_t* exact;
+  bool pooled;
+  const int32_t* signs;  // -1 of outputs whose weights were multiplied by -1, so that fewer digits hold them; else 0. May be null
+  int32_t* sums;    // instead: [place][out]
+  int64_t* sums64;  // the same where 32 bits do not hold them
+  // Minimal filtering: tiles [tile][16][tile_bytes] made of x, to which `shift` is added, and what sums begin with [16][padded_out].
+  uint8_t* tiles;
+  int64_t tile_bytes;
+  uint8_t shift;
+  const int32_t* start;
+  char* scratch;  // of the thread
+};
+
 // Kernels of a layer that take few values.
 struct Codebook {
   const int8_t* table;   // [patch][16 or 64] products with codewords

@@ -36,6 +36,8 @@ struct Offered {
 };
 
 bool spikes_synapse(Plan& plan, int wire);  // false: the input is no spikes, or of another kind
+bool levels_synapse(Plan& plan, int wire);  // likewise for bytes, where neurons of several levels follow
 bool bytes_synapse(Plan& plan, int wire);   // likewise for bytes
+bool sums_synapse(Plan& plan, int wire);    // likewise for bytes of which nothing but sums is made
 
 }  // namespace saccade::engine

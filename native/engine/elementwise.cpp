@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "engine.h"
+#include "neurons.h"
 #include "spikes.h"
 
 namespace saccade::engine {
@@ -41,6 +42,35 @@ View result(Plan& plan, int wire, const std::vector<Reader>& inputs) {
   return made;
 }
 
+// Where the channels of all numbers lie innermost and all places one behind the other: loops over whole pieces of places, and
+// constants of the channels as often as a piece has places. A loop over a few channels would be short.
+bool repeated_channels(const Sizes& shape, const View& made, const std::vector<Reader>& inputs, const Numbers& offset,
+                       const std::vector<Numbers>& factors, Nest& loops, std::vector<std::shared_ptr<std::vector<int64_t>>>& constants) {
+  size_t axis = shape.size();
+  for (size_t i = 0; i < shape.size(); i++)
+    if (made.stride[i] == 1 && shape[i] > 1) axis = i;
+  if (axis == shape.size() || shape[axis] > CHUNK / 2) return false;
+  std::vector<const Numbers*> all{&offset};
+  for (const Numbers& factor : factors) all.push_back(&factor);
+  for (const Numbers* each : all)
+    for (size_t i = 0; i < shape.size(); i++)
+      if (i != axis && shape[i] > 1 && each->stride[i]) return false;
+  std::vector<Sizes> strides{made.stride, made.stride};
+  for (const Reader& r : inputs) strides.push_back(r.stride), strides.push_back(r.stride);
+  Nest flat = nest(shape, strides);
+  for (int k = 0; k < static_cast<int>(strides.size()); k++)
+    if (flat.outer != 1 || flat.step(k) != 1) return false;
+  flat.chunk = CHUNK / shape[axis] * shape[axis];
+  flat.chunks = (flat.inner + flat.chunk - 1) / flat.chunk;
+  for (size_t k = 0; k < all.size(); k++) {
+    auto made_of = std::make_shared<std::vector<int64_t>>(flat.chunk);
+    for (int64_t i = 0; i < flat.chunk; i++) (*made_of)[i] = (*all[k]->data)[i % shape[axis] * all[k]->stride[axis]];
+    constants[k] = std::move(made_of);
+  }
+  loops = flat;
+  return true;
+}
+
 // Numbers: before of each input, after. Arrays: offset, then a factor of each input.
 void combine(Plan& plan, int wire) {
   if (plan.fuse && spikes_logic(plan, wire)) return;
@@ -59,17 +89,23 @@ void combine(Plan& plan, int wire) {
     strides.push_back(factors.back().stride);
   }
   if (strides.size() > Nest::MOST) throw std::invalid_argument("the engine adds up to 63 branches at once");
-  const Nest loops = nest(shape, strides);
+  Nest loops = nest(shape, strides);
+  std::vector<std::shared_ptr<std::vector<int64_t>>> constants{offset.data};
+  for (const Numbers& factor : factors) constants.push_back(factor.data);
+  const bool repeat = repeated_channels(shape, made, inputs, offset, factors, loops, constants);
   const int64_t T = plan.wires[wire].steps, after = record.numbers.back();
   const std::vector<int64_t> before = record.numbers;
   plan.add(wire, "sums", loops.units(), [=, &plan](const Call& c, int64_t first, int64_t last) {
     int64_t total[CHUNK], x[CHUNK];
     loops.each(first, last, [&](const int64_t* at, int64_t n) {
+      // constants begin with each piece, or where its places say
+      const auto place = [&](size_t k) { return repeat ? 0 : at[k]; };
+      const auto step = [&](size_t k) { return repeat ? 1 : loops.step(static_cast<int>(k)); };
       for (int64_t t = 0; t < T; t++) {
-        plan.kernels->widen(offset.data->data() + at[1], Type::i64, loops.step(1), n, total);
+        plan.kernels->widen(constants[0]->data() + place(1), Type::i64, step(1), n, total);
         for (size_t k = 0; k < inputs.size(); k++) {
           read(plan, c, inputs[k].view, at[2 + 2 * k], loops.step(2 + 2 * k), t, n, x);
-          plan.kernels->gather(total, x, factors[k].data->data() + at[3 + 2 * k], loops.step(3 + 2 * k), before[k], n);
+          plan.kernels->gather(total, x, constants[k + 1]->data() + place(3 + 2 * k), step(3 + 2 * k), before[k], n);
         }
         if (after) plan.kernels->drop(total, after, n);
         write(plan, c, made, at[0], loops.step(0), t, n, total);
@@ -101,6 +137,7 @@ void multiply(Plan& plan, int wire) {
 
 // Arrays: sign, thresholds [D, ...].
 void thresholds(Plan& plan, int wire) {
+  if (levels_in_place(plan, wire)) return;
   const Record record = plan.records[wire];
   const Sizes shape = plan.wires[wire].shape;
   const Reader in = reader(plan, record.inputs[0], shape);
@@ -121,7 +158,8 @@ void thresholds(Plan& plan, int wire) {
   });
 }
 
-// Numbers: shift, reset. Arrays: factor, offset, decay, thresholds [D, ...], amount.
+// Numbers: shift, reset. Arrays: factor, offset, decay, thresholds [D, ...], amount; and, of potentials that are stored in a few
+// bits, edges [K - 1, ...] and what is stored [K, ...].
 void membrane(Plan& plan, int wire) {
   const Record record = plan.records[wire];
   const Sizes shape = plan.wires[wire].shape;
@@ -130,8 +168,15 @@ void membrane(Plan& plan, int wire) {
   const Numbers factor = numbers(record.arrays[0], shape), offset = numbers(record.arrays[1], shape),
                 decay = numbers(record.arrays[2], shape), theta = numbers(record.arrays[3], shape, true),
                 amount = numbers(record.arrays[4], shape);
-  const Nest loops =
-      nest(shape, {made.stride, in.stride, factor.stride, offset.stride, decay.stride, theta.stride, amount.stride});
+  std::vector<Sizes> strides{made.stride, in.stride, factor.stride, offset.stride, decay.stride, theta.stride, amount.stride};
+  const bool few = record.arrays.size() > 5;
+  Numbers edges, stored;
+  if (few) {
+    edges = numbers(record.arrays[5], shape, true), stored = numbers(record.arrays[6], shape, true);
+    strides.push_back(edges.stride), strides.push_back(stored.stride);
+  }
+  const int64_t count = few ? record.arrays[5].shape[0] : 0;
+  const Nest loops = nest(shape, strides);
   const int64_t T = plan.wires[wire].steps, levels = record.arrays[3].shape[0];
   const int64_t shift = record.numbers[0], kept = plan.streams ? plan.state(8 * product(shape)) : -1;
   const int reset = static_cast<int>(record.numbers[1]);
@@ -149,6 +194,9 @@ void membrane(Plan& plan, int wire) {
       for (int64_t t = 0; t < T; t++) {
         read(plan, c, in.view, at[1], loops.step(1), t, n, x);
         plan.kernels->membrane(constants, x, v, level, n);
+        if (few)
+          plan.kernels->store({edges.data->data() + at[7], stored.data->data() + at[8], loops.step(7), loops.step(8), edges.level,
+                               stored.level, count}, v, n);
         write(plan, c, made, at[0], loops.step(0), t, n, level);
       }
       if (state) plan.kernels->narrow(v, n, state, Type::i64, loops.step(0));
@@ -200,7 +248,7 @@ void mix(Plan& plan, int wire) {
 }
 
 const Registered known[] = {{"combine", combine}, {"multiply", multiply}, {"thresholds", thresholds},
-                            {"membrane", membrane}, {"mix", mix}};
+                            {"membrane", membrane}, {"stored_membrane", membrane}, {"mix", mix}};
 
 }  // namespace
 }  // namespace saccade::engine

@@ -45,12 +45,20 @@ struct Bits {
   int64_t inside() const { return border * row() + border * words; }
 };
 
+// Bytes with whole words of channels innermost, and zeros around the map and in a row below it: `start` is the first place of the
+// map.
+struct Laid {
+  int buffer;
+  int64_t start, row, place, step, border;
+};
+
 struct Wire {
   Sizes shape;
   int64_t low, high;
   int64_t steps;  // T, or 1: it stands still
   std::optional<View> view;
   std::optional<Bits> bits;
+  std::optional<Laid> laid;
   std::vector<int> readers;  // numbers of the wires made of it
   bool answers = false;      // read by the answer
 };
@@ -103,12 +111,18 @@ class Plan {
   void build();
   // What records are made of
   View allocate(const Wire& wire, Type type, const Sizes& order = {});  // contiguous, axes in an order (outermost first)
+  // A map with channels innermost; within what it will be joined to, if that is so alone and no copy is needed then.
+  View allocate_map(int wire, Type type);
+  std::optional<View> joined(int wire) const;  // where parts of a join lie already, if some do
   int buffer(int64_t bytes, bool kept = false);
   int64_t state(int64_t bytes);
   void scratch(int64_t bytes);
   const View& view(int wire);  // of a wire; spikes are unpacked where they must be
   const View& channels_last(int wire, int axis);
   const Bits& bits(int wire, int64_t border);
+  // Room for bytes [height][width][channels] of all steps, and those of a wire: its own, or copied there.
+  Laid lay(int64_t steps, int64_t height, int64_t width, int64_t channels, int64_t border);
+  const Laid& laid(int wire);
   int64_t border(int wire) const;  // that the layers which read a wire need
   Step& add(int wire, std::string how, int64_t units, std::function<void(const Call&, int64_t, int64_t)> run);
   int only_reader(int wire) const;  // the record that alone reads a wire; -1 if there are several or the answer is read off it
@@ -121,6 +135,7 @@ class Plan {
 
  private:
   std::vector<std::pair<std::pair<int, int>, View>> lasts_;  // copies with channels innermost
+  std::vector<std::pair<int, View>> joined_;                 // joins whose parts are made in place
 };
 
 // A builder for each kind of record, registered by its file.

@@ -23,6 +23,12 @@ struct MembraneChunk {  // constants of n places, strides 0 or 1 (or any)
   int reset;  // 0 hard, 1 soft, 2 none
 };
 
+// Potentials that are stored in a few bits: the k-th of `stored` where V reaches k of the edges, which grow.
+struct StoredChunk {
+  const int64_t *edges, *stored;
+  int64_t edge_step, stored_step, edge_level, stored_level, count;  // edges
+};
+
 // A convolution, or a matrix product (kernel 1x1 over places), of rows of channels that lie together.
 struct RowsJob {
   const void* x;  // [height][width][channels], with strides in elements
@@ -34,7 +40,17 @@ struct RowsJob {
   const void* weights;      // [group][tap][in][out], int32 or int64
   void* y;                  // [places][groups * out], of the type of the weights
   bool wide;                // int64
-  bool depthwise;           // weights [tap][channel]
+};
+
+// Levels of the sums of some places, channels innermost and together.
+struct LevelsJob {
+  const void* x;
+  Type type;
+  int64_t place, channels, padded;  // stride of x; channels, and the next multiple of 16
+  const void *thresholds, *signs;  // [levels][padded] and [padded], of 64 bits for sums of 64, else of 32; signs may be null
+  int64_t levels;
+  uint8_t* y;
+  int64_t y_place;
 };
 
 // Each kernel: bytes that its preparation fills, the preparation (rows of the input at all steps), bytes of scratch, the layer
@@ -54,6 +70,21 @@ struct BytesKernel {
   void (*set_weight)(const Block&, const Bytes&, void* weights, int64_t o, int64_t c, int64_t tap, int64_t w);
   int64_t (*scratch)(const Block&);
   void (*run)(const Block&, const Bytes&, int64_t first, int64_t last);
+};
+
+struct DenseKernel {
+  int64_t (*most)(int64_t high, int64_t size);  // words of input to `high` whose products with bytes to `size` may be added; 0: none
+  void (*run)(const Dense&, int64_t first, int64_t last);  // rows of what it makes
+};
+
+struct WinogradKernel {
+  int64_t (*scratch)(const Dense&);
+  void (*prepare)(const Dense&, int64_t first, int64_t last);  // rows of tiles
+  void (*run)(const Dense&, int64_t first, int64_t last);
+};
+
+struct LevelsKernel {
+  void (*run)(const LevelsJob& job, int64_t first, int64_t last);
 };
 
 struct CountsKernel {
@@ -77,11 +108,12 @@ struct TablesKernel {  // without functions where the machine has no byte permut
   void (*run)(const Block&, int tables, int64_t first, int64_t last);
 };
 
-// Loops of nothing but a kernel's instructions: products with spikes in so many passes. Null where there is no such kernel.
+// Loops of nothing but a kernel's instructions: products with spikes, or of bytes, in so many passes. Null where there is no such kernel.
 struct Ceilings {
   int64_t (*counts)(int64_t times);
   int64_t (*tables)(int64_t times);
   int64_t (*events)(int64_t times);
+  int64_t (*products)(int64_t times);  // of bytes
 };
 
 struct Kernels {
@@ -95,7 +127,9 @@ struct Kernels {
   void (*reach)(int64_t* level, const int64_t* x, const int64_t* sign, int64_t sign_step, const int64_t* thresholds,
                 int64_t threshold_step, int64_t level_step, int64_t levels, int64_t n);
   void (*membrane)(const MembraneChunk& constants, const int64_t* x, int64_t* v, int64_t* level, int64_t n);
+  void (*store)(const StoredChunk& constants, int64_t* v, int64_t n);
   void (*rows)(const RowsJob& job, int64_t first, int64_t last);
+  void (*depthwise)(const RowsJob& job, int64_t first, int64_t last);  // groups of one channel, weights [tap][channel]
   void (*pack)(const void* from, Type type, int64_t n, uint64_t* to);  // n numbers of 0 and 1, to whole words
   void (*unpack)(const uint64_t* from, uint8_t* to, int64_t n);
   // Of 64 channels, how often each bit is set in a map of words.
@@ -104,6 +138,9 @@ struct Kernels {
   void (*matmul)(const int64_t* a, const int64_t* b, int64_t* y, int64_t inner, int64_t columns);  // a row of a
   EventKernel events;
   BytesKernel bytes;
+  DenseKernel dense;
+  WinogradKernel winograd;
+  LevelsKernel levels;
   CountsKernel counts;
   CodebookKernel codebook;
   TablesKernel tables;

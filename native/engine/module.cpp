@@ -136,7 +136,7 @@ NB_MODULE(_engine, m) {
   m.def("ceilings", [] {  // products with spikes a second, by kernel: the best of some loops
     nb::dict found;
     const Ceilings& c = chosen("")->ceilings;
-    const std::pair<const char*, int64_t (*)(int64_t)> loops[] = {{"counts", c.counts}, {"tables", c.tables}, {"events", c.events}};
+    const std::pair<const char*, int64_t (*)(int64_t)> loops[] = {{"counts", c.counts}, {"tables", c.tables}, {"events", c.events}, {"products", c.products}};
     for (const auto& [name, loop] : loops) {
       if (!loop) continue;
       double best = 0;

@@ -1,6 +1,7 @@
 // What moves numbers: other shapes, orders and parts of axes are views; what cannot be one is copied.
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <stdexcept>
 
 #include "engine.h"
@@ -11,13 +12,19 @@ namespace {
 void copy(Plan& plan, int wire, const View from, const View to, const Sizes& shape, const char* how) {
   const Nest loops = nest(shape, {to.stride, repeated(from.size, from.stride, shape)});
   const int64_t T = plan.wires[wire].steps;
+  const bool same = from.type == to.type && loops.step(0) == 1 && loops.step(1) == 1;
   plan.add(wire, how, loops.units(), [=, &plan](const Call& c, int64_t first, int64_t last) {
     int64_t row[CHUNK];
     loops.each(first, last, [&](const int64_t* at, int64_t n) {
       for (int64_t t = 0; t < T; t++) {
-        plan.kernels->widen(plan.at(c, from) + (at[1] + t * from.step) * bytes_of(from.type), from.type, loops.step(1), n,
-                            row);
-        plan.kernels->narrow(row, n, plan.at(c, to) + (at[0] + t * to.step) * bytes_of(to.type), to.type, loops.step(0));
+        const char* x = plan.at(c, from) + (at[1] + t * from.step) * bytes_of(from.type);
+        char* y = plan.at(c, to) + (at[0] + t * to.step) * bytes_of(to.type);
+        if (same) {
+          std::memcpy(y, x, n * bytes_of(from.type));
+          continue;
+        }
+        plan.kernels->widen(x, from.type, loops.step(1), n, row);
+        plan.kernels->narrow(row, n, y, to.type, loops.step(0));
       }
     });
   });
@@ -143,8 +150,12 @@ void concat(Plan& plan, int wire) {
   const Record& record = plan.records[wire];
   const Wire w = plan.wires[wire];
   const int64_t axis = record.numbers[0];
-  const View made = plan.allocate(w, narrowest(w.low, w.high));
-  plan.buffers[made.buffer].kept = true;  // zeros are written once
+  const std::optional<View> place = plan.joined(wire);
+  const View made = place ? *place : plan.allocate(w, narrowest(w.low, w.high), order_like(plan.view(record.inputs[0]), w.shape));
+  if (place)
+    plan.used(made.buffer);
+  else
+    plan.buffers[made.buffer].kept = true;  // zeros are written once
   int64_t at = record.numbers[1];
   for (int input : record.inputs) {
     const View from = plan.view(input);
@@ -152,7 +163,7 @@ void concat(Plan& plan, int wire) {
     to.start += at * made.stride[axis];
     to.size = from.size;
     at += from.size[axis];
-    copy(plan, wire, from, to, from.size, "join");
+    if (from.buffer != made.buffer) copy(plan, wire, from, to, from.size, "join");
   }
   plan.wires[wire].view = made;
 }

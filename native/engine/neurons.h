@@ -17,4 +17,10 @@ struct NeuronData {
 // all that can happen in the plan's steps is proven to be the same there.
 std::unique_ptr<NeuronData> neurons_of(const Plan& plan, int wire, const Synapse& s);
 
+// Numbers [levels][padded] of a field [levels, ...] (without `levels`: one of them) that is the same at all places of a wire whose
+// channels come first (3 axes) or last; false if it is not. What is padded is the largest number.
+bool numbers_by_channel(const Array& a, int64_t channels, bool first, bool levels, int64_t padded, std::vector<int64_t>& to);
+
+bool levels_in_place(Plan& plan, int wire);  // levels of numbers whose channels lie together; false: they do not
+
 }  // namespace saccade::engine

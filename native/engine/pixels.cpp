@@ -178,7 +178,7 @@ bool bytes_synapse(Plan& plan, int wire) {
          !(digits == 1 && low >= -(int64_t{1} << (kernel.digit - 1)) && high < int64_t{1} << (kernel.digit - 1)))
     digits++;
   // sums of a digit must fit into 32 bits
-  if (digits > 4 || (s.weight->data.size() / s.out + 4) * in.high > (int64_t{1} << 31 >> (kernel.digit - 1))) return false;
+  if (digits > 4 || (static_cast<int64_t>(s.weight->data.size()) / s.out + 4) * in.high > (int64_t{1} << 31 >> (kernel.digit - 1))) return false;
   const bool wide = narrowest(s.low, s.high) == Type::i64;
 
   std::vector<bool> turned(s.out, false);
@@ -204,6 +204,7 @@ bool bytes_synapse(Plan& plan, int wire) {
       if (plan.streams && b.neuron.kind == Neuron::POTENTIAL64) b.state = reinterpret_cast<int64_t*>(plan.state(8 * s.places() * b.padded_out) + 1);
     }
   }
+  if (made == wire && !base && sums_synapse(plan, wire)) return true;
   if (made != wire) {
     plan.skipped[made] = true;
     const int next = plan.keep ? -1 : plan.only_reader(made);

@@ -12,10 +12,15 @@ namespace saccade::engine::SACCADE_ISA {
 
 extern const EventKernel events_kernel;
 extern const BytesKernel bytes_kernel;
+extern const DenseKernel dense_kernel;
+extern const WinogradKernel winograd_kernel;
+extern const LevelsKernel levels_kernel;
 extern const CountsKernel counts_kernel;
 extern const CodebookKernel codebook_kernel;
 extern const TablesKernel tables_kernel;
 extern const Ceilings ceilings;
+using Rows = void (*)(const RowsJob&, int64_t first, int64_t last);
+extern const Rows depthwise_kernel;
 
 namespace {
 
@@ -53,7 +58,10 @@ void narrow(const int64_t* from, int64_t n, void* to, Type type, int64_t step) {
 
 void gather(int64_t* y, const int64_t* x, const int64_t* factor, int64_t step, int64_t before, int64_t n) {
   const int64_t half = (int64_t{1} << before) >> 1;
-  for (int64_t i = 0; i < n; i++) y[i] += factor[i * step] * ((x[i] + half) >> before);
+  if (step == 1)
+    for (int64_t i = 0; i < n; i++) y[i] += factor[i] * ((x[i] + half) >> before);
+  else
+    for (int64_t i = 0; i < n; i++) y[i] += factor[i * step] * ((x[i] + half) >> before);
 }
 
 void drop(int64_t* y, int64_t bits, int64_t n) {
@@ -91,6 +99,15 @@ void membrane(const MembraneChunk& c, const int64_t* x, int64_t* v, int64_t* lev
     for (int64_t i = 0; i < n; i++) v[i] -= level[i] * c.amount[i * c.amount_step];
 }
 
+void store(const StoredChunk& c, int64_t* v, int64_t n) {
+  for (int64_t i = 0; i < n; i++) {
+    int64_t found = c.stored[i * c.stored_step];
+    for (int64_t k = 0; k < c.count; k++)
+      if (v[i] >= c.edges[k * c.edge_level + i * c.edge_step]) found = c.stored[(k + 1) * c.stored_level + i * c.stored_step];
+    v[i] = found;
+  }
+}
+
 template <class X, class A> void rows_of(const RowsJob& j, int64_t first, int64_t last) {
   const X* x = static_cast<const X*>(j.x);
   const A* weights = static_cast<const A*>(j.weights);
@@ -103,11 +120,6 @@ template <class X, class A> void rows_of(const RowsJob& j, int64_t first, int64_
       const int64_t left = p % j.out_width * j.stride_x - j.pad_x + tap % j.kernel_x * j.dilation_x;
       if (top < 0 || top >= j.height || left < 0 || left >= j.width) continue;
       const X* from = x + top * j.row + left * j.place;
-      if (j.depthwise) {
-        const A* w = weights + tap * channels;
-        for (int64_t o = 0; o < channels; o++) y[o] += w[o] * static_cast<A>(from[o]);
-        continue;
-      }
       for (int64_t g = 0; g < j.groups; g++) {
         const A* w = weights + (g * taps + tap) * j.in * j.out;
         A* to = y + g * j.out;
@@ -195,7 +207,8 @@ void matmul(const int64_t* a, const int64_t* b, int64_t* y, int64_t inner, int64
 
 #define NAME_OF(isa) #isa
 #define NAME(isa) NAME_OF(isa)
-const Kernels kernels{NAME(SACCADE_ISA), widen, narrow, gather, drop, multiply, reach, membrane, rows, pack, unpack, count, ones, matmul,
-                      events_kernel, bytes_kernel, counts_kernel, codebook_kernel, tables_kernel, ceilings};
+const Kernels kernels{NAME(SACCADE_ISA), widen, narrow, gather, drop, multiply, reach, membrane, store, rows, depthwise_kernel, pack, unpack, count, ones, matmul,
+                      events_kernel, bytes_kernel, dense_kernel, winograd_kernel, levels_kernel, counts_kernel, codebook_kernel,
+                      tables_kernel, ceilings};
 
 }  // namespace saccade::engine::SACCADE_ISA

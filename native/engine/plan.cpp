@@ -1,5 +1,6 @@
 // From records to steps: where wires lie, and in which order of axes.
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <map>
 #include <numeric>
@@ -63,10 +64,9 @@ Sizes order_like(const View& view, const Sizes& shape) {
   Sizes order(shape.size());
   std::iota(order.begin(), order.end(), 0);
   if (view.size.size() != shape.size()) return order;
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
-    const auto of = [&](int64_t axis) { return view.size[axis] > 1 ? view.stride[axis] : 0; };
-    return of(a) > of(b) && of(a) > 0 && of(b) > 0;
-  });
+  // axes of one place, or repeated, lie outermost: they say nothing
+  const auto of = [&](int64_t axis) { return view.size[axis] > 1 && view.stride[axis] ? view.stride[axis] : INT64_MAX; };
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return of(a) > of(b); });
   return order;
 }
 
@@ -106,7 +106,8 @@ Nest nest(const Sizes& shape, std::vector<Sizes> strides) {
 
 int Plan::buffer(int64_t bytes, bool kept) {
   const int now = static_cast<int>(steps.size());
-  buffers.push_back({(bytes + 127) / 64 * 64, now, keep || kept ? FOREVER : now, kept});
+  // 16 numbers of 64 bits may be read behind the last one
+  buffers.push_back({(bytes + 191) / 64 * 64, now, keep || kept ? FOREVER : now, kept});
   return static_cast<int>(buffers.size()) - 1;
 }
 
@@ -132,6 +133,39 @@ View Plan::allocate(const Wire& wire, Type type, const Sizes& order) {
   made.step = wire.steps > 1 ? next : 0;
   made.buffer = buffer(wire.steps * next * bytes_of(type));
   return made;
+}
+
+View Plan::allocate_map(int wire, Type type) {
+  const Wire& w = wires[wire];
+  const Sizes order{1, 2, 0};
+  const int flat = w.readers.size() == 1 && w.shape.size() == 3 ? w.readers[0] : -1;
+  const Sizes row{w.shape[0], 1, product(w.shape) / w.shape[0]};
+  if (flat < 0 || records[flat].kind != "reshape" || wires[flat].shape != row || wires[flat].readers.size() != 1) return allocate(w, type, order);
+  const int join = wires[flat].readers[0];
+  const Wire& whole = wires[join];
+  const Record& record = records[join];
+  if (record.kind != "concat" || record.numbers != std::vector<int64_t>{2, 0} || whole.shape.size() != 3 || whole.steps != w.steps ||
+      whole.shape[0] != row[0] || narrowest(whole.low, whole.high) != type)
+    return allocate(w, type, order);
+  int64_t at = 0, length = 0, times = 0;
+  for (int input : record.inputs) {
+    if (input == flat) at = length, times++;
+    length += wires[input].shape[2];
+  }
+  if (times != 1 || length != whole.shape[2]) return allocate(w, type, order);
+  if (!joined(join)) joined_.push_back({join, allocate(whole, type, order)});
+  View made = *joined(join);
+  used(made.buffer);
+  made.start += at * row[0];
+  made.size = w.shape;
+  made.stride = {1, w.shape[2] * row[0], row[0]};
+  return made;
+}
+
+std::optional<View> Plan::joined(int wire) const {
+  for (const auto& [join, view] : joined_)
+    if (join == wire) return view;
+  return {};
 }
 
 Step& Plan::add(int wire, std::string how, int64_t units, std::function<void(const Call&, int64_t, int64_t)> run) {
@@ -225,6 +259,61 @@ const Bits& Plan::bits(int wire, int64_t border) {
   }
   used(wires[wire].bits->buffer);
   return *wires[wire].bits;
+}
+
+Laid Plan::lay(int64_t steps, int64_t height, int64_t width, int64_t channels, int64_t border) {
+  Laid made;
+  made.border = border;
+  made.place = (channels + 3) / 4 * 4;
+  made.row = (width + 2 * border) * made.place;
+  made.step = (height + 2 * border + (border ? 1 : 0)) * made.row;
+  made.start = border * (made.row + made.place);
+  made.buffer = buffer(steps * made.step, border > 0);
+  return made;
+}
+
+const Laid& Plan::laid(int wire) {
+  Wire& w = wires[wire];
+  if (!w.laid) {
+    const bool map = w.shape.size() == 3;
+    const View from = view(wire);
+    const size_t last = from.size.size() - 1;
+    const int64_t channels = map ? from.size[0] : from.size[last], channel = map ? from.stride[0] : from.stride[last];
+    const int64_t height = map ? from.size[1] : 1, width = map ? from.size[2] : product(from.size) / channels;
+    const int64_t row = map ? from.stride[1] : 0, place = map ? from.stride[2] : last ? from.stride[last - 1] : 0, edge = border(wire);
+    if (!edge && channels % 4 == 0 && (channel == 1 || channels == 1) && place % 4 == 0) {
+      wires[wire].laid = Laid{from.buffer, from.start, row, place, from.step, 0};
+    } else {
+      const Laid made = lay(w.steps, height, width, (channels + 3) / 4 * 4, edge);
+      add(wire, "lay out", w.steps * height, [=, this](const Call& c, int64_t first, int64_t last_unit) {
+        for (int64_t u = first; u < last_unit; u++) {
+          const uint8_t* x = reinterpret_cast<const uint8_t*>(at(c, from)) + u / height * from.step + u % height * row;
+          uint8_t* to = at<uint8_t>(c, made.buffer) + u / height * made.step + made.start + u % height * made.row;
+          if (channel == 1 && place == made.place)
+            std::memcpy(to, x, width * place);
+          else if (channel == 1)
+            for (int64_t k = 0; k < width; k++) std::memcpy(to + k * made.place, x + k * place, channels);
+          else if (channels == 3 && place == 1)  // pictures
+            for (int64_t k = 0; k < width; k++) {
+              const uint32_t word = x[k] | static_cast<uint32_t>(x[k + channel]) << 8 | static_cast<uint32_t>(x[k + 2 * channel]) << 16;
+              std::memcpy(to + 4 * k, &word, 4);
+            }
+          else if (channels == 4 && place == 1)
+            for (int64_t k = 0; k < width; k++) {
+              const uint32_t word = x[k] | static_cast<uint32_t>(x[k + channel]) << 8 | static_cast<uint32_t>(x[k + 2 * channel]) << 16 |
+                                    static_cast<uint32_t>(x[k + 3 * channel]) << 24;
+              std::memcpy(to + 4 * k, &word, 4);
+            }
+          else
+            for (int64_t i = 0; i < channels; i++)
+              for (int64_t k = 0; k < width; k++) to[k * made.place + i] = x[k * place + i * channel];
+        }
+      });
+      wires[wire].laid = made;
+    }
+  }
+  used(wires[wire].laid->buffer);
+  return *wires[wire].laid;
 }
 
 int64_t Plan::border(int wire) const {

@@ -59,7 +59,7 @@ template <class T> std::shared_ptr<std::vector<T>> ordered(const Synapse& s, boo
 }
 
 void synapse(Plan& plan, int wire) {
-  if (spikes_synapse(plan, wire) || bytes_synapse(plan, wire)) return;
+  if (spikes_synapse(plan, wire) || levels_synapse(plan, wire) || bytes_synapse(plan, wire) || sums_synapse(plan, wire)) return;
   const int source = plan.records[wire].inputs[0];
   const Synapse s = synapse_of(plan, wire);
   const Geometry& g = s.geometry;
@@ -67,7 +67,8 @@ void synapse(Plan& plan, int wire) {
   const Wire& w = plan.wires[wire];
   const bool wide = narrowest(s.low, s.high) == Type::i64;
   const bool depthwise = s.in == 1 && s.out == g.groups && s.map;
-  const View made = plan.allocate(w, wide ? Type::i64 : Type::i32, s.map ? Sizes{1, 2, 0} : Sizes{});
+  const Type type = wide ? Type::i64 : Type::i32;
+  const View made = s.map ? plan.allocate_map(wire, type) : plan.allocate(w, type);
   plan.wires[wire].view = made;
   const auto weights64 = wide ? ordered<int64_t>(s, depthwise) : nullptr;
   const auto weights32 = wide ? nullptr : ordered<int32_t>(s, depthwise);
@@ -78,7 +79,7 @@ void synapse(Plan& plan, int wire) {
   job.stride_y = g.stride_y, job.stride_x = g.stride_x, job.pad_y = g.pad_y, job.pad_x = g.pad_x;
   job.dilation_y = g.dilation_y, job.dilation_x = g.dilation_x;
   job.groups = g.groups, job.in = s.in, job.out = s.out / g.groups;
-  job.wide = wide, job.depthwise = depthwise;
+  job.wide = wide;
   Sizes places, strides;  // of rows of an input that is no map
   if (s.map) {
     job.row = from.stride[1], job.place = from.stride[2];
@@ -87,7 +88,7 @@ void synapse(Plan& plan, int wire) {
     strides.assign(from.stride.begin(), from.stride.end() - 1);
   }
   const int64_t T = w.steps, units = s.places();
-  plan.add(wire, "rows", T * units, [=, &plan](const Call& c, int64_t first, int64_t last) {
+  plan.add(wire, depthwise ? "depthwise" : "rows", T * units, [=, &plan](const Call& c, int64_t first, int64_t last) {
     RowsJob mine = job;
     mine.weights = wide ? static_cast<const void*>(weights64->data()) : weights32->data();
     while (first < last) {
@@ -97,7 +98,7 @@ void synapse(Plan& plan, int wire) {
       int64_t end = std::min(units, begin + last - first);
       if (s.map) {
         mine.x = x, mine.y = y;
-        plan.kernels->rows(mine, begin, end);
+        (depthwise ? plan.kernels->depthwise : plan.kernels->rows)(mine, begin, end);
       } else {  // a row at a time, wherever it lies
         end = begin + 1;
         int64_t rest = begin, offset = 0;

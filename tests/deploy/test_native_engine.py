@@ -22,7 +22,7 @@ from saccade.deploy.values import Term
 if importlib.util.find_spec("saccade._engine") is None:
     pytest.skip("the native engine is not built", allow_module_level=True)
 ISAS = engine.module().instruction_sets()
-KERNELS = ("events", "counts", "tables", "codebook", "")
+KERNELS = ("events", "counts", "tables", "codebook", "dense", "winograd", "")
 few = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
