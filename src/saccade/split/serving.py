@@ -12,11 +12,11 @@ from typing import Any
 
 from saccade.optional import need
 from saccade.report import write_text
-from saccade.split import flower, runs, wire
+from saccade.split import flower, flower_processes, runs, wire
 from saccade.split.audit_log import AuditLog
 from saccade.split.direct import DirectEngine, check_for_strangers, open_round
 from saccade.split.federation import Federation
-from saccade.split.keys import Identity, check_name, read_identity
+from saccade.split.keys import Identity, check_name, public_keys, read_identity, supernode_key
 from saccade.split.link import Link
 from saccade.split.live import LivePage
 from saccade.split.lora import LoraPlan
@@ -245,7 +245,9 @@ def serve_flower(
     """Start a SuperLink and a run on it, and tell of its rounds until they are done. Returns the summary."""
     check_for_strangers(recipe, options.trusted)
     check_lines(options)
-    identity_of(options.keys)
+    if options.keys is not None:
+        read_identity(options.keys)
+        public_keys(options.keys, options.clients)
     runs.begin(options.out, recipe)
     summary, trouble, progress = (options.out / name for name in ("summary.json", "error.txt", "progress.jsonl"))
     for file in (summary, trouble, progress):
@@ -263,7 +265,7 @@ def serve_flower(
             raise ValueError(trouble.read_text().strip())
         return not summary.exists()
 
-    flower.run_superlink(options, recipe.plain(), say, alive)
+    flower_processes.run_superlink(options, recipe.plain(), say, alive)
     found: dict[str, Any] = json.loads(summary.read_text())
     return found
 
@@ -271,11 +273,13 @@ def serve_flower(
 def join_flower(given: ClientOptions, say: Say) -> None:
     """Run a SuperNode until the server says that it is over. Raises ValueError where text or keys are wrong, before
     it starts."""
-    identity_of(given.keys)
+    if given.keys is not None:
+        read_identity(given.keys)
+        supernode_key(given.keys)
     check_name(given.name)
     read_training_text(SplitRecipe(model=given.model), given.data)
     place = replace(given, data=str(find(given.data).resolve()))
-    flower.run_supernode(place, say)
+    flower_processes.run_supernode(place, say)
 
 
 def simulate_flower(
