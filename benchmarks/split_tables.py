@@ -216,10 +216,11 @@ def write(folder: Path, page: Path) -> None:
     blocks = {name: table(found, ways, common.get(name, "")) for name, ways in groups.items()} | {
         "paper": against_paper()
     }
-    for name in ("scale", "latency", "recovery", "clients", "audit"):
+    for name in ("scale", "simulation", "latency", "recovery", "clients", "audit"):
         file = folder / f"{name}.json"
         if file.exists():
-            blocks[name] = plain(json.loads(file.read_text()))
+            record = json.loads(file.read_text())
+            blocks[name] = plain(record["rows"] if isinstance(record, dict) else record)
     text = page.read_text(encoding="utf-8")
     for name, lines in blocks.items():
         start, end = f"<!-- {name} -->", f"<!-- end {name} -->"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ ROUND, WHO, END = "train.split_round", "query.who", "query.end"
 POLL_S = 0.5
 ASK_AGAIN_S = 60.0  # after which a node whose name is not known is asked again
 STILL_THERE_S = 120.0  # after which a node that has not answered its round is asked whether it still has it
+OF_RAY = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_USAGE_STATS_ENABLED": "0"}  # it tells nobody of its use
 SIMULATED = "SACCADE_SPLIT_SIMULATED"  # names the options of simulated clients in their processes
 
 
@@ -208,27 +209,28 @@ class FlowerRounds:
 
 
 def simulate(
-    options: Any,
-    plain_recipe: Mapping[str, Any],
+    out: Path,
     parts: Path,
+    count: int,
     model: str,
     alpha: float,
     targets: list[str],
     cpus: float,
+    lead: Callable[[FlowerRounds], None],
 ) -> None:
-    """The same rounds with clients as actors of Ray in Flower's simulation, on this machine's cores. ``cpus``: cores
-    a client.
+    """The same rounds with clients as actors of Ray in Flower's simulation, on this machine's cores.
 
-    options: of the server; its stream is a plain line on this machine. parts: folder with the clients' texts.
+    parts: folder with the clients' texts. cpus: cores a client; as many as fit train at once. lead: leads all rounds,
+    in a thread of this process; its stream is a plain line on this machine.
     """
     clientapp, serverapp = need("flwr.clientapp", "split"), need("flwr.serverapp", "split")
     simulation = need("flwr.simulation", "split")
     need("ray", "split")
-    place = options.out / "clients.json"
+    place = out / "clients.json"
     client = {"server": "", "name": "", "data": "", "model": model, "keys": None, "alpha": alpha, "targets": targets}
-    over = str((options.out / "over").resolve())
+    over = str((out / "over").resolve())
     place.write_text(json.dumps({"keys": None, "over": over, "parts": str(parts.resolve()), "client": client}))
-    os.environ.update({SIMULATED: str(place.resolve()), **ENVIRONMENT})
+    os.environ.update({SIMULATED: str(place.resolve()), **ENVIRONMENT, **OF_RAY})
     app, server = clientapp.ClientApp(), serverapp.ServerApp()
     app.query("who")(say_who)
     app.train("split_round")(train)
@@ -236,10 +238,8 @@ def simulate(
 
     @server.main()
     def main(grid: Any, context: Any) -> None:
-        from saccade.split.serving import lead_flower
-
-        lead_flower(dict(plain_recipe), options, FlowerRounds(grid, in_order=False))
+        lead(FlowerRounds(grid, in_order=False))
 
     simulation.run_simulation(
-        server, app, len(options.clients), backend_config={"client_resources": {"num_cpus": cpus, "num_gpus": 0.0}}
+        server, app, count, backend_config={"client_resources": {"num_cpus": cpus, "num_gpus": 0.0}}
     )

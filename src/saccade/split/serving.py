@@ -141,36 +141,51 @@ def join_direct(given: ClientOptions, say: Say) -> int:
         return take_part(site, link, say)
 
 
-def lead_flower(plain: dict[str, Any], options: Options, carrier: Any) -> None:
+def lead_flower(
+    plain: dict[str, Any],
+    options: Options,
+    carrier: Any,
+    after: Callable[[dict[str, Any]], None] = lambda row: None,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> None:
     """The rounds of a federation whose members, plans and adapters Flower carries. Runs in the ServerApp.
 
     Each round's row is a line of ``progress.jsonl``, ``error.txt`` says what went wrong, and ``summary.json`` that
-    it is done.
+    it is done. after, progress: for whoever is in the same process; how many of how many clients are done.
     """
     try:
-        _lead_flower(plain, options, carrier)
+        _lead_flower(plain, options, carrier, after, progress)
     except Exception as error:
         write_text(options.out / "error.txt", f"{type(error).__name__}: {error}\n")
         raise
 
 
-def _lead_flower(plain: dict[str, Any], options: Options, carrier: Any) -> None:
+def _lead_flower(
+    plain: dict[str, Any],
+    options: Options,
+    carrier: Any,
+    after: Callable[[dict[str, Any]], None],
+    progress: Callable[[int, int], None],
+) -> None:
     recipe = parse_recipe(plain, "options")
     identity = identity_of(options.keys)
-    progress = options.out / "progress.jsonl"
 
     def note(value: Any) -> None:
-        with progress.open("a", encoding="utf-8") as file:
+        with (options.out / "progress.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(value) + "\n")
+
+    def done(row: dict[str, Any]) -> None:
+        note(row)
+        after(row)
 
     federation, text, before = begin_serving(recipe, options, identity, note)
     log = AuditLog(options.out / "audit.jsonl")
-    engine = DirectEngine(federation, text, identity, log, note, options.patience_s)
+    engine = DirectEngine(federation, text, identity, log, done, options.patience_s)
     port = engine.start(options.listen)
     address = f"{options.listen.rpartition(':')[0]}:{port}"
     note(f"stream on {address}, {'mutual TLS' if identity else 'a plain line without tokens'}")
     began = time.monotonic()
-    engine.lead = lambda asked: _flower_round(engine, carrier, asked, address)
+    engine.lead = lambda asked: _flower_round(engine, carrier, asked, address, progress)
     with LivePage(options.live, federation, engine.rounds) as page:
         if page.address:
             note(f"live page: http://{page.address}/")
@@ -181,7 +196,9 @@ def _lead_flower(plain: dict[str, Any], options: Options, carrier: Any) -> None:
     runs.finish(options.out, federation, more, WALL)
 
 
-def _flower_round(engine: DirectEngine, carrier: Any, asked: list[str], address: str) -> Any:
+def _flower_round(
+    engine: DirectEngine, carrier: Any, asked: list[str], address: str, progress: Callable[[int, int], None]
+) -> Any:
     """One round: who comes, comes back or comes late is sent it, until all are done or nobody is left to wait for."""
     federation, rounds, identity = engine.federation, engine.rounds, engine.identity
     until = time.monotonic() + engine.patience_s
@@ -211,6 +228,7 @@ def _flower_round(engine: DirectEngine, carrier: Any, asked: list[str], address:
             if carrier.nodes.get(name) != node:
                 handed.pop(name)
         missing = [name for name in asked if name not in rounds.updates]
+        progress(len(asked) - len(missing), len(asked))
         now = time.monotonic()
         gone = now if any(name in handed for name in missing) else gone
         if not missing or (deadline is not None and now - began > deadline) or now - gone > engine.patience_s:
@@ -283,9 +301,16 @@ def join_flower(given: ClientOptions, say: Say) -> None:
 
 
 def simulate_flower(
-    recipe: SplitRecipe, out: Path, cpus: float, after: Callable[[dict[str, Any]], None]
+    recipe: SplitRecipe,
+    out: Path,
+    cpus: float,
+    after: Callable[[dict[str, Any]], None],
+    progress: Callable[[int, int], None],
 ) -> dict[str, Any]:
-    """The rounds in Flower's simulation, clients as actors of Ray. Returns the summary. Raises ValueError."""
+    """The rounds in Flower's simulation, clients as actors of Ray. Returns the summary. Raises ValueError.
+
+    after: called with each round's row. progress: with how many of how many clients are done, while a round runs.
+    """
     need("ray", "split-simulation")
     runs.begin(out, recipe)
     samples, _, shares = share_text(recipe)
@@ -295,14 +320,13 @@ def simulate_flower(
     with tempfile.TemporaryDirectory(prefix="saccade-flower-") as folder:
         write_parts(samples, shares, Path(folder) / "parts")
         options = Options(out, "127.0.0.1:0", None, names, patience_s=600.0, trusted=True)
-        targets = list(recipe.lora.targets)
-        flower.simulate(options, recipe.plain(), Path(folder) / "parts", recipe.model, recipe.lora.alpha, targets, cpus)
+        lora = recipe.lora
+        flower.simulate(
+            out, Path(folder) / "parts", len(names), recipe.model, lora.alpha, list(lora.targets), cpus,
+            lambda carrier: lead_flower(recipe.plain(), options, carrier, after, progress),
+        )  # fmt: skip
     if not (out / "summary.json").exists():
         trouble = out / "error.txt"
         raise ValueError(trouble.read_text().strip() if trouble.exists() else f"{out}: Flower ended without a result")
-    for line in (out / "progress.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        if isinstance(row, dict):
-            after(row)
     found: dict[str, Any] = json.loads((out / "summary.json").read_text())
     return found
