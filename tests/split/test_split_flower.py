@@ -1,8 +1,10 @@
 """Flower leads the rounds, in processes of its own, over TLS: the bits of one process, with a client killed on the
 way too."""
 
+import contextlib
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
@@ -41,10 +43,33 @@ def test_the_bundle_is_small_and_loads_no_torch():
     )
 
 
-def start(tmp_path, *words):
+@pytest.mark.skipif(sys.platform != "linux", reason="a signal at the parent's death is Linux's")
+def test_what_a_command_started_ends_when_it_is_killed(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from saccade.split.flower_processes import process\n"
+        "words = [Path(sys.executable).name, '-c', 'import time; time.sleep(100)']\n"
+        "with process(words, Path('.'), Path('log')) as child: print(child.pid, flush=True); time.sleep(100)"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    command = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=env)
+    child = int(command.stdout.readline())
+    assert Path(f"/proc/{child}/stat").read_text().split()[2] != "Z"
+    command.kill()
+    command.communicate()
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        state = Path(f"/proc/{child}/stat")
+        if not state.exists() or state.read_text().split()[2] == "Z":  # dead, and nobody has asked how
+            return
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    pytest.fail("the child outlived its command")
+
+
+def start(tmp_path, *words, stderr=None):
     log = (tmp_path / f"{words[0]}-{len(list(tmp_path.glob('*.log')))}.log").open("wb")  # numbered as they start
     return subprocess.Popen(
-        [sys.executable, "-m", "saccade", "split", *words], stdout=log, stderr=log, cwd=tmp_path,
+        [sys.executable, "-m", "saccade", "split", *words], stdout=log, stderr=stderr or log, cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
     )  # fmt: skip
 
@@ -250,11 +275,15 @@ def test_flowers_simulation(text_data, tmp_path, monkeypatch):
     """Clients as actors of Ray, in a process of its own (Ray leaves threads behind): the bits of one process."""
     pytest.importorskip("ray", reason="ray is not installed")
     monkeypatch.setenv("SACCADE_DATA", str(text_data.parent))
+    terminal, end_of_it = pty.openpty()
     words = ["simulate", "small", "--engine", "flower", "--out", "run", "--cpus", "1", *QUICK]
-    process = start(tmp_path, *words)
-    assert process.wait(400) == 0, next(tmp_path.glob("simulate*.log")).read_text()[-2000:]
-    made, recipe = runs.open_run(tmp_path / "run"), load_recipe("small", CHANGES)
-    want = simulate(recipe, make_world(recipe))
-    assert all(
-        torch.equal(x, y) for s in want.adapters for x, y in zip(want.adapters[s], made.adapters[s], strict=True)
-    )
+    process = start(tmp_path, *words, stderr=end_of_it)
+    os.close(end_of_it)
+    shown = b""
+    with contextlib.suppress(OSError):  # what a terminal says once nobody writes to it any more
+        while part := os.read(terminal, 65536):
+            shown += part
+    os.close(terminal)
+    assert process.wait(400) == 0, shown.decode(errors="replace")[-2000:]
+    assert [f"{done} of 2 clients" in shown.decode() for done in (0, 2)] == [True, True]
+    check_bits(tmp_path / "run")

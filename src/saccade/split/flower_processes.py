@@ -5,8 +5,10 @@ With keys the line is TLS, and a SuperLink lets those SuperNodes in alone whose 
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -23,6 +25,7 @@ from saccade.split.wire import Refused
 
 BUNDLE = Path(__file__).parent / "flower_app"
 POLL_S = 0.5
+LIBC, PR_SET_PDEATHSIG = (ctypes.CDLL(None) if sys.platform == "linux" else None), 1
 ENVIRONMENT = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_UPDATE_CHECK": "0", "PYTHONUNBUFFERED": "1"}
 REFUSAL = b"[code: 2004]"  # of a SuperLink that knows no such key, or counts a killed SuperNode of it as still there
 REFUSED_S = 90.0  # for which that may pass: keys are registered after the start, and the dead count for 60 s
@@ -43,16 +46,26 @@ def _environment(home: Path) -> dict[str, str]:
     return {**os.environ, **ENVIRONMENT, "PATH": own, "FLWR_HOME": str(home)}
 
 
+def _end_with_parent() -> None:
+    """In a child, on Linux: be asked to end when the parent dies, of ``kill -9`` too.
+
+    A SuperNode that outlives its command keeps its key in use, and a SuperLink its port: neither could be started again.
+    """
+    if LIBC is not None:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 @contextmanager
 def process(arguments: list[str], home: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A program of Flower's, in a session of its own, that ends with the block, its children too."""
+    """A program of Flower's, in a session of its own, that ends with the block or its process, its children too."""
     program = Path(sys.executable).parent / arguments[0]
     if not program.exists():
         raise ModuleNotFoundError(f"{arguments[0]} is not there: pip install 'saccade-snn[split]'")
     with log.open("ab") as out:
         child = subprocess.Popen(
-            [str(program), *arguments[1:]], env=_environment(home), stdout=out, stderr=out, start_new_session=True
-        )
+            [str(program), *arguments[1:]], env=_environment(home), stdout=out, stderr=out, start_new_session=True,
+            preexec_fn=_end_with_parent,
+        )  # fmt: skip
         try:
             yield child
         finally:
@@ -61,8 +74,6 @@ def process(arguments: list[str], home: Path, log: Path) -> Iterator[subprocess.
 
 def stop(child: subprocess.Popen[bytes]) -> None:
     """End a process and all that it started."""
-    import signal
-
     for kind, seconds in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
         try:
             os.killpg(child.pid, kind)
