@@ -85,7 +85,7 @@ def measure(clients: int) -> dict[str, Any]:
 
 def processor() -> dict[str, Any]:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    facts = dict(line.split("\t: ", 1) for line in lines if "\t: " in line)
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     flags = set(facts.get("flags", "").split())
     cores = len(os.sched_getaffinity(0))
     return {"model": facts.get("model name", "?"), "cores": cores, "flags": [flag for flag in FLAGS if flag in flags]}
