@@ -96,6 +96,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--clients", type=int, nargs="+", default=[128, 256])
     given = parser.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
     record: dict[str, Any] = {
         "command": "saccade " + " ".join(command(given.clients[-1], "RUN")),
         "commit": environment()["commit"],
