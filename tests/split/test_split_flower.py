@@ -74,8 +74,8 @@ def start(tmp_path, *words, stderr=None):
     )  # fmt: skip
 
 
-def worker_of(name):
-    """A process of Flower's that runs this client's app just now."""
+def process_of(client, program):
+    """A process of Flower's that runs for this client just now."""
     for entry in os.listdir("/proc"):
         if entry.isdecimal():
             try:
@@ -84,8 +84,8 @@ def worker_of(name):
             except OSError:
                 continue
             if (
-                any(word.endswith(b"flwr-clientapp") for word in words)
-                and f"SACCADE_TEST_CLIENT={name}".encode() in options
+                any(word.endswith(program.encode()) for word in words)
+                and f"SACCADE_TEST_CLIENT={client}".encode() in options
             ):
                 return int(entry)
     return None
@@ -128,7 +128,7 @@ def check_bits(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kill", [False, True])
+@pytest.mark.parametrize("kill", [None, "flwr-clientapp", "flower-supernode"])
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_two_clients_over_flower(kill, text_data, tmp_path, monkeypatch):
     link, server = federation(tmp_path, monkeypatch, text_data)
@@ -138,7 +138,7 @@ def test_two_clients_over_flower(kill, text_data, tmp_path, monkeypatch):
             monkeypatch.setenv("SACCADE_TEST_CLIENT", name)
             clients.append(join(tmp_path, link, name))
         if kill:
-            _kill_in_round(tmp_path, server)
+            _kill_in_round(tmp_path, server, kill)
         assert server.wait(400) == 0, (tmp_path / "serve-0.log").read_text()
         assert [client.wait(60) for client in clients] == [0, 0]
     finally:
@@ -256,15 +256,15 @@ def test_simulated_nodes_answer_in_any_order_so_nothing_follows_from_it(monkeypa
     assert [what for _, what, _ in grid.sent] == ["query.who", "train.split_round"]
 
 
-def _kill_in_round(tmp_path, server):
-    """kill -9 of the process that runs client-1's half, as soon as it is on the stream."""
+def _kill_in_round(tmp_path, server, program):
+    """kill -9 of a process of client-1's, as soon as its half is on the stream."""
     log = tmp_path / "run" / "audit.jsonl"
     while server.poll() is None:
         events = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
         if any(event["event"] == "connected" and event["client"] == "client-1" for event in events):
-            worker = worker_of("client-1")
-            if worker is not None:
-                os.kill(worker, signal.SIGKILL)
+            found = process_of("client-1", program)
+            if found is not None:
+                os.kill(found, signal.SIGKILL)
                 return
         time.sleep(0.02)
 
