@@ -19,7 +19,7 @@ from saccade.split import wire
 from saccade.split.audit_log import AuditLog
 from saccade.split.direct import DirectEngine, check_for_strangers, open_round
 from saccade.split.federation import Federation
-from saccade.split.keys import make_keys, read_identity
+from saccade.split.keys import make_keys, public_keys, read_identity, supernode_key
 from saccade.split.link import Link, RoundLost
 from saccade.split.local import LocalEngine
 from saccade.split.lora import Adapted
@@ -452,6 +452,22 @@ def test_foreign_codecs_need_trust(folder):
     with pytest.raises(ValueError, match="codec.activations: sz3 .* --trusted"):
         check_for_strangers(r, False)
     check_for_strangers(r, True)
+
+
+def test_a_client_has_a_supernode_key_of_its_own_and_the_server_its_public_half(keys):
+    from cryptography.hazmat.primitives import serialization
+
+    known = {
+        path.stem: serialization.load_ssh_public_key(path.read_bytes()) for path in public_keys(keys / "server", NAMES)
+    }
+    own = {
+        n: serialization.load_ssh_private_key(supernode_key(keys / n).read_bytes(), None).public_key() for n in NAMES
+    }
+    assert known == own
+    assert len({key.public_numbers().x for key in own.values()}) == len(NAMES)
+    assert not (keys / "server" / "supernode.key").exists()
+    with pytest.raises(ValueError, match=r"e\.pub: no such SuperNode key"):
+        public_keys(keys / "server", ["e"])
 
 
 def test_keys_are_private_and_never_overwritten(keys, tmp_path):
