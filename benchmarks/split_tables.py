@@ -216,10 +216,11 @@ def write(folder: Path, page: Path) -> None:
     blocks = {name: table(found, ways, common.get(name, "")) for name, ways in groups.items()} | {
         "paper": against_paper()
     }
-    for name in ("scale", "latency", "recovery", "clients", "audit"):
+    for name in ("scale", "simulation", "latency", "recovery", "clients", "audit"):
         file = folder / f"{name}.json"
         if file.exists():
-            blocks[name] = plain(json.loads(file.read_text()))
+            record = json.loads(file.read_text())
+            blocks[name] = plain(record["rows"] if isinstance(record, dict) else record)
     text = page.read_text(encoding="utf-8")
     for name, lines in blocks.items():
         start, end = f"<!-- {name} -->", f"<!-- end {name} -->"
@@ -239,7 +240,9 @@ def plain(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) and math.isfinite(value) and abs(value) < 1000 else str(value)
+    if not isinstance(value, float) or not math.isfinite(value):
+        return str(value)
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ import torch
 
 from saccade.cli.main import run
 from saccade.split import runs
-from saccade.split.flower import free_port
+from saccade.split.flower_processes import free_port
+from saccade.split.keys import make_keys
 from saccade.split.local import simulate
 from saccade.split.recipe import load_recipe, presets
 from saccade.split.world import evaluate, held_out, make_world
@@ -106,6 +107,9 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     (tmp_path / "other" / "file").write_text("x")
     (tmp_path / "bad.yaml").write_text("rounds: [")
     (tmp_path / "long.yaml").write_text("steps: 0")
+    make_keys(tmp_path / "keys", ["client-0"])
+    (tmp_path / "keys" / "client-0" / "supernode.key").unlink()
+    keys, flower = str(tmp_path / "keys"), ["--engine", "flower"]
     for arguments, words in [
         (["plan", "smal"], "no such recipe; did you mean small?"),
         (["plan", str(tmp_path / "bad.yaml")], "not YAML"),
@@ -127,6 +131,14 @@ def test_bad_input_is_one_line(tmp_path, capsys):
         ),
         (["serve", "small", "--out", str(tmp_path / "b"), "--set", "server=none"], "server: none splits nothing"),
         (["serve", "small", "--out", str(tmp_path / "b"), "--engine", "x"], "--engine is direct or flower"),
+        (
+            ["serve", "small", "--out", str(tmp_path / "b"), "--keys", f"{keys}/server", *flower],
+            "client-1.pub: no such",
+        ),
+        (
+            ["client", "localhost:1", "--name", "client-0", "--data", "x", "--keys", f"{keys}/client-0", *flower],
+            "supernode.key: no such SuperNode key",
+        ),
         (["client", "localhost:1", "--name", "a/b", "--data", "wikitext-2/valid.txt"], "a client's name has"),
         (["client", "localhost:1", "--name", "a", "--data", "nothing.txt"], "nothing.txt: neither here nor in"),
     ]:

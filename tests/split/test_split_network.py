@@ -19,10 +19,11 @@ from saccade.split import wire
 from saccade.split.audit_log import AuditLog
 from saccade.split.direct import DirectEngine, check_for_strangers, open_round
 from saccade.split.federation import Federation
-from saccade.split.keys import make_keys, read_identity
+from saccade.split.keys import make_keys, public_keys, read_identity, supernode_key
 from saccade.split.link import Link, RoundLost
 from saccade.split.local import LocalEngine
-from saccade.split.messages import read_round
+from saccade.split.lora import Adapted
+from saccade.split.messages import read_round, update_message
 from saccade.split.models import load_model
 from saccade.split.recipe import parse_recipe
 from saccade.split.site import Site, take_part
@@ -413,11 +414,60 @@ def test_sessions_follow_the_rules(folder):
     assert code(Message(Kind.STEP, 8, {}, [h, labels])) == "STALE_ROUND"
 
 
+def test_a_round_holds_as_many_models_as_train_at_once(folder, monkeypatch):
+    """A hundred clients that take turns need one model on the server; what was learnt with it is no other's."""
+    plain = {"codec": {"activations": "fp32", "gradients": "fp32"}, "lora": {"r": 4, "r_cut": 4, "alpha": 8.0}}
+    made = federation(recipe(folder, **plain))
+    made.cuts = dict.fromkeys(NAMES, 2)
+    rounds, built = DirectEngine(made).rounds, []
+    monkeypatch.setattr("saccade.split.rounds.Adapted", lambda *given: built.append(Adapted(*given)) or built[-1])
+    open_round(made, rounds, list(NAMES))
+    for i, name in enumerate(NAMES):
+        message, session = rounds.next_round(name, 0)
+        site = Site(name, ids(name), made.recipe.model, made.recipe.lora)
+        terms, adapters, weights = read_round(message, site.shapes)
+        client, batches = site.prepare(terms, adapters, weights, 0, i)
+        sent = []
+
+        def exchange(message, name=name, session=session, sent=sent):
+            sent.append(message)
+            return rounds.handle(name, session, message)
+
+        tally = client.run(batches, exchange)
+        update = update_message(tally, client.adapted.read(terms.client_blocks), terms.trains_a)
+        assert rounds.handle(name, session, update).kind == Kind.DONE
+        assert rounds.handle(name, session, update).kind == Kind.DONE  # its answer was lost
+        with pytest.raises(Refused, match="after the update") as caught:
+            rounds.handle(name, session, sent[-1])
+        assert caught.value.code == "BAD_SEQUENCE"
+    assert len(built) == 1
+    updates, _, _ = rounds.collect(0.0, 0.0)
+    want = local(recipe(folder, rounds=1, **plain))
+    made.finish(list(NAMES), updates, None, 1.0)
+    assert same(made, want)  # whose cuts are others: they change no bit
+
+
 def test_foreign_codecs_need_trust(folder):
     r = recipe(folder, codec={"activations": "sz3", "gradients": "fp16"})
     with pytest.raises(ValueError, match="codec.activations: sz3 .* --trusted"):
         check_for_strangers(r, False)
     check_for_strangers(r, True)
+
+
+def test_a_client_has_a_supernode_key_of_its_own_and_the_server_its_public_half(keys):
+    from cryptography.hazmat.primitives import serialization
+
+    known = {
+        path.stem: serialization.load_ssh_public_key(path.read_bytes()) for path in public_keys(keys / "server", NAMES)
+    }
+    own = {
+        n: serialization.load_ssh_private_key(supernode_key(keys / n).read_bytes(), None).public_key() for n in NAMES
+    }
+    assert known == own
+    assert len({key.public_numbers().x for key in own.values()}) == len(NAMES)
+    assert not (keys / "server" / "supernode.key").exists()
+    with pytest.raises(ValueError, match=r"e\.pub: no such SuperNode key"):
+        public_keys(keys / "server", ["e"])
 
 
 def test_keys_are_private_and_never_overwritten(keys, tmp_path):

@@ -131,17 +131,6 @@ def simulate(
     if engine not in ("local", "flower"):
         raise ValueError(f"--engine is local or flower, not {engine!r}")
     loaded = load_recipe(recipe, settings or ())
-    if engine == "flower":
-        from saccade.split import serving
-
-        _print_bill(serving.simulate_flower(loaded, out, cpus, lambda row: print(_line(row), flush=True)))
-        return
-    world = make_world(loaded)
-    runs.begin(out, loaded)
-    before = evaluate(world.base, world.held_out)
-    if not json:
-        print(f"held-out loss before: {before['loss']:.4f} nats a token ({before['tokens']:,} tokens)")
-    started = time.monotonic()
     live = sys.stderr.isatty() and not json
 
     def progress(done: int, of: int) -> None:
@@ -154,6 +143,18 @@ def simulate(
         if not json:
             print(_line(row), flush=True)
 
+    if engine == "flower":
+        from saccade.split import serving
+
+        summary = serving.simulate_flower(loaded, out, cpus, after, progress)
+        common.print_json(summary) if json else _print_bill(summary)
+        return
+    world = make_world(loaded)
+    runs.begin(out, loaded)
+    before = evaluate(world.base, world.held_out)
+    if not json:
+        print(f"held-out loss before: {before['loss']:.4f} nats a token ({before['tokens']:,} tokens)")
+    started = time.monotonic()
     federation = local.simulate(loaded, world, out, after, progress)
     more = {"before_loss": before["loss"], "wall_seconds": round(time.monotonic() - started, 2), "engine": "local"}
     summary = runs.finish(out, federation, more)

@@ -47,7 +47,8 @@ def most_message(federation: Federation) -> int:
 def open_round(federation: Federation, rounds: Rounds, asked: list[str]) -> None:
     """What the server's half needs for a round of these clients."""
     terms = {name: federation.terms(name, asked) for name in asked}
-    handed = {name: federation.hand_out(t.ranks) for name, t in terms.items()}
+    by_ranks = {t.ranks: federation.hand_out(t.ranks) for t in terms.values()}  # read and never written: one for many
+    handed = {name: by_ranks[t.ranks] for name, t in terms.items()}
     shared: Adapters | None = None
     ranks: tuple[int, ...] = ()
     if federation.recipe.server == "v2":

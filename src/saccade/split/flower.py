@@ -1,36 +1,32 @@
 """Flower as the engine: it knows who takes part, carries rounds, plans and adapters, and starts what a site runs;
 the activations of a round go over our own stream, which is a thousand times faster than its messages.
 
-The only module that imports ``flwr``. The bundle that it ships is ``flower_app/``; options travel as the path of a
-JSON file that each side's own command wrote. Sizes: a round costs Flower some seconds of polling and starting
-processes, whatever is in it.
+The only module that imports ``flwr``; ``flower_processes`` starts its programs, which load the bundle ``flower_app/``.
+Options travel as the path of a JSON file that each side's own command wrote. Sizes: a round costs Flower some seconds
+of polling and starting processes, whatever is in it.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from saccade.optional import need
 from saccade.split import wire
+from saccade.split.flower_processes import ENVIRONMENT
 from saccade.split.keys import Identity, token_fits
 from saccade.split.wire import Refused
 
-BUNDLE = Path(__file__).parent / "flower_app"
 ROUND, WHO, END = "train.split_round", "query.who", "query.end"
 POLL_S = 0.5
+ASK_AGAIN_S = 60.0  # after which a node whose name is not known is asked again
+STILL_THERE_S = 120.0  # after which a node that has not answered its round is asked whether it still has it
+OF_RAY = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_USAGE_STATS_ENABLED": "0"}  # it tells nobody of its use
 SIMULATED = "SACCADE_SPLIT_SIMULATED"  # names the options of simulated clients in their processes
-ENVIRONMENT = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_UPDATE_CHECK": "0", "PYTHONUNBUFFERED": "1"}
 
 
 # the client's side: each handler runs in a process of its own, which Flower starts for one message
@@ -113,13 +109,17 @@ def lead(grid: Any, context: Any) -> None:
 
 
 class FlowerRounds:
-    """Rounds carried by Flower's messages. Names of nodes are believed with their token alone."""
+    """Rounds carried by Flower's messages. Names of nodes are believed with their token alone.
 
-    def __init__(self, grid: Any) -> None:
-        self.grid = grid
+    in_order: a node answers its messages one after the other, as a SuperNode does and a simulated one does not.
+    """
+
+    def __init__(self, grid: Any, in_order: bool = True) -> None:
+        self.grid, self.in_order = grid, in_order
         self.nodes: dict[str, int] = {}
         self._asked: dict[int, float] = {}  # nodes whose name we want to know
-        self._waiting: dict[str, tuple[str, str, int]] = {}  # message id: (what, client, node)
+        self._waiting: dict[str, tuple[str, str, int]] = {}  # message id: (what, client, node), as they were sent
+        self._overtaken: set[str] = set()  # rounds that a node has left unanswered and answered a later message
 
     def _send(self, what: str, node: int, values: Mapping[str, Any], group: str, client: str) -> None:
         app = need("flwr.app", "split")
@@ -130,11 +130,21 @@ class FlowerRounds:
                 self._waiting[found] = (what, client, node)
 
     def look_around(self, identity: Identity | None, known: list[str]) -> None:
-        """Ask nodes that are new who they are, and take in what came of it."""
+        """Ask nodes that are new who they are, and take in what came of it.
+
+        A node is its key's: a SuperNode that was killed comes back as the same node, and what its process had taken
+        along is lost without a sign. So nodes that take long are asked too.
+        """
         now, here = time.monotonic(), set(self.grid.get_node_ids())
         self.nodes = {name: node for name, node in self.nodes.items() if node in here}
-        for node in here - set(self.nodes.values()):
-            if now - self._asked.get(node, -1e9) > 60:
+        self._asked = {node: at for node, at in self._asked.items() if node in here}
+        after = dict.fromkeys(here - set(self.nodes.values()), ASK_AGAIN_S)
+        if self.in_order:
+            after |= {
+                node: self._patience(node) for what, _, node in self._waiting.values() if what == ROUND and node in here
+            }
+        for node, seconds in after.items():
+            if now - self._asked.get(node, -1e9) > seconds:
                 self._asked[node] = now
                 self._send(WHO, node, {"x": 0}, "who", "")
         for what, _, node, record in self._answers(WHO):
@@ -143,23 +153,44 @@ class FlowerRounds:
             if what == WHO and isinstance(name, str) and name in known and fits:
                 self.nodes[name] = node
 
+    def _patience(self, node: int) -> float:
+        """Twice as long after each question that waits there: each costs the node a process once it is free."""
+        return STILL_THERE_S * 2 ** sum(what == WHO and of == node for what, _, of in self._waiting.values())
+
     def _answers(self, *kinds: str) -> Iterator[tuple[str, str, int, Mapping[str, Any] | None]]:
         """``(what, client, node, record)`` of what has come back; None for a record where the client failed."""
         wanted = [key for key, (what, _, _) in self._waiting.items() if what in kinds]
         for message in self.grid.pull_messages(wanted) if wanted else ():
-            what, client, node = self._waiting.pop(message.metadata.reply_to_message_id, ("", "", 0))
-            if what:
-                record = None if message.has_error() else message.content.get("split")
-                yield what, client, node, record
+            answered = message.metadata.reply_to_message_id
+            if answered not in self._waiting:
+                continue
+            record = None if message.has_error() else message.content.get("split")
+            what, client, node = self._waiting[answered]
+            if what == WHO and record is not None and self.in_order:
+                self._overtaken.update(self._rounds_before(answered, node))
+            del self._waiting[answered]
+            yield what, client, node, record
+
+    def _rounds_before(self, later: str, node: int) -> Iterator[str]:
+        for key, (what, _, of) in self._waiting.items():
+            if key == later:
+                return
+            if what == ROUND and of == node:
+                yield key
 
     def ask(self, client: str, round_bytes: bytes, round: int, seed: int, index: int, address: str) -> None:
         """Send a client its round."""
         values = {"round": round_bytes, "seed": seed, "index": index, "address": address}
+        self._asked[self.nodes[client]] = time.monotonic()
         self._send(ROUND, self.nodes[client], values, str(round), client)
 
     def updates(self) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
+        """What came of rounds, by client; None where it failed or was lost."""
         for _, client, _, record in self._answers(ROUND):
             yield client, record
+        for key in self._overtaken & set(self._waiting):  # an answer would have come before the later one's
+            yield self._waiting.pop(key)[1], None
+        self._overtaken.clear()
 
     def forget_round(self) -> None:
         self._waiting = {key: value for key, value in self._waiting.items() if value[0] != ROUND}
@@ -174,167 +205,32 @@ class FlowerRounds:
             time.sleep(POLL_S)
 
 
-# processes
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
-
-
-def _environment(home: Path) -> dict[str, str]:
-    own = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, **ENVIRONMENT, "PATH": own, "FLWR_HOME": str(home)}
-
-
-@contextmanager
-def process(arguments: list[str], home: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A program of Flower's, in a session of its own, that ends with the block, its children too."""
-    program = Path(sys.executable).parent / arguments[0]
-    if not program.exists():
-        raise ModuleNotFoundError(f"{arguments[0]} is not there: pip install 'saccade-snn[split]'")
-    with log.open("ab") as out:
-        child = subprocess.Popen(
-            [str(program), *arguments[1:]], env=_environment(home), stdout=out, stderr=out, start_new_session=True
-        )
-        try:
-            yield child
-        finally:
-            stop(child)
-
-
-def stop(child: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started."""
-    import signal
-
-    for kind, seconds in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
-        try:
-            os.killpg(child.pid, kind)
-        except ProcessLookupError:
-            break
-        try:
-            child.wait(seconds)
-        except subprocess.TimeoutExpired:
-            continue
-    child.wait(5)
-
-
-def tls_of_server(keys: Path | None) -> list[str]:
-    if keys is None:
-        return ["--insecure"]
-    names = {"--ssl-certfile": "certificate.pem", "--ssl-keyfile": "key.pem", "--ssl-ca-certfile": "ca.pem"}
-    return [word for option, file in names.items() for word in (option, str(keys / file))]
-
-
-def write_config(home: Path, superlink: str, keys: Path | None) -> None:
-    """The connection of the ``flwr`` command to our SuperLink."""
-    lines = ["[superlink]", 'default = "own"', "", "[superlink.own]", f"address = {json.dumps(superlink)}"]
-    lines.append(
-        "insecure = true" if keys is None else f"root-certificates = {json.dumps(str((keys / 'ca.pem').resolve()))}"
-    )
-    home.mkdir(parents=True, exist_ok=True)
-    (home / "config.toml").write_text("\n".join(lines) + "\n")
-
-
-def wait_for_port(address: str, seconds: float, child: subprocess.Popen[bytes], log: Path) -> None:
-    """Raises OSError if nobody listens there in time, or the process ends."""
-    host, _, port = address.rpartition(":")
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and child.poll() is None:
-        try:
-            socket.create_connection((host, int(port)), 1).close()
-            return
-        except OSError:
-            time.sleep(0.2)
-    raise OSError(f"{address}: the SuperLink did not come up ({_last_line(log)})")
-
-
-def _last_line(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1][:200] if lines else "it said nothing"
-
-
-def run_superlink(
-    options: Any, plain_recipe: Mapping[str, Any], say: Callable[[str], None], alive: Callable[[], bool]
-) -> None:
-    """Start a SuperLink, submit the run, and wait while ``alive()``. Raises OSError if either ends before its time."""
-    with tempfile.TemporaryDirectory(prefix="saccade-flower-") as name:
-        home, log = Path(name), options.out / "superlink.log"
-        write_config(home, options.superlink, options.keys)
-        file = home / "options.json"
-        kept = asdict(options) | {
-            "out": str(options.out.resolve()),
-            "keys": options.keys and str(options.keys.resolve()),
-        }
-        file.write_text(json.dumps({"recipe": plain_recipe, "options": kept}))
-        host, _, port = options.superlink.rpartition(":")
-        words = ["flower-superlink", *tls_of_server(options.keys), "--host", host, "--port", port]
-        with process([*words, "--disable-runtime-dependency-installation"], home, log) as child:
-            wait_for_port(options.superlink, 120, child, log)
-            say(f"SuperLink on {options.superlink}")
-            submit = subprocess.run(
-                [str(Path(sys.executable).parent / "flwr"), "run", str(BUNDLE), "own", "--run-config", f'options="{file}"'],
-                env=_environment(home), capture_output=True, text=True, timeout=120, check=False,
-            )  # fmt: skip
-            if submit.returncode:
-                raise OSError(f"flwr run failed: {' '.join((submit.stdout + submit.stderr).split())[-300:]}")
-            while alive():
-                if child.poll() is not None:
-                    raise OSError(f"the SuperLink ended ({_last_line(log)})")
-                time.sleep(POLL_S)
-
-
-def run_supernode(given: Any, say: Callable[[str], None]) -> None:
-    """Keep a SuperNode for this client until the server has said that it is over; one that ends is started again for
-    ``retry_s``."""
-    with tempfile.TemporaryDirectory(prefix="saccade-flower-") as name:
-        home = Path(name)
-        over, file, log = home / "over", home / "options.json", home / "supernode.log"
-        keys = given.keys and str(given.keys.resolve())
-        kept = asdict(given) | {"keys": keys}
-        file.write_text(json.dumps({"name": given.name, "keys": keys, "over": str(over), "client": kept}))
-        tls = ["--insecure"] if given.keys is None else ["--root-certificates", str(given.keys / "ca.pem")]
-        words = ["flower-supernode", *tls, "--superlink", given.server, "--port", str(free_port())]
-        words += ["--node-config", f'options="{file}"']
-        lost = None
-        while not over.exists():
-            with process(words, home, log) as child:
-                say(f"{given.name}: SuperNode of {given.server}")
-                began = time.monotonic()
-                while not over.exists() and child.poll() is None:
-                    time.sleep(POLL_S)
-                if child.poll() is None:
-                    time.sleep(2 * POLL_S)  # its answer goes out
-                    continue
-            lost = began if lost is None or time.monotonic() - began > 60 else lost
-            if time.monotonic() - lost > given.retry_s:
-                raise OSError(f"{given.server}: the SuperNode ended ({_last_line(log)})")
-            time.sleep(2.0)  # a SuperLink that was killed takes SuperNodes with it; it may come back
-    say(f"{given.name}: over")
+# Flower's simulation
 
 
 def simulate(
-    options: Any,
-    plain_recipe: Mapping[str, Any],
+    out: Path,
     parts: Path,
+    count: int,
     model: str,
     alpha: float,
     targets: list[str],
     cpus: float,
+    lead: Callable[[FlowerRounds], None],
 ) -> None:
-    """The same rounds with clients as actors of Ray in Flower's simulation, on this machine's cores. ``cpus``: cores
-    a client.
+    """The same rounds with clients as actors of Ray in Flower's simulation, on this machine's cores.
 
-    options: of the server; its stream is a plain line on this machine. parts: folder with the clients' texts.
+    parts: folder with the clients' texts. cpus: cores a client; as many as fit train at once. lead: leads all rounds,
+    in a thread of this process; its stream is a plain line on this machine.
     """
     clientapp, serverapp = need("flwr.clientapp", "split"), need("flwr.serverapp", "split")
     simulation = need("flwr.simulation", "split")
     need("ray", "split")
-    place = options.out / "clients.json"
+    place = out / "clients.json"
     client = {"server": "", "name": "", "data": "", "model": model, "keys": None, "alpha": alpha, "targets": targets}
-    over = str((options.out / "over").resolve())
+    over = str((out / "over").resolve())
     place.write_text(json.dumps({"keys": None, "over": over, "parts": str(parts.resolve()), "client": client}))
-    os.environ.update({SIMULATED: str(place.resolve()), **ENVIRONMENT})
+    os.environ.update({SIMULATED: str(place.resolve()), **ENVIRONMENT, **OF_RAY})
     app, server = clientapp.ClientApp(), serverapp.ServerApp()
     app.query("who")(say_who)
     app.train("split_round")(train)
@@ -342,10 +238,8 @@ def simulate(
 
     @server.main()
     def main(grid: Any, context: Any) -> None:
-        from saccade.split.serving import lead_flower
-
-        lead_flower(dict(plain_recipe), options, FlowerRounds(grid))
+        lead(FlowerRounds(grid, in_order=False))
 
     simulation.run_simulation(
-        server, app, len(options.clients), backend_config={"client_resources": {"num_cpus": cpus, "num_gpus": 0.0}}
+        server, app, count, backend_config={"client_resources": {"num_cpus": cpus, "num_gpus": 0.0}}
     )

@@ -1,7 +1,9 @@
-"""Keys of a federation: a certificate authority, one certificate a server and client, one token a client.
+"""Keys of a federation: a certificate authority, one certificate a server and client, one token and one SuperNode key
+a client.
 
 A token is an HMAC of the client's name and the run's under a secret that the server alone has; it travels inside
-TLS. What lies in ``server/`` stays with the operator, each ``CLIENT/`` goes to that client.
+TLS. With its SuperNode key a client signs what it asks of Flower's SuperLink, which knows the public halves. What
+lies in ``server/`` stays with the operator, each ``CLIENT/`` goes to that client.
 """
 
 from __future__ import annotations
@@ -21,6 +23,10 @@ from typing import Any
 from saccade.optional import need
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+SUPERNODE_KEY, PUBLIC_KEYS = (
+    "supernode.key",
+    "supernodes",
+)  # a client's private half; the server's folder of public ones
 
 
 @dataclass(frozen=True)
@@ -59,9 +65,10 @@ def make_keys(
     run = secrets.token_hex(8)
     secret = secrets.token_bytes(32)
     ca_key, ca = _authority(days)
+    (folder / "server" / PUBLIC_KEYS).mkdir(parents=True)
     for name in ("server", *clients):
         own = folder / check_name(name)
-        own.mkdir(parents=True)
+        own.mkdir(parents=True, exist_ok=name == "server")
         key, certificate = _signed(name, ca_key, ca, hosts if name == "server" else (), days)
         files = {
             "ca.pem": _pem(ca),
@@ -72,10 +79,40 @@ def make_keys(
         files["secret" if name == "server" else "token"] = (
             secret.hex() if name == "server" else token_of(secret, run, name)
         ).encode()
+        if name != "server":
+            files[SUPERNODE_KEY], public = _supernode_pair()
+            _write(_public_key(folder / "server", name), public)
         for file, content in files.items():
-            descriptor = os.open(own / file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as out:
-                out.write(content)
+            _write(own / file, content)
+
+
+def _write(file: Path, content: bytes) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as out:
+        out.write(content)
+
+
+def _public_key(server: Path, client: str) -> Path:
+    return server / PUBLIC_KEYS / f"{client}.pub"
+
+
+def supernode_key(folder: Path) -> Path:
+    """The private key of a client's SuperNode. Raises ValueError where its folder has none."""
+    return _there(folder / SUPERNODE_KEY)
+
+
+def public_keys(folder: Path, clients: Sequence[str]) -> list[Path]:
+    """The public keys of these clients' SuperNodes in the server's folder. Raises ValueError naming one that is
+    missing."""
+    return [_there(_public_key(folder, client)) for client in clients]
+
+
+def _there(file: Path) -> Path:
+    if not file.is_file():
+        raise ValueError(
+            f"{file}: no such SuperNode key; `saccade split keys` makes one for every client that it is told"
+        )
+    return file
 
 
 def read_identity(folder: Path) -> Identity:
@@ -143,6 +180,15 @@ def _name(name: str) -> Any:
 def _new_key() -> Any:
     ec = need("cryptography.hazmat.primitives.asymmetric.ec", "split")
     return ec.generate_private_key(ec.SECP256R1())
+
+
+def _supernode_pair() -> tuple[bytes, bytes]:
+    """Private and public half as Flower reads them: OpenSSH's form, a NIST curve."""
+    ec = need("cryptography.hazmat.primitives.asymmetric.ec", "split")
+    s = need("cryptography.hazmat.primitives.serialization", "split")
+    key = ec.generate_private_key(ec.SECP384R1())
+    private = key.private_bytes(s.Encoding.PEM, s.PrivateFormat.OpenSSH, s.NoEncryption())
+    return private, key.public_key().public_bytes(s.Encoding.OpenSSH, s.PublicFormat.OpenSSH)
 
 
 def _hash() -> Any:

@@ -25,11 +25,14 @@ from saccade.split.wire import Kind, Message, Refused
 
 @dataclass
 class Session:
-    """A client's round on the server. nonce: names it, so that a connection that was lost finds it again."""
+    """A client's round on the server. nonce: names it, so that a connection that was lost finds it again.
+
+    side: None once the update is taken: its model serves the next, so that a round holds as many as train at once.
+    """
 
     terms: Terms
     handed: Adapters
-    side: ServerSide
+    side: ServerSide | None
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -71,7 +74,9 @@ class Rounds:
         """Begin a round. shared, shared_ranks: V2's adapters of the server."""
         with self._changed:
             for session in self.sessions.values():
-                self._give_back(session)
+                if session.lock.acquire(blocking=False):  # else a step of it is still under way
+                    self._give_back(session)
+                    session.lock.release()
             self.terms, self._handed, self._weights = dict(terms), dict(handed), weights
             self.updates, self.sessions, self._out = {}, {}, set()
             self._shared = None
@@ -201,6 +206,8 @@ class Rounds:
                 raise Refused("STALE_ROUND", f"round {session.terms.round} is over for {client}")
             if message.kind == Kind.UPDATE:
                 return self._finish(client, session, message)
+            if session.side is None:
+                raise Refused("BAD_SEQUENCE", f"{message.kind.name} after the update of {client}")
             try:
                 if self._shared is None:
                     return session.side.handle(message)
@@ -227,8 +234,9 @@ class Rounds:
 
     def _begin(self, client: str) -> Session:
         old = self.sessions.get(client)
-        if old is not None:
+        if old is not None and old.lock.acquire(blocking=False):
             self._give_back(old)
+            old.lock.release()
         terms, handed = self.terms[client], self._handed[client]
         if self._shared is not None:
             adapted, trainer = self._shared
@@ -246,7 +254,7 @@ class Rounds:
         own = {s: p for s, p in session.handed.items() if block_of(s) in session.terms.client_blocks}
         tally, adapters = read_update(message, session.terms, own)
         if session.terms.tail is None:  # two parts: the server has seen for itself
-            side = session.side
+            side = _open(session)
             if (tally.steps, tally.tokens) != (side.steps, side.tokens):
                 raise Refused("MALFORMED", f"an update of {tally.tokens} tokens where {side.tokens} came")
         self._keep(client, session, tally, adapters)
@@ -254,12 +262,13 @@ class Rounds:
 
     def _keep(self, client: str, session: Session, tally: Tally, adapters: Adapters) -> None:
         if self._shared is None:
-            served = session.side.adapted.read(session.terms.server_blocks)
+            served = _open(session).adapted.read(session.terms.server_blocks)
             adapters = {site: (served | adapters)[site] for site in session.handed}
         with self._changed:
             if client in self.terms and self.sessions.get(client) is session:
                 self.updates[client] = Update(adapters, tally, session.terms)
                 self.states[client] = "done"
+                self._give_back(session)
                 self._changed.notify_all()
 
     def _take(self, ranks: tuple[int, ...]) -> Adapted:
@@ -267,9 +276,16 @@ class Rounds:
         return free.pop() if free else Adapted(self.base, self.plan, ranks)
 
     def _give_back(self, session: Session) -> None:
-        """Its model serves somebody else, once no step of it can be under way any more."""
-        if self._shared is None and session.lock.acquire(blocking=False):
+        """Its model serves somebody else. The caller holds the session's lock: no step of it is under way."""
+        if self._shared is None and session.side is not None:
             if sum(map(len, self._free.values())) > 2 * len(self._online) + 8:  # ranks that no longer come
                 self._free.clear()
             self._free.setdefault(session.terms.ranks, []).append(session.side.adapted)
-            session.lock.release()
+        session.side = None
+
+
+def _open(session: Session) -> ServerSide:
+    """The half of a session whose update is not taken yet."""
+    if session.side is None:
+        raise Refused("STALE_ROUND", f"round {session.terms.round} is done for {session.terms.client}")
+    return session.side

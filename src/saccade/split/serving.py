@@ -12,11 +12,11 @@ from typing import Any
 
 from saccade.optional import need
 from saccade.report import write_text
-from saccade.split import flower, runs, wire
+from saccade.split import flower, flower_processes, runs, wire
 from saccade.split.audit_log import AuditLog
 from saccade.split.direct import DirectEngine, check_for_strangers, open_round
 from saccade.split.federation import Federation
-from saccade.split.keys import Identity, check_name, read_identity
+from saccade.split.keys import Identity, check_name, public_keys, read_identity, supernode_key
 from saccade.split.link import Link
 from saccade.split.live import LivePage
 from saccade.split.lora import LoraPlan
@@ -141,36 +141,51 @@ def join_direct(given: ClientOptions, say: Say) -> int:
         return take_part(site, link, say)
 
 
-def lead_flower(plain: dict[str, Any], options: Options, carrier: Any) -> None:
+def lead_flower(
+    plain: dict[str, Any],
+    options: Options,
+    carrier: Any,
+    after: Callable[[dict[str, Any]], None] = lambda row: None,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> None:
     """The rounds of a federation whose members, plans and adapters Flower carries. Runs in the ServerApp.
 
     Each round's row is a line of ``progress.jsonl``, ``error.txt`` says what went wrong, and ``summary.json`` that
-    it is done.
+    it is done. after, progress: for whoever is in the same process; how many of how many clients are done.
     """
     try:
-        _lead_flower(plain, options, carrier)
+        _lead_flower(plain, options, carrier, after, progress)
     except Exception as error:
         write_text(options.out / "error.txt", f"{type(error).__name__}: {error}\n")
         raise
 
 
-def _lead_flower(plain: dict[str, Any], options: Options, carrier: Any) -> None:
+def _lead_flower(
+    plain: dict[str, Any],
+    options: Options,
+    carrier: Any,
+    after: Callable[[dict[str, Any]], None],
+    progress: Callable[[int, int], None],
+) -> None:
     recipe = parse_recipe(plain, "options")
     identity = identity_of(options.keys)
-    progress = options.out / "progress.jsonl"
 
     def note(value: Any) -> None:
-        with progress.open("a", encoding="utf-8") as file:
+        with (options.out / "progress.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(value) + "\n")
+
+    def done(row: dict[str, Any]) -> None:
+        note(row)
+        after(row)
 
     federation, text, before = begin_serving(recipe, options, identity, note)
     log = AuditLog(options.out / "audit.jsonl")
-    engine = DirectEngine(federation, text, identity, log, note, options.patience_s)
+    engine = DirectEngine(federation, text, identity, log, done, options.patience_s)
     port = engine.start(options.listen)
     address = f"{options.listen.rpartition(':')[0]}:{port}"
     note(f"stream on {address}, {'mutual TLS' if identity else 'a plain line without tokens'}")
     began = time.monotonic()
-    engine.lead = lambda asked: _flower_round(engine, carrier, asked, address)
+    engine.lead = lambda asked: _flower_round(engine, carrier, asked, address, progress)
     with LivePage(options.live, federation, engine.rounds) as page:
         if page.address:
             note(f"live page: http://{page.address}/")
@@ -181,7 +196,9 @@ def _lead_flower(plain: dict[str, Any], options: Options, carrier: Any) -> None:
     runs.finish(options.out, federation, more, WALL)
 
 
-def _flower_round(engine: DirectEngine, carrier: Any, asked: list[str], address: str) -> Any:
+def _flower_round(
+    engine: DirectEngine, carrier: Any, asked: list[str], address: str, progress: Callable[[int, int], None]
+) -> Any:
     """One round: who comes, comes back or comes late is sent it, until all are done or nobody is left to wait for."""
     federation, rounds, identity = engine.federation, engine.rounds, engine.identity
     until = time.monotonic() + engine.patience_s
@@ -211,6 +228,7 @@ def _flower_round(engine: DirectEngine, carrier: Any, asked: list[str], address:
             if carrier.nodes.get(name) != node:
                 handed.pop(name)
         missing = [name for name in asked if name not in rounds.updates]
+        progress(len(asked) - len(missing), len(asked))
         now = time.monotonic()
         gone = now if any(name in handed for name in missing) else gone
         if not missing or (deadline is not None and now - began > deadline) or now - gone > engine.patience_s:
@@ -245,7 +263,9 @@ def serve_flower(
     """Start a SuperLink and a run on it, and tell of its rounds until they are done. Returns the summary."""
     check_for_strangers(recipe, options.trusted)
     check_lines(options)
-    identity_of(options.keys)
+    if options.keys is not None:
+        read_identity(options.keys)
+        public_keys(options.keys, options.clients)
     runs.begin(options.out, recipe)
     summary, trouble, progress = (options.out / name for name in ("summary.json", "error.txt", "progress.jsonl"))
     for file in (summary, trouble, progress):
@@ -263,7 +283,7 @@ def serve_flower(
             raise ValueError(trouble.read_text().strip())
         return not summary.exists()
 
-    flower.run_superlink(options, recipe.plain(), say, alive)
+    flower_processes.run_superlink(options, recipe.plain(), say, alive)
     found: dict[str, Any] = json.loads(summary.read_text())
     return found
 
@@ -271,17 +291,26 @@ def serve_flower(
 def join_flower(given: ClientOptions, say: Say) -> None:
     """Run a SuperNode until the server says that it is over. Raises ValueError where text or keys are wrong, before
     it starts."""
-    identity_of(given.keys)
+    if given.keys is not None:
+        read_identity(given.keys)
+        supernode_key(given.keys)
     check_name(given.name)
     read_training_text(SplitRecipe(model=given.model), given.data)
     place = replace(given, data=str(find(given.data).resolve()))
-    flower.run_supernode(place, say)
+    flower_processes.run_supernode(place, say)
 
 
 def simulate_flower(
-    recipe: SplitRecipe, out: Path, cpus: float, after: Callable[[dict[str, Any]], None]
+    recipe: SplitRecipe,
+    out: Path,
+    cpus: float,
+    after: Callable[[dict[str, Any]], None],
+    progress: Callable[[int, int], None],
 ) -> dict[str, Any]:
-    """The rounds in Flower's simulation, clients as actors of Ray. Returns the summary. Raises ValueError."""
+    """The rounds in Flower's simulation, clients as actors of Ray. Returns the summary. Raises ValueError.
+
+    after: called with each round's row. progress: with how many of how many clients are done, while a round runs.
+    """
     need("ray", "split-simulation")
     runs.begin(out, recipe)
     samples, _, shares = share_text(recipe)
@@ -291,14 +320,13 @@ def simulate_flower(
     with tempfile.TemporaryDirectory(prefix="saccade-flower-") as folder:
         write_parts(samples, shares, Path(folder) / "parts")
         options = Options(out, "127.0.0.1:0", None, names, patience_s=600.0, trusted=True)
-        targets = list(recipe.lora.targets)
-        flower.simulate(options, recipe.plain(), Path(folder) / "parts", recipe.model, recipe.lora.alpha, targets, cpus)
+        lora = recipe.lora
+        flower.simulate(
+            out, Path(folder) / "parts", len(names), recipe.model, lora.alpha, list(lora.targets), cpus,
+            lambda carrier: lead_flower(recipe.plain(), options, carrier, after, progress),
+        )  # fmt: skip
     if not (out / "summary.json").exists():
         trouble = out / "error.txt"
         raise ValueError(trouble.read_text().strip() if trouble.exists() else f"{out}: Flower ended without a result")
-    for line in (out / "progress.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        if isinstance(row, dict):
-            after(row)
     found: dict[str, Any] = json.loads((out / "summary.json").read_text())
     return found
