@@ -34,7 +34,8 @@ def fill(page: Path, tables: Mapping[str, str]) -> None:
     """Put tables behind their marks ``<!-- NAME -->`` in a page, in the place of those that stand there; other text stays."""
     text = page.read_text(encoding="utf-8")
     for name, made in tables.items():
-        text, count = re.subn(rf"<!-- {name} -->\n+(\|.*\n)*", lambda _, put=f"<!-- {name} -->\n\n{made}\n": put, text)
+        put = f"<!-- {name} -->\n\n{made}\n\n"
+        text, count = re.subn(rf"<!-- {name} -->\n+(\|.*\n)*\n*", lambda _, put=put: put, text)
         if count != 1:
             raise SystemExit(f"{page.name}: {count} places for the table <!-- {name} -->, not one")
-    write_text(page, text)
+    write_text(page, text.rstrip() + "\n")
