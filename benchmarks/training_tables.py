@@ -84,6 +84,7 @@ def as_markdown(tables: Tables, results: Path, name: str) -> str:
         rows.append(
             [f"`{row}`", accuracy, str(len(runs)), f"{runs[0]['parameters']:,}", f"{rate:.3f}", f"{energy:.2f}"]
         )
+    rows = rows or [["not measured yet", *[""] * 5]]
     return table(
         ["row", "test accuracy, %", "seeds", "parameters", "spikes a neuron", "energy, µJ"], rows, numbers=True
     )
