@@ -12,6 +12,7 @@ import http.client
 import re
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +25,7 @@ PASSED = re.compile(
 MOST_BYTES = 1 << 31  # of a call; Flower sends objects in pieces
 MOST_CALLS = 256  # at a time
 IDLE_S = 120.0
+FRESH_S = 2.0  # a SuperLink closes what was idle for 5 s
 OWN = {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "te", "upgrade", "server", "date"}
 
 
@@ -70,21 +72,35 @@ class _Call(BaseHTTPRequestHandler):
             self.rfile.read(min(int(lengths[0]), 1 << 16))  # a line that is closed on unread bytes loses the answer
             return self._refuse(404)
         body = self.rfile.read(int(lengths[0]))
-        connection = self.server.connect()
+        line = self._line()
         try:
-            connection.request("POST", self.path, body, self._kept(self.headers))
-            answer = connection.getresponse()
+            line.request("POST", self.path, body, self._kept(self.headers))
+            answer = line.getresponse()
             data, status, headers = answer.read(), answer.status, self._kept(answer.headers)
-        except OSError:
+        except (OSError, http.client.HTTPException):  # not tried again: it may have been heard
+            line.close()
             return self._refuse(502)
-        finally:
-            connection.close()
+        self.used = time.monotonic()
         self.send_response_only(status)
         for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+
+    def setup(self) -> None:
+        super().setup()
+        self.line, self.used = self.server.connect(), 0.0
+
+    def finish(self) -> None:
+        self.line.close()
+        super().finish()
+
+    def _line(self) -> http.client.HTTPConnection:
+        """The line to the SuperLink: kept from call to call, but made anew where that may have closed it."""
+        if time.monotonic() - self.used > FRESH_S:
+            self.line.close()  # it opens by itself
+        return self.line
 
     def _kept(self, headers: Any) -> dict[str, str]:
         return {name: value for name, value in headers.items() if name.lower() not in OWN}
