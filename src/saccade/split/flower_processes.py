@@ -20,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from saccade.split.fleet_front import fleet_front
 from saccade.split.keys import public_keys, supernode_key
 from saccade.split.wire import Refused
 
@@ -140,28 +141,30 @@ def run_superlink(
     """Start a SuperLink, submit the run, and wait while ``alive()``. Raises OSError if either ends before its time."""
     with tempfile.TemporaryDirectory(prefix="saccade-flower-") as name:
         home, log = Path(name), options.out / "superlink.log"
-        write_config(home, options.superlink, options.keys)
+        inner = f"127.0.0.1:{free_port()}"
+        write_config(home, inner, options.keys)
         file = home / "options.json"
         kept = asdict(options) | {
             "out": str(options.out.resolve()),
             "keys": options.keys and str(options.keys.resolve()),
         }
         file.write_text(json.dumps({"recipe": plain_recipe, "options": kept}))
-        host, _, port = options.superlink.rpartition(":")
+        host, _, port = inner.rpartition(":")
         words = ["flower-superlink", *tls_of_server(options.keys), "--host", host, "--port", port]
         with process([*words, "--disable-runtime-dependency-installation"], home, log) as child:
-            wait_for_port(options.superlink, 120, child, log)
-            say(f"SuperLink on {options.superlink}")
-            if options.keys is not None:
-                known = [str(key) for key in public_keys(options.keys, options.clients)]
-                _command([sys.executable, "-c", REGISTER, *known], home, "registering the SuperNodes' keys")
-                say(f"lets {len(known)} SuperNodes in, by their keys")
-            flwr = str(Path(sys.executable).parent / "flwr")
-            _command([flwr, "run", str(BUNDLE), "own", "--run-config", f'options="{file}"'], home, "flwr run")
-            while alive():
-                if child.poll() is not None:
-                    raise OSError(f"the SuperLink ended ({_last_line(log)})")
-                time.sleep(POLL_S)
+            wait_for_port(inner, 120, child, log)
+            with fleet_front(options.superlink, inner, options.keys):
+                say(f"SuperLink on {options.superlink}")
+                if options.keys is not None:
+                    known = [str(key) for key in public_keys(options.keys, options.clients)]
+                    _command([sys.executable, "-c", REGISTER, *known], home, "registering the SuperNodes' keys")
+                    say(f"lets {len(known)} SuperNodes in, by their keys")
+                flwr = str(Path(sys.executable).parent / "flwr")
+                _command([flwr, "run", str(BUNDLE), "own", "--run-config", f'options="{file}"'], home, "flwr run")
+                while alive():
+                    if child.poll() is not None:
+                        raise OSError(f"the SuperLink ended ({_last_line(log)})")
+                    time.sleep(POLL_S)
 
 
 def run_supernode(given: Any, say: Callable[[str], None]) -> None:

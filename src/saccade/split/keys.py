@@ -62,6 +62,7 @@ def make_keys(
     already."""
     if (folder / "server").exists():
         raise ValueError(f"{folder}: holds keys already; choose another folder or take it away")
+    served = tuple(dict.fromkeys((*hosts, "localhost", "127.0.0.1")))  # Flower's SuperLink listens on the loopback
     run = secrets.token_hex(8)
     secret = secrets.token_bytes(32)
     ca_key, ca = _authority(days)
@@ -69,7 +70,7 @@ def make_keys(
     for name in ("server", *clients):
         own = folder / check_name(name)
         own.mkdir(parents=True, exist_ok=name == "server")
-        key, certificate = _signed(name, ca_key, ca, hosts if name == "server" else (), days)
+        key, certificate = _signed(name, ca_key, ca, served if name == "server" else (), days)
         files = {
             "ca.pem": _pem(ca),
             "certificate.pem": _pem(certificate),
