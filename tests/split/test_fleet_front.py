@@ -1,6 +1,8 @@
 """What reaches a SuperLink from outside: what SuperNodes call, and nothing else."""
 
+import contextlib
 import http.client
+import random
 import socket
 import ssl
 import threading
@@ -33,8 +35,11 @@ class Inner(BaseHTTPRequestHandler):
 
 
 def port():
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return found.getsockname()[1]
+    """Below those that a system gives to connections that go out, so that no other test can take it meanwhile."""
+    for number in random.sample(range(15000, 32000), 50):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", number)):
+            return number
+    pytest.fail("no port is free")
 
 
 @pytest.fixture(params=["plain", "TLS"])
