@@ -6,13 +6,13 @@ A table stands behind ``<!-- NAME -->``; all other text is left as it is.
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from markdown import fill, table
 from robust_tables import DEFENCES, LADDER, RESULTS, WEIGHTS
+from training_tables import spread
 
 ROOT = Path(__file__).parent.parent
 SHOWN = {"fgsm": "FGSM", "pgd": "PGD-40", "apgd_ce": "APGD", "square": "Square", "assg": "ASSG"}
@@ -24,10 +24,8 @@ def summaries(row: str, eps: str) -> list[dict[str, Any]]:
     return [json.loads(file.read_text())["summary"] for file in files]
 
 
-def percent(values: list[float]) -> str:
-    """Mean and standard deviation over seeds, in percent."""
-    spread = f" ± {statistics.stdev(values) * 100:.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values) * 100:.1f}{spread}"
+def percent(shares: list[float]) -> str:
+    return spread([100 * share for share in shares], 1)
 
 
 def row(name: str, potentials: bool) -> list[str]:

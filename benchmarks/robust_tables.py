@@ -89,7 +89,7 @@ def attacked(row: str, seed: int, runs: Path, data: str, accelerator: str, eps: 
     made = environment()
     about = {
         "name": row,
-        "data": "CIFAR-10, the first 100 test images",
+        "data": f"CIFAR-10, the first {IMAGES} test images",
         "seed": seed,
         "commit": made["commit"],
         "torch": made["torch"],
@@ -123,10 +123,10 @@ def steps(ann: nn.Module) -> dict[str, tuple[Attack | str, float | None]]:
 
 
 def ladder(row: str, runs: Path, data: str, accelerator: str, seed: int = 0) -> dict[str, Any]:
-    """Right after each attack of the ladder, of 200 images at 8/255."""
+    """Right after each attack of the ladder, at 8/255."""
     x, y = (part.to(accelerator) for part in pictures(data))
     model, ann = (model_of(runs / f"{name}-seed{seed}", accelerator) for name in (row, "ann"))
-    rows, chosen = {}, gradients.ASSG_AREA
+    rows, chosen = {}, gradients.ASSG_AREA  # a constant of the attack, which only this comparison varies
     for name, (how, area) in steps(ann).items():
         gradients.ASSG_AREA = area or chosen
         rows[name] = float(attack(model, x, y, how, EPS["8"]).robust.float().mean())

@@ -69,9 +69,10 @@ def lines(tables: Tables, results: Path, name: str) -> Iterator[tuple[str, list[
             yield row, found
 
 
-def spread(values: list[float]) -> str:
+def spread(values: list[float], digits: int = 2) -> str:
     """Mean and standard deviation over seeds."""
-    return f"{statistics.mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
+    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{deviation}"
 
 
 def as_markdown(tables: Tables, results: Path, name: str) -> str:

@@ -19,10 +19,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-PASSED = re.compile(
-    r"/v1/fleet/[a-z]+(-[a-z]+)*"
-)  # no query, no dots: the path that is read here is the one that is served
-MOST_BYTES = 1 << 31  # of a call; Flower sends objects in pieces
+PASSED = re.compile(r"/v1/fleet/[a-z]+(-[a-z]+)*")  # no query, no dots: what is read here is what is served
+MOST_BYTES = (
+    1 << 28
+)  # of a call, held in memory before the SuperLink has seen who calls; Flower sends objects in pieces
 MOST_CALLS = 256  # at a time
 IDLE_S = 120.0
 FRESH_S = 2.0  # a SuperLink closes what was idle for 5 s
