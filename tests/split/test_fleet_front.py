@@ -1,8 +1,6 @@
 """What reaches a SuperLink from outside: what SuperNodes call, and nothing else."""
 
-import contextlib
 import http.client
-import random
 import socket
 import ssl
 import threading
@@ -13,6 +11,7 @@ import pytest
 pytest.importorskip("cryptography", reason="the extra `split` is not installed")
 
 from saccade.split.fleet_front import fleet_front
+from saccade.split.flower_processes import free_port
 from saccade.split.keys import make_keys
 
 
@@ -34,14 +33,6 @@ class Inner(BaseHTTPRequestHandler):
         pass
 
 
-def port():
-    """Below those that a system gives to connections that go out, so that no other test can take it meanwhile."""
-    for number in random.sample(range(15000, 32000), 50):
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", number)):
-            return number
-    pytest.fail("no port is free")
-
-
 @pytest.fixture(params=["plain", "TLS"])
 def front(request, tmp_path):
     keys, trust = None, None
@@ -55,7 +46,7 @@ def front(request, tmp_path):
         inner.socket = context.wrap_socket(inner.socket, server_side=True)
         trust = ssl.create_default_context(cafile=str(keys / "ca.pem"))
     threading.Thread(target=inner.serve_forever, args=(0.05,), daemon=True).start()
-    address = f"127.0.0.1:{port()}"
+    address = f"127.0.0.1:{free_port()}"
 
     def connect():
         if trust is None:
@@ -117,8 +108,8 @@ def test_other_methods_sizes_and_noise_are_refused(front):
 
 
 def test_a_superlink_that_is_gone_is_said(tmp_path):
-    address = f"127.0.0.1:{port()}"
-    with fleet_front(address, f"127.0.0.1:{port()}", None):
+    address = f"127.0.0.1:{free_port()}"
+    with fleet_front(address, f"127.0.0.1:{free_port()}", None):
         connection = http.client.HTTPConnection(address, timeout=10)
         connection.request("POST", "/v1/fleet/pull-messages", b"abc")
         assert connection.getresponse().status == 502

@@ -127,8 +127,14 @@ def check_bits(folder):
     )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kill", [None, "flwr-clientapp", "flower-supernode"])
+@pytest.mark.parametrize(
+    "kill",
+    [
+        None,
+        pytest.param("flwr-clientapp", marks=pytest.mark.slow),
+        pytest.param("flower-supernode", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_two_clients_over_flower(kill, text_data, tmp_path, monkeypatch):
     link, server = federation(tmp_path, monkeypatch, text_data)

@@ -5,9 +5,11 @@ With keys the line is TLS, and a SuperLink lets those SuperNodes in alone whose 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -15,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,14 @@ REGISTER = (
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
+    """A port for a process that is yet to start: below those that systems give to connections that go out (from 32768 on
+    Linux), so that none takes it meanwhile.
+
+    Raises OSError: none of fifty is free."""
+    for port in random.SystemRandom().sample(range(15000, 32000), 50):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise OSError("no port between 15000 and 32000 is free on 127.0.0.1")
 
 
 def _environment(home: Path) -> dict[str, str]:
@@ -56,7 +63,7 @@ def _end_with_parent() -> None:
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-@contextmanager
+@contextlib.contextmanager
 def process(arguments: list[str], home: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A program of Flower's, in a session of its own, that ends with the block or its process, its children too."""
     program = Path(sys.executable).parent / arguments[0]
