@@ -1,9 +1,11 @@
 """What reaches a SuperLink from outside: what SuperNodes call, and nothing else."""
 
+import contextlib
 import http.client
 import socket
 import ssl
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -105,6 +107,20 @@ def test_other_methods_sizes_and_noise_are_refused(front):
         raw.sendall(b"\x16\x03\x01 no handshake\r\n\r\n")
     assert inner.seen == []
     test_calls_of_supernodes_pass_whole(front)  # and it goes on
+
+
+def test_a_silent_stranger_gives_its_place_back_and_a_member_keeps_it(front, monkeypatch):
+    connect, _, address = front
+    monkeypatch.setattr("saccade.split.fleet_front.STRANGER_S", 0.2)
+    member = connect()
+    for wait in (0, 1.0):
+        time.sleep(wait)
+        member.request("POST", "/v1/fleet/pull-messages", b"abc")
+        assert member.getresponse().read() == b"cba"
+    member.close()
+    host, _, number = address.partition(":")
+    with socket.create_connection((host, int(number)), timeout=10) as silent, contextlib.suppress(ConnectionResetError):
+        assert silent.recv(1) == b""  # closed by the other side, not by the time-out of this one
 
 
 def test_a_superlink_that_is_gone_is_said(tmp_path):

@@ -20,11 +20,9 @@ from pathlib import Path
 from typing import Any
 
 PASSED = re.compile(r"/v1/fleet/[a-z]+(-[a-z]+)*")  # no query, no dots: what is read here is what is served
-MOST_BYTES = (
-    1 << 28
-)  # of a call, held in memory before the SuperLink has seen who calls; Flower sends objects in pieces
+MOST_BYTES = 1 << 28  # of a call, held in memory before the SuperLink knows who calls; Flower sends objects in pieces
 MOST_CALLS = 256  # at a time
-IDLE_S = 120.0
+IDLE_S, STRANGER_S = 120.0, 10.0  # how long a line may be silent: a member's, and one that has had no good answer yet
 FRESH_S = 2.0  # a SuperLink closes what was idle for 5 s
 OWN = {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "te", "upgrade", "server", "date"}
 
@@ -42,7 +40,7 @@ class _Front(ThreadingHTTPServer):
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """In the call's own thread, so that a client that is slow to shake hands holds up nobody."""
-        request.settimeout(IDLE_S)
+        request.settimeout(STRANGER_S)
         with self.places:
             if self.tls is None:
                 return super().finish_request(request, client_address)
@@ -81,6 +79,8 @@ class _Call(BaseHTTPRequestHandler):
             line.close()
             return self._refuse(502)
         self.used = time.monotonic()
+        if status < 400:
+            self.connection.settimeout(IDLE_S)
         self.send_response_only(status)
         for name, value in headers.items():
             self.send_header(name, value)
