@@ -43,7 +43,7 @@ RESULTS = Path(__file__).parents[1] / "results" / "track"
 SEQUENCES = 32  # of the test
 WINDOW_US = 40_000  # of the pendulum
 LEAST, RUN = 16, 12  # pixels of a side of a box, windows of a run
-MOMENTUM = 0.5
+MOMENTUM, HANN = 0.5, 3.0  # chosen on sequences of the training part that no training used
 SEQUENCE = [
     "data.config.steps=4",
     "data.config.pairs=2500",
@@ -60,6 +60,7 @@ TRAINED: dict[str, tuple[list[str], int]] = {  # settings of the recipe, and how
 OPTIONS: dict[str, dict[str, Any]] = {
     "published": {},
     "momentum": {"momentum": MOMENTUM},
+    "momentum, hann": {"momentum": MOMENTUM, "hann": HANN},
     "recentre": {"recentre": True},
     "recentre, keep_size": {"recentre": True, "keep_size": True},
 }

@@ -157,6 +157,20 @@ def test_options(woken, monkeypatch):
     assert tracker._velocity == pytest.approx((4.0, -2.0), abs=0.6)  # the target is where it was looked for
     with pytest.raises(ValueError, match=r"momentum is in \[0, 1\)"):
         Tracker(woken, momentum=1.0)
+    with pytest.raises(ValueError, match="a power, is between 0 and 16"):
+        Tracker(woken, hann=-1.0)
+    two = torch.full((1, 5, 4, 4), -9.0)  # a place in the corner that scores a little more than one in the middle
+    two[:, 0, 0, 0], two[:, 0, 2, 2], two[:, 3:] = 1.2, 1.0, 0.0
+    places = []
+    for hann in (0.0, 2.0):
+        tracker = Tracker(woken, hann=hann)
+        monkeypatch.setattr(tracker, "_answer", lambda x: two)
+        tracker.init(torch.ones(3, HEIGHT, WIDTH), BOX)
+        found = tracker.track(torch.ones(3, HEIGHT, WIDTH))
+        assert found.score == pytest.approx(torch.tensor(1.0 if hann else 1.2).sigmoid().item())
+        assert np.unravel_index(found.scores.argmax(), (4, 4)) == (0, 0)  # the map itself is not weighed
+        places.append(found.region.left + found.region.side / 2 - found.box[0] - found.box[2] / 2 > 8)
+    assert places == [True, False]
     few = [step.number for step in boxes(Tracker(woken), start_us=25_000)]
     assert few == list(range(6))
 

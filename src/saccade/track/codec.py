@@ -9,12 +9,14 @@ LEAST = 1e-4  # distance of scores and sizes from 0 and 1
 OVERLAP = 0.7
 
 
-def decoded(output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def decoded(output: Tensor, hann: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
     """Boxes ``[N, 4]``, their scores ``[N]`` and the maps of scores ``[N, s, s]`` of an answer ``[N, 5 or 2, s, s]``.
 
     Centre head: the place (i, j) of the best score, ``cx = (j + offset x) / s``, ``cy = (i + offset y) / s``, sizes as they are
-    there (Ye et al. 2022, OSTrack). Corner head: the mean place of each corner under the softmax of its map (Yan et al. 2021,
-    STARK); the score is the larger share of one place, the lesser of both corners. Raises ValueError for another answer.
+    there (Ye et al. 2022, OSTrack). hann: for the choice of the place, scores are weighed by this power of a Hann window over
+    the map (OSTrack: 1); what is returned is not weighed, and a corner head, which chooses no place, does without. Corner head:
+    the mean place of each corner under the softmax of its map (Yan et al. 2021, STARK); the score is the larger share of one
+    place, the lesser of both corners. Raises ValueError for another answer.
     """
     if output.dim() != 4 or output.shape[1] not in (2, 5) or output.shape[2] != output.shape[3]:
         raise ValueError(
@@ -26,8 +28,14 @@ def decoded(output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return box, shares.flatten(2).amax(-1).amin(-1), shares.mean(1)
     score = bounded(output[:, 0])
     flat = score.flatten(1)
-    best = flat.argmax(-1)
+    best = (score * hann_window(score.shape[-1]).to(score) ** hann if hann else score).flatten(1).argmax(-1)
     return boxes_at(output, best), flat.gather(1, best[:, None])[:, 0], score
+
+
+def hann_window(s: int) -> Tensor:
+    """Weights ``[s, s]`` of places whose middles are at i / s: 1 at a half."""
+    line = torch.hann_window(s + 2)[1:-1]
+    return line[:, None] * line
 
 
 def boxes_at(output: Tensor, place: Tensor) -> Tensor:

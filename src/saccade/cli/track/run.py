@@ -59,6 +59,12 @@ def run(
         float | None,
         typer.Option(min=0, max=0.99, help="Search ahead of a moving target, with a velocity that keeps this share."),
     ] = None,
+    hann: Annotated[
+        float,
+        typer.Option(
+            min=0, max=16, help="Prefer places near where the target is expected, by this power of a Hann window."
+        ),
+    ] = 0.0,
     keep_size: Annotated[
         bool, typer.Option("--keep-size", help="The box keeps its first size: for targets that neither near nor turn.")
     ] = False,
@@ -85,7 +91,7 @@ def run(
     targets = list(out or [])
     for target in targets:
         _kind(target)
-    tracker, framing = _tracker(model, program, baseline, least_events, recentre, keep_size, momentum)
+    tracker, framing = _tracker(model, program, baseline, least_events, recentre, keep_size, momentum, hann)
     framing = _with_windows(framing, window_us, window_events)
     pictured = any(target.suffix.lower() not in TEXTS for target in targets)
     rows: list[dict[str, Any]] = []
@@ -171,6 +177,7 @@ def _tracker(
     recentre: bool,
     keep_size: bool,
     momentum: float | None,
+    hann: float,
 ) -> tuple[Follower, Framing]:
     from saccade.events import REPRESENTATIONS
     from saccade.events.framing import Framing
@@ -180,7 +187,7 @@ def _tracker(
     from saccade.track.tracker import Tracker, shipped
 
     if baseline is not None:
-        if model is not None or program is not None or recentre or keep_size or momentum is not None:
+        if model is not None or program is not None or recentre or keep_size or hann or momentum is not None:
             raise ValueError(
                 "--baseline stands alone: it has no model, no program, nothing to recentre and keeps its size"
             )
@@ -193,7 +200,7 @@ def _tracker(
 
         integers = load_program(program)
     try:
-        tracker = Tracker(loaded, integers, least_events, recentre, keep_size, momentum)  # type: ignore[arg-type]
+        tracker = Tracker(loaded, integers, least_events, recentre, keep_size, momentum, hann)  # type: ignore[arg-type]
         return tracker, tracker.framing
     except ValueError as error:
         raise ValueError(f"{model or file}: {error}") from None
