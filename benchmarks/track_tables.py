@@ -103,7 +103,8 @@ def both(data: Path, events: Path, make: Callable[[], tuple[Follower, Any]]) -> 
     return {"composites": composites(data, make), "pendulum": pendulum(events, make)}
 
 
-def trained(name: str, seed: int, data: Path, events: Path, runs: Path) -> dict[str, Any]:
+def trained(name: str, seed: int, data: Path, events: Path, runs: Path, known: dict[str, Any]) -> dict[str, Any]:
+    """A model, trained unless it lies in ``runs``, scored with the options that ``known`` lacks."""
     settings, _ = TRAINED[name]
     place = runs / f"{slug(name)}-seed{seed}"
     recipe = load_recipe("sdtrack/composites-small", [*settings, f"seed={seed}"])
@@ -117,7 +118,7 @@ def trained(name: str, seed: int, data: Path, events: Path, runs: Path) -> dict[
 
         return build
 
-    found = {option: both(data, events, make(values)) for option, values in OPTIONS.items()}
+    found = {option: known.get(option) or both(data, events, make(values)) for option, values in OPTIONS.items()}
     kept = {key: summary[key] for key in ("parameters", "training_seconds", "test_overlap")}
     return {"settings": settings, "seed": seed, "summary": kept, "scores": found}
 
@@ -164,8 +165,9 @@ def main() -> None:
     for seed in range(most):  # a seed of every setting first
         for name, (_, seeds) in TRAINED.items():
             path = RESULTS / f"{slug(name)}-seed{seed}.json"
-            if seed < seeds and not path.exists():
-                record = {"name": name, **trained(name, seed, given.data, given.events, given.runs)}
+            known = json.loads(path.read_text())["scores"] if path.exists() else {}
+            if seed < seeds and OPTIONS.keys() - known.keys():
+                record = {"name": name, **trained(name, seed, given.data, given.events, given.runs, known)}
                 store(path, record, command)
                 print(path.name, {k: round(v["composites"]["AUC"], 1) for k, v in record["scores"].items()}, flush=True)
 
@@ -190,8 +192,8 @@ def tables() -> str:
     for name in TRAINED:
         own = [record for record in records if record["name"] == name and "seed" in record]
         for option in OPTIONS if own else ():
-            scores = [record["scores"][option] for record in own]
-            rows.append([f"{name}; {option}", str(len(own)), *_cells(scores)])
+            if scores := [record["scores"][option] for record in own if option in record["scores"]]:
+                rows.append([f"{name}; {option}", str(len(scores)), *_cells(scores)])
     head = ("tracker", "seeds", "composites AUC", "composites PR", "pendulum AUC", "pendulum PR")
     return table(head, rows)
 
