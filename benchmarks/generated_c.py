@@ -178,8 +178,8 @@ def contenders(work: Path, x: torch.Tensor) -> list[Contender]:
         )
     for width in WIDTHS:
         own, folder = with_width(model, width), work / f"saccade-trained-{width}"
-        words = f"trained with {width} bit{'s' * (width != '1')}, fraction 12, layer_by_layer"
-        make = lambda _, stop, m=own, f=folder: saccade_c(m, f, True, fraction=12)  # noqa: E731
+        words = f"trained with {width} bit{'s' * (width != '1')}, fraction 12"
+        make = lambda _, stop, m=own, f=folder: saccade_c(m, f, fraction=12)  # noqa: E731
         found.append(Contender("saccade", words, make, own, folder))
     for kind in ("float32", "int16", "int8"):
         make = partial(qualia_c, model, kind, x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +19,9 @@ T, SIDE, LEVELS = 4, 32, 16  # steps; pixels of a side; the largest level of a p
 CHANNELS, CLASSES = (1, 16, 32), 10
 NEURON = LIFConfig(tau=math.inf, decay_input=False)
 WIDTHS = {  # trained with weights of few bits; the first and the last layer have 8
-    "8": (QuantizeConfig("rescaw", 8, skip=()),),
-    "4": (QuantizeConfig("rescaw", 8, skip=("conv2",)), QuantizeConfig("rescaw", 4, skip=("conv1", "head"))),
-    "1": (QuantizeConfig("rescaw", 8, skip=("conv2",)), QuantizeConfig("binary", 1, skip=("conv1", "head"))),
+    "8": {"conv1": 8, "conv2": 8, "head": 8},
+    "4": {"conv1": 8, "conv2": 4, "head": 8},
+    "1": {"conv1": 8, "conv2": 1, "head": 8},
 }
 
 
@@ -71,7 +72,9 @@ def trained() -> Chain:
 def with_width(model: Chain, width: str) -> Chain:
     """The trained network, trained on with weights of a width."""
     own = copy.deepcopy(model)
-    for config in WIDTHS[width]:
-        apply(own, config)
+    for layer, bits in WIDTHS[width].items():
+        others = tuple(other for other in WIDTHS[width] if other != layer)
+        config = QuantizeConfig("binary", 1) if bits == 1 else QuantizeConfig("lsq", bits, steps="channel")
+        apply(own, replace(config, skip=others))
     train(own, 4, 1e-3)
     return own
