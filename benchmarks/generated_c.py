@@ -416,10 +416,10 @@ def main() -> None:
 
 def run(work: Path, rounds: int) -> dict[str, Any]:
     known = environment()
-    keys = ("command", "commit", "started")
-    record: dict[str, Any] = {"format": FORMAT, **{key: known[key] for key in keys}, "machine": machine()}
-    names = ("saccade", "torch", "spikingjelly", "nir", "qualia-codegen-core", "qualia-codegen-plugin-snn", "snn-mlir")
-    record["versions"] = {name: version(name) for name in names}
+    record: dict[str, Any] = {"format": FORMAT, "command": f"python benchmarks/generated_c.py --rounds {rounds}"}
+    record |= {"commit": known["commit"], "started": known["started"], "machine": machine()}
+    names = ("torch", "spikingjelly", "nir", "qualia-codegen-core", "qualia-codegen-plugin-snn", "snn-mlir")
+    record["versions"] = {"saccade": known["saccade"]} | {name: version(name) for name in names}
     for board in (False, True):
         found = shutil.which(compiler(board))
         record["compiler" if not board else "board_compiler"] = found and checked([found, "--version"]).splitlines()[0]
