@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from saccade.files import load_model, save_model
+from saccade.layers import BatchNorm2d, Conv2d
 from saccade.models import create_model, model_card
+from saccade.neurons import NEURONS
 from saccade.transforms import fuse
 from saccade.verify import firing_rates, wake
 
@@ -39,6 +41,20 @@ def woken(name, images, **options):
                 norm.weight[0] = 0
     assert min(firing_rates(model, images).values()) > 0
     return model
+
+
+def test_a_deep_network_of_levels_whose_float32_weights_turn_some_is_still_the_same_function():
+    """Folded weights are rounded, one level among millions turns, and what follows differs everywhere: no fault of the fold."""
+    torch.manual_seed(0)
+    layers = []
+    for channels in [3] + [12] * 31:
+        layers += [Conv2d(channels, 12, 3, padding=1, bias=False), BatchNorm2d(12), NEURONS["ie_lif"].build()]
+    model = nn.Sequential(*layers).eval()
+    x = 5 * torch.rand(1, 4, 3, 96, 96)
+    wake(model, x)
+    found = fuse(model, x)
+    assert len(found.folded) == 32
+    assert 0 < found.total_mismatch < 0.05
 
 
 FAMILIES = ["or_resnet18", "sew_resnet18", "ms_resnet18", "syna_resnet18", "iand_resnet18", "resnet19", "resnet20_wide"]
