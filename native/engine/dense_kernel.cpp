@@ -139,14 +139,14 @@ template <class F, int D, int N> ALWAYS void put_levels(const Dense& l, const La
 
 // The sums of 16 outputs in 64 bits.
 template <class F, int D> ALWAYS void put_wide(const Lanes (&digits)[D], int64_t* to, int64_t c, int64_t out) {
-  typedef int64_t Wide __attribute__((vector_size(2 * PART)));
+  typedef int64_t Wide __attribute__((vector_size(2 * WIDTH)));
   int64_t sums[16];
 #pragma GCC unroll 4
   for (int i = 0; i < Lanes::PARTS; i++) {
     Wide sum = __builtin_convertvector(digits[D - 1].at[i], Wide);
 #pragma GCC unroll 4
     for (int d = D - 2; d >= 0; d--) sum = (sum << digit_of<F>()) + __builtin_convertvector(digits[d].at[i], Wide);
-    std::memcpy(sums + PART / 4 * i, &sum, sizeof sum);
+    std::memcpy(sums + WIDTH / 4 * i, &sum, sizeof sum);
   }
   if (c < out) std::memcpy(to + c, sums, out - c < 16 ? 8 * (out - c) : sizeof sums);
 }
@@ -198,26 +198,13 @@ template <class F, int D, int NB> void run_blocks(const Dense& l, int64_t first,
 }
 
 // All weights of some outputs, then those of the next ones: they stay in a cache for all places.
-template <class F, int D> void run_digits(const Dense& l, int64_t first, int64_t last) {
-  constexpr bool TOGETHER = D > 1 && F::BLOCKS >= D;
-  for (int64_t c = 0; c < l.padded_out;) {
-    const int64_t blocks = TOGETHER ? 1 : blocks_of(F::BLOCKS, (l.padded_out - c) / 16);
-    if (blocks == 4) run_blocks<F, D, F::BLOCKS < 4 ? 1 : 4>(l, first, last, c);
-    else if (blocks == 3) run_blocks<F, D, F::BLOCKS < 3 ? 1 : 3>(l, first, last, c);
-    else if (blocks == 2) run_blocks<F, D, F::BLOCKS < 2 ? 1 : 2>(l, first, last, c);
-    else run_blocks<F, D, 1>(l, first, last, c);
-    c += 16 * blocks;
-  }
+void run(const Dense& l, int64_t first, int64_t last) {
+  with_form(l, [&](auto form, auto digits) {
+    using F = decltype(form);
+    constexpr int D = digits;
+    each_blocks<F, (D > 1 && F::BLOCKS >= D)>(l, [&](auto blocks, int64_t c) { run_blocks<F, D, blocks>(l, first, last, c); });
+  });
 }
-
-template <class F> void run_form(const Dense& l, int64_t first, int64_t last) {
-  if (l.digits == 1) return run_digits<F, 1>(l, first, last);
-  if (l.digits == 2) return run_digits<F, 2>(l, first, last);
-  if (l.digits == 3) return run_digits<F, 3>(l, first, last);
-  run_digits<F, 4>(l, first, last);
-}
-
-void run(const Dense& l, int64_t first, int64_t last) { l.pairs ? run_form<Pairs>(l, first, last) : run_form<Quads>(l, first, last); }
 
 int64_t most(int64_t high, int64_t size) {
   if (Quads::SIZE != 64) return 0;

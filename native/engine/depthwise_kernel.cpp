@@ -1,28 +1,11 @@
 // Convolutions in which each channel has a filter of its own: some channels at once, and some places, whose inputs are read once
 // for all taps. Nothing is laid out before: places whose filter reaches beyond the map leave out what lies there.
-#include <cstring>
-
 #include "isa.h"
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
-#ifndef SACCADE_ISA
-#define SACCADE_ISA baseline
-#endif
+#include "vectors.h"
 
 namespace saccade::engine::SACCADE_ISA {
 namespace {
 
-#define ALWAYS static inline __attribute__((always_inline))
-
-#if defined(__AVX512F__)
-constexpr int WIDTH = 64;
-#elif defined(__AVX2__)
-constexpr int WIDTH = 32;
-#else
-constexpr int WIDTH = 16;
-#endif
 constexpr int64_t PLACES = 4;
 
 template <class T, int N> struct Vector {

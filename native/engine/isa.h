@@ -101,11 +101,13 @@ struct CodebookKernel {
   void (*run)(const Block&, const Codebook&, int64_t first, int64_t last);
 };
 
-struct TablesKernel {  // without functions where the machine has no byte permutations
+struct TablesKernel {  // without functions where bytes cannot be shuffled
+  int tables, bits;  // tables at most; bits that sums have to fit into
+  int64_t (*most)(int64_t size);  // groups of 16 channels whose entries up to `size` are added before they get more bits; 0: none
   int64_t (*room)(const Block&);
   void (*prepare)(const Block&, int64_t first, int64_t last);
   int64_t (*scratch)(const Block&);
-  void (*run)(const Block&, int tables, int64_t first, int64_t last);
+  void (*run)(const Block&, int tables, int64_t most, int64_t first, int64_t last);
 };
 
 // Loops of nothing but a kernel's instructions: products with spikes, or of bytes, in so many passes. Null where there is no such kernel.

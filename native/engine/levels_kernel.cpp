@@ -48,8 +48,8 @@ void wide(const LevelsJob& j, int64_t first, int64_t last) {
         _mm_storel_epi64(reinterpret_cast<__m128i*>(to + k), _mm512_cvtepi64_epi8(level));
       }
 #else
-      typedef int64_t Long __attribute__((vector_size(PART)));
-      constexpr int N = PART / 8;
+      typedef int64_t Long __attribute__((vector_size(WIDTH)));
+      constexpr int N = WIDTH / 8;
       int64_t levels[16];
 #pragma GCC unroll 8
       for (int k = 0; k < 16; k += N) {

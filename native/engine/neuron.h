@@ -1,22 +1,11 @@
 // Neurons at the end of a kernel: 16 outputs of a place at a step. In an unnamed namespace, so that no function compiled for one
 // instruction set is linked into another.
 #pragma once
-#include <cstring>
-
 #include "block.h"
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
-#ifndef SACCADE_ISA
-#define SACCADE_ISA baseline
-#endif
+#include "vectors.h"
 
 namespace saccade::engine {
 namespace {
-
-#define ALWAYS static inline __attribute__((always_inline))
-#define ALWAYS_MEMBER inline __attribute__((always_inline))
 
 // Spikes of 16 outputs from channel c on, whose sums are given; v: their potentials. 64-bit neurons keep potentials in v64.
 ALWAYS uint32_t fire64(const Neuron& n, const int32_t* sums, int64_t c, int64_t* v64) {

@@ -1,12 +1,6 @@
 // What rare operations need: pieces of rows in whole numbers of 64 bits, and products with weights of any width.
 #include "isa.h"
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
-#ifndef SACCADE_ISA
-#define SACCADE_ISA baseline
-#endif
+#include "vectors.h"
 
 namespace saccade::engine::SACCADE_ISA {
 

@@ -1,55 +1,15 @@
 // Products of bytes with the weights of 16 outputs, four channels at a time, as each instruction set has them. In an unnamed
 // namespace, so that no function compiled for one instruction set is linked into another.
 #pragma once
-#include <cstring>
+#include <type_traits>
 
 #include "block.h"
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
-#ifndef SACCADE_ISA
-#define SACCADE_ISA baseline
-#endif
-
-#ifndef ALWAYS
-#define ALWAYS static inline __attribute__((always_inline))
-#define ALWAYS_MEMBER inline __attribute__((always_inline))
-#endif
+#include "vectors.h"
 
 namespace saccade::engine {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int PART = 64;
-#elif defined(__AVX2__)
-constexpr int PART = 32;
-#else
-constexpr int PART = 16;
-#endif
-typedef int32_t Part __attribute__((vector_size(PART)));
-typedef uint8_t Counts __attribute__((vector_size(PART / 4)));
-
-template <class V> ALWAYS V load_as(const void* from) { V x; std::memcpy(&x, from, sizeof x); return x; }
 ALWAYS uint32_t word_at(const uint8_t* x) { return load_as<uint32_t>(x); }
-
-// Numbers of 16 outputs, in as many registers as that takes.
-struct alignas(64) Lanes {
-  static constexpr int PARTS = 64 / PART;
-  Part at[PARTS];
-};
-template <class F> ALWAYS Lanes each_part(const F& f) {
-  Lanes made;
-#pragma GCC unroll 4
-  for (int i = 0; i < Lanes::PARTS; i++) made.at[i] = f(i);
-  return made;
-}
-ALWAYS Lanes load_lanes(const int32_t* from) { return each_part([&](int i) { return load_as<Part>(from + PART / 4 * i); }); }
-ALWAYS Lanes operator+(const Lanes& a, const Lanes& b) { return each_part([&](int i) { return a.at[i] + b.at[i]; }); }
-ALWAYS Lanes operator-(const Lanes& a, const Lanes& b) { return each_part([&](int i) { return a.at[i] - b.at[i]; }); }
-ALWAYS Lanes operator>>(const Lanes& a, int bits) { return each_part([&](int i) { return a.at[i] >> bits; }); }
-ALWAYS Lanes operator<<(const Lanes& a, int bits) { return each_part([&](int i) { return a.at[i] << bits; }); }
-ALWAYS Lanes most_of(const Lanes& a, const Lanes& b) { return each_part([&](int i) { return a.at[i] > b.at[i] ? a.at[i] : b.at[i]; }); }
 
 #if defined(__AVX512VNNI__)
 
@@ -159,6 +119,30 @@ ALWAYS int64_t blocks_of(int64_t most, int64_t left) {
   return left < most ? left : most;
 }
 
+// Calls f with the products that a layer takes, and how many digits its weights have, as types.
+template <class F> ALWAYS void with_form(const Dense& l, const F& f) {
+  const auto form = [&](auto products) {
+    if (l.digits == 1) return f(products, std::integral_constant<int, 1>{});
+    if (l.digits == 2) return f(products, std::integral_constant<int, 2>{});
+    if (l.digits == 3) return f(products, std::integral_constant<int, 3>{});
+    f(products, std::integral_constant<int, 4>{});
+  };
+  l.pairs ? form(Pairs{}) : form(Quads{});
+}
+
+// Calls run with how many blocks of 16 outputs go together, as a type, and the first output of each such run. ALONE: one.
+template <class F, bool ALONE, class Run> ALWAYS void each_blocks(const Dense& l, const Run& run) {
+  constexpr int MOST = ALONE ? 1 : F::BLOCKS;
+  for (int64_t c = 0; c < l.padded_out;) {
+    const int64_t blocks = blocks_of(MOST, (l.padded_out - c) / 16);
+    if (blocks == 4) run(std::integral_constant<int, MOST < 4 ? 1 : 4>{}, c);
+    else if (blocks == 3) run(std::integral_constant<int, MOST < 3 ? 1 : 3>{}, c);
+    else if (blocks == 2) run(std::integral_constant<int, MOST < 2 ? 1 : 2>{}, c);
+    else run(std::integral_constant<int, 1>{}, c);
+    c += 16 * blocks;
+  }
+}
+
 ALWAYS void put_sums(const Lanes& sums, int32_t* to, int64_t c, int64_t out) {
   if (c < out) std::memcpy(to + c, &sums, out - c < 16 ? 4 * (out - c) : sizeof sums);
 }
@@ -174,7 +158,7 @@ ALWAYS Lanes level_of(const Lanes& sums, const int32_t* thresholds, int64_t padd
 #else
   Lanes level = {};
   for (int64_t d = 0; d < levels; d++, thresholds += padded)
-    level = each_part([&](int i) { return level.at[i] - (sums.at[i] >= load_as<Part>(thresholds + PART / 4 * i)); });
+    level = each_part([&](int i) { return level.at[i] - (sums.at[i] >= load_as<Part>(thresholds + WIDTH / 4 * i)); });
   return level;
 #endif
 }
@@ -189,7 +173,7 @@ ALWAYS void put_counts(const Lanes& level, uint8_t* to) {
 #pragma GCC unroll 4
   for (int i = 0; i < Lanes::PARTS; i++) {
     const Counts bytes = __builtin_convertvector(level.at[i], Counts);
-    std::memcpy(to + PART / 4 * i, &bytes, sizeof bytes);
+    std::memcpy(to + WIDTH / 4 * i, &bytes, sizeof bytes);
   }
 #endif
 }
@@ -205,8 +189,8 @@ ALWAYS bool near(const Lanes& sums, const int32_t* thresholds, int64_t padded, i
   Part hit = {};
   for (int64_t d = 0; d < levels; d++, thresholds += padded)
 #pragma GCC unroll 4
-    for (int i = 0; i < Lanes::PARTS; i++) hit |= sums.at[i] == load_as<Part>(thresholds + PART / 4 * i) - 1;
-  uint64_t words[PART / 8], any = 0;
+    for (int i = 0; i < Lanes::PARTS; i++) hit |= sums.at[i] == load_as<Part>(thresholds + WIDTH / 4 * i) - 1;
+  uint64_t words[WIDTH / 8], any = 0;
   std::memcpy(words, &hit, sizeof words);
   for (uint64_t word : words) any |= word;
   return any != 0;

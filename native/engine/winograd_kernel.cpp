@@ -9,13 +9,6 @@
 namespace saccade::engine::SACCADE_ISA {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int WIDTH = 64;
-#elif defined(__AVX2__)
-constexpr int WIDTH = 32;
-#else
-constexpr int WIDTH = 16;
-#endif
 typedef uint8_t Channels __attribute__((vector_size(WIDTH)));
 
 // Columns, or rows: differences and a sum of four numbers, in bytes modulo 256.
@@ -188,25 +181,13 @@ template <class F, int D, int NB> void run_blocks(const Dense& l, int64_t first,
   }
 }
 
-template <class F, int D> void run_digits(const Dense& l, int64_t first, int64_t last) {
-  for (int64_t c = 0; c < l.padded_out;) {
-    const int64_t blocks = D > 1 ? 1 : blocks_of(F::BLOCKS, (l.padded_out - c) / 16);
-    if (blocks == 4) run_blocks<F, D, (D > 1 || F::BLOCKS < 4) ? 1 : 4>(l, first, last, c);
-    else if (blocks == 3) run_blocks<F, D, (D > 1 || F::BLOCKS < 3) ? 1 : 3>(l, first, last, c);
-    else if (blocks == 2) run_blocks<F, D, (D > 1 || F::BLOCKS < 2) ? 1 : 2>(l, first, last, c);
-    else run_blocks<F, D, 1>(l, first, last, c);
-    c += 16 * blocks;
-  }
+void run(const Dense& l, int64_t first, int64_t last) {
+  with_form(l, [&](auto form, auto digits) {
+    using F = decltype(form);
+    constexpr int D = digits;
+    each_blocks<F, (D > 1)>(l, [&](auto blocks, int64_t c) { run_blocks<F, D, blocks>(l, first, last, c); });
+  });
 }
-
-template <class F> void run_form(const Dense& l, int64_t first, int64_t last) {
-  if (l.digits == 1) return run_digits<F, 1>(l, first, last);
-  if (l.digits == 2) return run_digits<F, 2>(l, first, last);
-  if (l.digits == 3) return run_digits<F, 3>(l, first, last);
-  run_digits<F, 4>(l, first, last);
-}
-
-void run(const Dense& l, int64_t first, int64_t last) { l.pairs ? run_form<Pairs>(l, first, last) : run_form<Quads>(l, first, last); }
 
 int64_t scratch(const Dense&) { return 16 * 4 * 4 * static_cast<int64_t>(sizeof(Lanes)); }
 
