@@ -11,6 +11,11 @@ constexpr int PACK = 4, DIGIT = 8;
 #else
 constexpr int PACK = 2, DIGIT = 15;
 #endif
+#if defined(SACCADE_NEON)
+constexpr bool APART = true;  // weights of the second channel of a pair behind those of the first
+#else
+constexpr bool APART = false;
+#endif
 
 ALWAYS int64_t groups_of(const Bytes& p) { return (p.channels + PACK - 1) / PACK; }
 
@@ -68,7 +73,7 @@ void set_weight(const Block& b, const Bytes& p, void* weights, int64_t o, int64_
     if (PACK == 4)
       static_cast<int8_t*>(weights)[word * 64 + o % 16 * 4 + c % 4] = static_cast<int8_t>(digit);
     else
-      static_cast<int16_t*>(weights)[word * 32 + o % 16 * 2 + c % 2] = static_cast<int16_t>(digit);
+      static_cast<int16_t*>(weights)[word * 32 + (APART ? c % 2 * 16 + o % 16 : o % 16 * 2 + c % 2)] = static_cast<int16_t>(digit);
   }
 }
 
@@ -95,6 +100,18 @@ ALWAYS Sixteen sixteen(const Sums& acc) {
   std::memcpy(&x, &acc, sizeof x);
   return x;
 }
+#elif defined(SACCADE_NEON)
+typedef Lanes Sums;
+ALWAYS Sums zero() { return {}; }
+ALWAYS void multiply(Sums& acc, uint32_t x, const char* w) {
+  const int16x4_t by = vreinterpret_s16_u32(vdup_n_u32(x));
+#pragma GCC unroll 4
+  for (int k = 0; k < 4; k++) {
+    acc.at[k] = vmlal_lane_s16(acc.at[k], load_as<int16x4_t>(w + 8 * k), by, 0);
+    acc.at[k] = vmlal_lane_s16(acc.at[k], load_as<int16x4_t>(w + 32 + 8 * k), by, 1);
+  }
+}
+ALWAYS Sixteen sixteen(const Sums& acc) { return sixteen_of(acc); }
 #else
 struct Sums {
   int32_t at[16];
@@ -217,6 +234,7 @@ ALWAYS void pattern(const Block& b, const Bytes& p, const G& give, const Outputs
 // Two places and 16 NB outputs at a time; all digits one after the other.
 template <int NB, int D, int STEPS, class G>
 ALWAYS void outputs(const Block& b, const Bytes& p, const G& give, int64_t t, int64_t place, int64_t places, int64_t c, int32_t* v) {
+  constexpr int TOGETHER = WIDTH == 64 ? NB : 2;  // blocks whose sums stay in registers
   const int64_t groups = groups_of(p), words = b.kernel_y * b.kernel_x * groups;
   Sums acc[2][NB][D];
   const uint32_t* x[2];
@@ -227,23 +245,24 @@ ALWAYS void outputs(const Block& b, const Bytes& p, const G& give, int64_t t, in
   }
   const int64_t runs = b.dilation_x == 1 ? 1 : b.kernel_x, run = b.dilation_x == 1 ? b.kernel_x * groups : groups;
 #pragma GCC unroll 4
-  for (int d = 0; d < D; d++) {
-    Sums sums[2][NB];
+  for (int i = 0; i < D * NB; i += TOGETHER) {
+    const int d = i / NB, first = i % NB;
+    Sums sums[2][TOGETHER];
     for (auto& row : sums)
       for (auto& one : row) one = zero();
-    const char* w = static_cast<const char*>(b.weights) + (d * b.padded_out / 16 + c / 16) * words * 64;
+    const char* w = static_cast<const char*>(b.weights) + (d * b.padded_out / 16 + c / 16 + first) * words * 64;
     for (int64_t ky = 0; ky < b.kernel_y; ky++)
       for (int64_t kx = 0; kx < runs; kx++) {
         const int64_t at = (ky * b.dilation_y * b.in_width + kx * b.dilation_x) * groups;
         for (int64_t g = 0; g < run; g++, w += 64)
 #pragma GCC unroll 4
-          for (int n = 0; n < NB; n++) {
+          for (int n = 0; n < TOGETHER; n++) {
             multiply(sums[0][n], x[0][at + g], w + n * words * 64);
             multiply(sums[1][n], x[1][at + g], w + n * words * 64);
           }
       }
     for (int k = 0; k < 2; k++)
-      for (int n = 0; n < NB; n++) acc[k][n][d] = sums[k][n];
+      for (int n = 0; n < TOGETHER; n++) acc[k][first + n][d] = sums[k][n];
   }
   const int64_t at = t * b.out_height * b.out_width + place;
   const int64_t seen[2] = {p.seen ? p.seen[at] : 0, p.seen ? p.seen[at + places - 1] : 0};

@@ -124,7 +124,10 @@ std::shared_ptr<void> aligned(int64_t bytes) {
 static void calibrate(Work& w) {
   const Block& layer = w.layer.block;
   const int64_t row = layer.T * layer.out_width * w.layer.synapse.out * w.layer.synapse.in * w.layer.synapse.taps();
-  const int64_t rows = std::min(layer.out_height, w.pool * std::max<int64_t>(1, (int64_t{1} << 24) / std::max<int64_t>(row * w.pool, 1)));
+  // at least 16 places, which some kernels compute together
+  const int64_t least_rows = (16 / std::max<int64_t>(layer.out_width, 1) + w.pool - 1) / w.pool;
+  const int64_t most_rows = std::max<int64_t>({1, least_rows, (int64_t{1} << 24) / std::max<int64_t>(row * w.pool, 1)});
+  const int64_t rows = std::min(layer.out_height, w.pool * most_rows);
   const int64_t begin_row = (layer.out_height - rows) / 2 / w.pool * w.pool;
   const int64_t words = layer.T * layer.x_plane;
   int64_t room = 64, scratch = 64;

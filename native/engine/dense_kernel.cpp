@@ -180,7 +180,15 @@ template <class F, int D, int NB> ALWAYS void window_of(const Dense& l, int64_t 
   const uint8_t* x[4];
   for (int64_t p = 0; p < 4; p++) x[p] = l.x + (2 * oy + p / 2) * l.stride_y * l.x_row + (2 * ox + p % 2) * l.stride_x * l.x_place;
   Lanes sums[4][NB][D];
-  add_all<F, D, 4, NB>(l, x, c, sums);
+#if defined(SACCADE_NEON)
+  if constexpr (F::PLACES < 4) {  // whose sums take more registers
+    const uint8_t* const two[2][2] = {{x[0], x[1]}, {x[2], x[3]}};
+    Lanes half[2][2][NB][D];
+    for (int h = 0; h < 2; h++) add_all<F, D, 2, NB>(l, two[h], c, half[h]);
+    std::memcpy(&sums, &half, sizeof sums);
+  } else
+#endif
+    add_all<F, D, 4, NB>(l, x, c, sums);
   uint8_t* to = l.y + oy * l.y_row + ox * l.y_place + c;
 #pragma GCC unroll 4
   for (int b = 0; b < NB; b++) put_levels<F, D, 4>(l, &sums[0][b], NB, c + 16 * b, to + 16 * b);
@@ -207,8 +215,9 @@ void run(const Dense& l, int64_t first, int64_t last) {
 }
 
 int64_t most(int64_t high, int64_t size) {
-  if (Quads::SIZE != 64) return 0;
-  return Quads::WIDENS ? 32767 / (2 * high * size) : INT32_MAX;
+  if (Quads::SIZE != 64 || high > Quads::HIGH) return 0;
+  constexpr int64_t ADDED = WIDTH == 16 ? 1 : 2;  // products of a word that are added in 16 bits
+  return Quads::WIDENS ? 32767 / (ADDED * high * size) : INT32_MAX;
 }
 
 }  // namespace

@@ -15,6 +15,10 @@ template <class T, int N> struct Vector {
 // N numbers in a wider type. Compilers widen bytes one by one where the instructions are not named.
 template <class X, class A, int N> ALWAYS typename Vector<A, N>::type read(const X* from) {
   typedef typename Vector<A, N>::type V;
+#if defined(SACCADE_NEON)
+  if constexpr (N == 4 && sizeof(X) == 1 && sizeof(A) == 4)
+    return (V)vmovl_u16(vget_low_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(load_as<uint32_t>(from))))));
+#endif
   typename Vector<X, N>::type x;
   std::memcpy(&x, from, sizeof x);
 #if defined(__AVX512F__)

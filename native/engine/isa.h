@@ -1,6 +1,8 @@
 // Kernels of the engine: a table of functions for each instruction set.
 #pragma once
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "block.h"
 
@@ -152,5 +154,12 @@ struct Kernels {
 namespace baseline { extern const Kernels kernels; }
 namespace avx2 { extern const Kernels kernels; }
 namespace avx512 { extern const Kernels kernels; }
+namespace neon { extern const Kernels kernels; }
+namespace neon_dot { extern const Kernels kernels; }  // with products of bytes
+
+std::vector<const Kernels*> available();   // on this machine, the widest last
+std::string name_of(const Kernels* kernels);  // "portable" for those of any machine
+// By name, or SACCADE_ISA, or else the widest. Throws std::invalid_argument for one that is not there.
+const Kernels* chosen(std::string name);
 
 }  // namespace saccade::engine

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 #include <stdexcept>
 
 #include "fork_join.h"
@@ -22,39 +21,9 @@ using Real = nb::ndarray<const double, nb::c_contig, nb::device::cpu>;
 using Any = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 using Answer = nb::ndarray<double, nb::c_contig, nb::device::cpu>;
 
-std::vector<const Kernels*> available() {
-  std::vector<const Kernels*> found{&baseline::kernels};
-#if defined(SACCADE_AVX2)
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt"))
-    found.push_back(&avx2::kernels);
-#endif
-#if defined(SACCADE_AVX512)
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") &&
-      __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vpopcntdq"))
-    found.push_back(&avx512::kernels);
-#endif
-  return found;
-}
-
-// "portable" for the kernels of any machine; "" for the widest that this one has.
-const Kernels* chosen(std::string name) {
-  if (name.empty())
-    if (const char* given = std::getenv("SACCADE_ISA")) name = given;
-  if (name.empty()) return available().back();
-  std::string known;
-  for (const Kernels* k : available()) {
-    const std::string its = k == &baseline::kernels ? "portable" : k->name;
-    if (name == its || (name == "baseline" && its == "portable")) return k;
-    known += (known.empty() ? "" : ", ") + its;
-  }
-  throw std::invalid_argument("SACCADE_ISA: no engine for " + name + " on this machine; there are " + known);
-}
-
 std::vector<std::string> instruction_sets() {
   std::vector<std::string> names;
-  for (const Kernels* k : available()) names.push_back(k == &baseline::kernels ? "portable" : k->name);
+  for (const Kernels* k : available()) names.push_back(name_of(k));
   return names;
 }
 
@@ -171,7 +140,7 @@ NB_MODULE(_engine, m) {
         r.time(std::max<int64_t>(rounds, 1), threads, quantile, times);
         return times;
       })
-      .def_prop_ro("isa", [](Runner& r) { return std::string(r.plan().kernels == &baseline::kernels ? "portable" : r.plan().kernels->name); })
+      .def_prop_ro("isa", [](Runner& r) { return name_of(r.plan().kernels); })
       .def_prop_ro("bytes", &Runner::bytes);
   nb::class_<Draft>(m, "Draft")
       .def(nb::init<>())

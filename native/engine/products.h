@@ -17,7 +17,7 @@ ALWAYS uint32_t word_at(const uint8_t* x) { return load_as<uint32_t>(x); }
 struct Quads {
   static constexpr bool WIDENS = false;
   static constexpr int PLACES = 6, BLOCKS = 4;  // whose sums stay in registers
-  static constexpr int64_t SIZE = 64;           // bytes of the weights of a word
+  static constexpr int64_t SIZE = 64, HIGH = 255;  // bytes of the weights of a word; the largest number of the input
   typedef __m512i Sums;
   typedef __m512i Input;
   static ALWAYS_MEMBER Sums zero() { return _mm512_setzero_si512(); }
@@ -33,7 +33,7 @@ typedef Quads Pairs;  // nothing is gained by products of 16 bits
 struct Quads {
   static constexpr bool WIDENS = true;
   static constexpr int PLACES = 2, BLOCKS = 2;
-  static constexpr int64_t SIZE = 64;
+  static constexpr int64_t SIZE = 64, HIGH = 255;
   struct Sums {
     __m256i low, high;
   };
@@ -54,7 +54,7 @@ struct Quads {
 struct Pairs {
   static constexpr bool WIDENS = false;
   static constexpr int PLACES = 2, BLOCKS = 2;
-  static constexpr int64_t SIZE = 128;
+  static constexpr int64_t SIZE = 128, HIGH = 255;
   typedef Quads::Sums Sums;
   struct Input {
     __m256i one, two;
@@ -74,12 +74,89 @@ struct Pairs {
   static ALWAYS_MEMBER Lanes lanes(const Sums& acc) { return {{(Part)acc.low, (Part)acc.high}}; }
 };
 
+#elif defined(SACCADE_NEON)
+
+#if defined(__ARM_FEATURE_DOTPROD)
+
+struct Quads {
+  static constexpr bool WIDENS = false;
+  static constexpr int PLACES = 6, BLOCKS = 1;
+  static constexpr int64_t SIZE = 64, HIGH = 127;  // both numbers of a product have a sign
+  typedef Lanes Sums;
+  typedef int8x16_t Input;
+  static ALWAYS_MEMBER Sums zero() { return {}; }
+  static ALWAYS_MEMBER Input spread(uint32_t word) { return vreinterpretq_s8_u32(vdupq_n_u32(word)); }
+  static ALWAYS_MEMBER void multiply(Sums& acc, Input x, const char* w) {
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) acc.at[k] = vdotq_s32(acc.at[k], load_as<int8x16_t>(w + 16 * k), x);
+  }
+  static ALWAYS_MEMBER Lanes lanes(const Sums& acc) { return acc; }
+};
+
+#else
+
+// Products of bytes, each channel's added in 16 bits of its own: as many words as are proven to fit there.
+struct Quads {
+  static constexpr bool WIDENS = true;
+  static constexpr int PLACES = 2, BLOCKS = 1;
+  static constexpr int64_t SIZE = 64, HIGH = 127;
+  struct Sums {
+    int16x8_t at[8];
+  };
+  typedef int8x16_t Input;
+  static ALWAYS_MEMBER Sums zero() { return {}; }
+  static ALWAYS_MEMBER Input spread(uint32_t word) { return vreinterpretq_s8_u32(vdupq_n_u32(word)); }
+  static ALWAYS_MEMBER void multiply(Sums& acc, Input x, const char* w) {
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) {
+      const int8x16_t by = load_as<int8x16_t>(w + 16 * k);
+      acc.at[2 * k] = vmlal_s8(acc.at[2 * k], vget_low_s8(by), vget_low_s8(x));
+      acc.at[2 * k + 1] = vmlal_high_s8(acc.at[2 * k + 1], by, x);
+    }
+  }
+  static ALWAYS_MEMBER Lanes lanes(const Sums& acc) {
+    return each_part([&](int k) { return vpaddq_s32(vpaddlq_s16(acc.at[2 * k]), vpaddlq_s16(acc.at[2 * k + 1])); });
+  }
+};
+
+#endif
+
+// Products of 16 bits, each channel's of a pair added in 32 bits of its own.
+struct Pairs {
+  static constexpr bool WIDENS = false;
+  static constexpr int PLACES = 2, BLOCKS = 1;
+  static constexpr int64_t SIZE = 128, HIGH = 255;
+  struct Sums {
+    int32x4_t at[8];
+  };
+  struct Input {
+    int16x8_t one, two;
+  };
+  static ALWAYS_MEMBER Sums zero() { return {}; }
+  static ALWAYS_MEMBER Input spread(uint32_t word) {
+    const int32x4_t x = vreinterpretq_s32_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(word))));
+    return {vreinterpretq_s16_s32(vdupq_laneq_s32(x, 0)), vreinterpretq_s16_s32(vdupq_laneq_s32(x, 1))};
+  }
+  static ALWAYS_MEMBER void add(Sums& acc, int16x8_t x, const char* w) {
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) {
+      const int16x8_t by = load_as<int16x8_t>(w + 16 * k);
+      acc.at[2 * k] = vmlal_s16(acc.at[2 * k], vget_low_s16(by), vget_low_s16(x));
+      acc.at[2 * k + 1] = vmlal_high_s16(acc.at[2 * k + 1], by, x);
+    }
+  }
+  static ALWAYS_MEMBER void multiply(Sums& acc, const Input& x, const char* w) { add(acc, x.one, w), add(acc, x.two, w + 64); }
+  static ALWAYS_MEMBER Lanes lanes(const Sums& acc) {
+    return each_part([&](int k) { return vpaddq_s32(acc.at[2 * k], acc.at[2 * k + 1]); });
+  }
+};
+
 #else
 
 struct Pairs {
   static constexpr bool WIDENS = false;
   static constexpr int PLACES = 1, BLOCKS = 1;
-  static constexpr int64_t SIZE = 128;
+  static constexpr int64_t SIZE = 128, HIGH = 255;
   struct Sums {
     int32_t at[16];
   };
@@ -169,6 +246,9 @@ ALWAYS void put_counts(const Lanes& level, uint8_t* to) {
 #elif defined(__AVX2__)
   const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32((__m256i)level.at[0], (__m256i)level.at[1]), 0xd8);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+#elif defined(SACCADE_NEON)
+  const auto pair = [&](int i) { return vcombine_s16(vmovn_s32(level.at[i]), vmovn_s32(level.at[i + 1])); };
+  vst1q_s8(reinterpret_cast<int8_t*>(to), vcombine_s8(vmovn_s16(pair(0)), vmovn_s16(pair(2))));
 #else
 #pragma GCC unroll 4
   for (int i = 0; i < Lanes::PARTS; i++) {

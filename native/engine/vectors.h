@@ -104,6 +104,8 @@ ALWAYS void add_wide(Words* to, Bytes8 x) {
   to[0] += (Words)_mm256_cvtepi8_epi16(_mm256_castsi256_si128((__m256i)x));
   to[1] += (Words)_mm256_cvtepi8_epi16(_mm256_extracti128_si256((__m256i)x, 1));
 }
+// Numbers of 16 bits += 16 bytes that lie somewhere.
+ALWAYS void add_sixteen(Words* to, const int8_t* from) { *to += (Words)_mm256_cvtepi8_epi16(load_as<__m128i>(from)); }
 // The k-th 16 of numbers of 16 bits.
 ALWAYS Lanes lanes_of(const Words* x, int k) {
   const __m256i words = (__m256i)x[k];
@@ -122,7 +124,7 @@ ALWAYS Bytes8 look_up64(const void* table, Bytes8 numbers) {
   return found;
 }
 // Bits of each byte that are set.
-ALWAYS Bytes8 ones_of(Bytes8 x) {
+ALWAYS Bytes8 bits_set(Bytes8 x) {
   alignas(16) static const int8_t ones[16] = {0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4};
   const Bytes8 low = x & 15, high = (Bytes8)_mm256_srli_epi16((__m256i)x, 4) & 15;
   return look_up16(ones, low) + look_up16(ones, high);
@@ -139,6 +141,7 @@ ALWAYS void add_wide(Words* to, Bytes8 x) {
   to[0] = vaddw_s8(to[0], vget_low_s8(x));
   to[1] = vaddw_high_s8(to[1], x);
 }
+ALWAYS void add_sixteen(Words* to, const int8_t* from) { add_wide(to, load_as<Bytes8>(from)); }
 ALWAYS Lanes lanes_of(const Words* x, int k) {
   return {{vmovl_s16(vget_low_s16(x[2 * k])), vmovl_high_s16(x[2 * k]), vmovl_s16(vget_low_s16(x[2 * k + 1])),
            vmovl_high_s16(x[2 * k + 1])}};
@@ -147,7 +150,7 @@ ALWAYS Bytes8 look_up16(const void* table, Bytes8 numbers) { return vqtbl1q_s8(l
 ALWAYS Bytes8 look_up64(const void* table, Bytes8 numbers) {
   return vqtbl4q_s8(vld1q_s8_x4(static_cast<const int8_t*>(table)), (uint8x16_t)numbers);
 }
-ALWAYS Bytes8 ones_of(Bytes8 x) { return vcntq_s8(x); }
+ALWAYS Bytes8 bits_set(Bytes8 x) { return vcntq_s8(x); }
 ALWAYS Part add_fours(Part to, Bytes8 x) {
   return (Part)vpadalq_u16((uint32x4_t)to, vpaddlq_u8((uint8x16_t)x));
 }
