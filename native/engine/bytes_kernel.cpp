@@ -73,7 +73,8 @@ void set_weight(const Block& b, const Bytes& p, void* weights, int64_t o, int64_
     if (PACK == 4)
       static_cast<int8_t*>(weights)[word * 64 + o % 16 * 4 + c % 4] = static_cast<int8_t>(digit);
     else
-      static_cast<int16_t*>(weights)[word * 32 + (APART ? c % 2 * 16 + o % 16 : o % 16 * 2 + c % 2)] = static_cast<int16_t>(digit);
+      static_cast<int16_t*>(weights)[word * 32 + (APART ? c % 2 * 16 + o % 16 : o % 16 * 2 + c % 2)] =
+          static_cast<int16_t>(digit);
   }
 }
 
@@ -200,7 +201,8 @@ template <int NB, int D> struct Wide {
 #if defined(__AVX512F__)
 #pragma GCC unroll 8
     for (int i = 0; i < 2 * NB; i++)
-      found |= static_cast<uint64_t>(_mm512_cmpge_epi64_mask(_mm512_loadu_si512(sums + 8 * i), _mm512_loadu_si512(drives + 8 * i))) << (8 * i);
+      found |= static_cast<uint64_t>(_mm512_cmpge_epi64_mask(_mm512_loadu_si512(sums + 8 * i),
+                                                             _mm512_loadu_si512(drives + 8 * i))) << (8 * i);
 #else
     for (int i = 0; i < 16 * NB; i++) found |= static_cast<uint64_t>(sums[i] >= drives[i]) << i;
 #endif
@@ -210,12 +212,13 @@ template <int NB, int D> struct Wide {
 
 // Spikes of 64 outputs at all steps: who fires first within k + 1 steps does so every k + 1 steps again. STEPS 0: any number.
 template <int STEPS, class Outputs, class Drive, class G>
-ALWAYS void pattern(const Block& b, const Bytes& p, const G& give, const Outputs& sums, const Drive* drives, int64_t place, int64_t c) {
+ALWAYS void pattern(const Block& b, const Bytes& p, const G& give, const Outputs& sums, const Drive* drives, int64_t place,
+                    int64_t c) {
   drives += p.classes[place] * p.steps * b.padded_out + c;
   uint64_t before = 0;
   if (STEPS == 4) {
-    const uint64_t one = sums.reach(drives), two = sums.reach(drives + b.padded_out), three = sums.reach(drives + 2 * b.padded_out),
-                   four = sums.reach(drives + 3 * b.padded_out);
+    const uint64_t one = sums.reach(drives), two = sums.reach(drives + b.padded_out);
+    const uint64_t three = sums.reach(drives + 2 * b.padded_out), four = sums.reach(drives + 3 * b.padded_out);
     give.put(one, 0, place, c);
     give.put(two, 1, place, c);
     give.put(one | (three & ~two), 2, place, c);
@@ -233,8 +236,9 @@ ALWAYS void pattern(const Block& b, const Bytes& p, const G& give, const Outputs
 
 // Two places and 16 NB outputs at a time; all digits one after the other.
 template <int NB, int D, int STEPS, class G>
-ALWAYS void outputs(const Block& b, const Bytes& p, const G& give, int64_t t, int64_t place, int64_t places, int64_t c, int32_t* v) {
-  constexpr int TOGETHER = WIDTH == 64 ? NB : 2;  // blocks whose sums stay in registers
+ALWAYS void outputs(const Block& b, const Bytes& p, const G& give, int64_t t, int64_t place, int64_t places, int64_t c,
+                    int32_t* v) {
+  constexpr int TOGETHER = WIDTH == 16 ? 2 : NB;  // blocks whose sums stay in registers
   const int64_t groups = groups_of(p), words = b.kernel_y * b.kernel_x * groups;
   Sums acc[2][NB][D];
   const uint32_t* x[2];

@@ -28,7 +28,8 @@ int64_t collect(const Block& b, int64_t t, int64_t oy, int64_t ox, uint16_t* cod
       for (int k = 0; k < bits; k++)
         code = _mm512_mask_add_epi16(code, static_cast<uint32_t>(taps[k] >> (32 * half)), code,
                                      _mm512_set1_epi16(static_cast<int16_t>(1 << k)));
-      const __m512i channel = _mm512_add_epi16(_mm512_load_si512(numbers), _mm512_set1_epi16(static_cast<int16_t>(word * 64 + 32 * half)));
+      const __m512i channel =
+          _mm512_add_epi16(_mm512_load_si512(numbers), _mm512_set1_epi16(static_cast<int16_t>(word * 64 + 32 * half)));
       _mm512_storeu_si512(codes + n, _mm512_maskz_compress_epi16(alive, code));
       _mm512_storeu_si512(channels + n, _mm512_maskz_compress_epi16(alive, channel));
       n += __builtin_popcount(alive);
@@ -50,8 +51,8 @@ int64_t collect(const Block& b, int64_t t, int64_t oy, int64_t ox, uint16_t* cod
 #if defined(__AVX512VBMI__)
 
 template <int NB, bool LARGE, class G>
-ALWAYS void outputs(const Block& b, const Codebook& book, const G& give, const uint16_t* codes, const uint16_t* channels, int64_t n,
-                    int64_t t, int64_t place, int64_t c, int32_t* v) {
+ALWAYS void outputs(const Block& b, const Codebook& book, const G& give, const uint16_t* codes, const uint16_t* channels,
+                    int64_t n, int64_t t, int64_t place, int64_t c, int32_t* v) {
   __m512i wide[2 * NB];
   for (auto& x : wide) x = _mm512_setzero_si512();
   for (int64_t i = 0; i < n; i += book.most) {
@@ -65,7 +66,8 @@ ALWAYS void outputs(const Block& b, const Codebook& book, const G& give, const u
                                      : _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row)));
       for (int j = 0; j < NB; j++) {
         const __m512i which = _mm512_loadu_si512(index + 64 * j);
-        acc[j] = _mm512_add_epi8(acc[j], LARGE ? _mm512_permutexvar_epi8(which, products) : _mm512_shuffle_epi8(products, which));
+        acc[j] = _mm512_add_epi8(acc[j],
+                                 LARGE ? _mm512_permutexvar_epi8(which, products) : _mm512_shuffle_epi8(products, which));
       }
     }
     for (int j = 0; j < NB; j++) {
@@ -87,8 +89,8 @@ ALWAYS void outputs(const Block& b, const Codebook& book, const G& give, const u
 #elif defined(SACCADE_SHUFFLES)
 
 template <int NB, bool LARGE, class G>
-ALWAYS void outputs(const Block& b, const Codebook& book, const G& give, const uint16_t* codes, const uint16_t* channels, int64_t n,
-                    int64_t t, int64_t place, int64_t c0, int32_t* v) {
+ALWAYS void outputs(const Block& b, const Codebook& book, const G& give, const uint16_t* codes, const uint16_t* channels,
+                    int64_t n, int64_t t, int64_t place, int64_t c0, int32_t* v) {
   constexpr int REGISTERS = 64 / WIDTH;
   for (int64_t c = c0; c < c0 + 64 * NB; c += 64) {
     Words wide[2 * REGISTERS] = {};
@@ -116,8 +118,8 @@ ALWAYS void outputs(const Block& b, const Codebook& book, const G& give, const u
 #else
 
 template <int NB, bool LARGE, class G>
-ALWAYS void outputs(const Block& b, const Codebook& book, const G& give, const uint16_t* codes, const uint16_t* channels, int64_t n,
-                    int64_t t, int64_t place, int64_t c0, int32_t* v) {
+ALWAYS void outputs(const Block& b, const Codebook& book, const G& give, const uint16_t* codes, const uint16_t* channels,
+                    int64_t n, int64_t t, int64_t place, int64_t c0, int32_t* v) {
   for (int64_t c = c0; c < c0 + 64 * NB; c += 64) {
     Sixteen sums[4] = {};
     for (int64_t k = 0; k < n; k++) {
@@ -140,7 +142,8 @@ template <int NB, bool LARGE> void run_blocks(const Block& b, const Codebook& bo
       rest(b, v, place);
       for (int64_t t = 0; t < b.T; t++) {
         const int64_t n = collect(b, t, place / b.out_width, place % b.out_width, codes, channels);
-        for (int64_t c = 0; c < b.padded_out; c += 64 * NB) outputs<NB, LARGE>(b, book, give, codes, channels, n, t, place, c, v);
+        for (int64_t c = 0; c < b.padded_out; c += 64 * NB)
+          outputs<NB, LARGE>(b, book, give, codes, channels, n, t, place, c, v);
       }
       keep(b, v, place);
     }

@@ -1,5 +1,5 @@
-// Population counts: weights of two values as bits. 16 outputs at once count, in 32 channels of a tap, where both bits are set; the
-// counts do not depend on how many spikes there are.
+// Population counts: weights of two values as bits. 16 outputs at once count, in 32 channels of a tap, where both bits are set;
+// the counts do not depend on how many spikes there are.
 #include "neuron.h"
 #include "isa.h"
 
@@ -129,7 +129,8 @@ ALWAYS void counts(const Block& b, const char* weights, int64_t t, const int64_t
 
 // Bits of 64 outputs, two places at a time and N steps; potentials of both places live in v.
 template <int N, class G>
-ALWAYS void places_of(const Block& b, const G& give, const Seen& s, int64_t t, int64_t place, int64_t count, int64_t c, int32_t* v) {
+ALWAYS void places_of(const Block& b, const G& give, const Seen& s, int64_t t, int64_t place, int64_t count, int64_t c,
+                      int32_t* v) {
   const int64_t places[2] = {place, place + count - 1};
   Sixteen sums[2][N][4];
   const int64_t size = b.kernel_y * b.kernel_x * b.words * 2 * 64;
@@ -163,7 +164,8 @@ ALWAYS void pair(const Block& b, const G& give, const Seen& s, int64_t place, in
     for (int64_t c = 0; c < b.padded_out; c += 64)
       for (int64_t t = 0; t < b.T; t++) {
         Sixteen sums[4] = {};
-        const uint32_t* x = reinterpret_cast<const uint32_t*>(b.x + t * b.x_plane + (place + p) / b.out_width * b.stride_y * b.x_row +
+        const uint32_t* x =
+            reinterpret_cast<const uint32_t*>(b.x + t * b.x_plane + (place + p) / b.out_width * b.stride_y * b.x_row +
                                                               (place + p) % b.out_width * b.stride_x * b.words);
         for (int k = 0; k < 4; k++) {
           const uint32_t* w = static_cast<const uint32_t*>(b.weights) + (c / 16 + k) * size * 16;
@@ -185,7 +187,8 @@ void run(const Block& b, int64_t first, int64_t last) {
   const Seen s = seen_of(b);
   for (int64_t t = 0; t < b.T; t++)
     for (int64_t oy = first; oy < last; oy++)
-      for (int64_t ox = 0; ox < b.out_width; ox++) s.seen[(t * b.out_height + oy) * b.out_width + ox] = ones_of(b, s, t, oy, ox);
+      for (int64_t ox = 0; ox < b.out_width; ox++)
+        s.seen[(t * b.out_height + oy) * b.out_width + ox] = ones_of(b, s, t, oy, ox);
   int32_t* v = reinterpret_cast<int32_t*>(b.scratch);
   const int64_t end = last * b.out_width;
   with_giver(b, [&](const auto& give) {

@@ -1,5 +1,5 @@
-// Layers of bytes whose neurons have levels: sums of some places and 16 to 64 outputs stay in registers, and so do the levels and
-// maxima that are made of them.
+// Layers of bytes whose neurons have levels: sums of some places and 16 to 64 outputs stay in registers, and so do the levels
+// and maxima that are made of them.
 #include "isa.h"
 #include "products.h"
 
@@ -56,8 +56,8 @@ ALWAYS void add_taps(const Dense& l, const uint8_t* const (&x)[P], const char* w
     }
 }
 
-// The sums of P places and 16 NB outputs in all digits: digits of one block as blocks are, if registers hold them, so that inputs
-// are read once; else one after the other.
+// The sums of P places and 16 NB outputs in all digits: digits of one block as blocks are, if registers hold them, so that
+// inputs are read once; else one after the other.
 template <class F, int D, int P, int NB>
 ALWAYS void add_all(const Dense& l, const uint8_t* const (&x)[P], int64_t c, Lanes (&sums)[P][NB][D]) {
   const int64_t block = l.kernel_y * l.kernel_x * l.words * F::SIZE, digit = l.padded_out / 16 * block;
@@ -128,7 +128,8 @@ template <class F, int D, int N> ALWAYS int64_t largest(const Lanes (*const digi
 }
 
 // Levels of the largest of N places; `step`: between them.
-template <class F, int D, int N> ALWAYS void put_levels(const Dense& l, const Lanes (*const digits)[D], int64_t step, int64_t c, uint8_t* to) {
+template <class F, int D, int N>
+ALWAYS void put_levels(const Dense& l, const Lanes (*const digits)[D], int64_t step, int64_t c, uint8_t* to) {
   Lanes top = sum_of<F, D>(l, digits[0], c);
 #pragma GCC unroll 4
   for (int n = 1; n < N; n++) top = most_of(top, sum_of<F, D>(l, digits[n * step], c));
@@ -178,7 +179,8 @@ template <class F, int D, int P, int NB> ALWAYS void places_of(const Dense& l, i
 
 template <class F, int D, int NB> ALWAYS void window_of(const Dense& l, int64_t oy, int64_t ox, int64_t c) {
   const uint8_t* x[4];
-  for (int64_t p = 0; p < 4; p++) x[p] = l.x + (2 * oy + p / 2) * l.stride_y * l.x_row + (2 * ox + p % 2) * l.stride_x * l.x_place;
+  for (int64_t p = 0; p < 4; p++)
+    x[p] = l.x + (2 * oy + p / 2) * l.stride_y * l.x_row + (2 * ox + p % 2) * l.stride_x * l.x_place;
   Lanes sums[4][NB][D];
 #if defined(SACCADE_NEON)
   if constexpr (F::PLACES < 4) {  // whose sums take more registers

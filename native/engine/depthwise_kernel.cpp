@@ -1,5 +1,5 @@
-// Convolutions in which each channel has a filter of its own: some channels at once, and some places, whose inputs are read once
-// for all taps. Nothing is laid out before: places whose filter reaches beyond the map leave out what lies there.
+// Convolutions in which each channel has a filter of its own: some channels at once, and some places, whose inputs are read
+// once for all taps. Nothing is laid out before: places whose filter reaches beyond the map leave out what lies there.
 #include "isa.h"
 #include "vectors.h"
 
@@ -26,11 +26,13 @@ template <class X, class A, int N> ALWAYS typename Vector<A, N>::type read(const
   else if constexpr (N == 16 && sizeof(X) == 2) return (V)_mm512_cvtepi16_epi32((__m256i)x);
   else if constexpr (N == 8 && sizeof(X) == 4 && sizeof(A) == 8) return (V)_mm512_cvtepi32_epi64((__m256i)x);
   else if constexpr (N == 8 && sizeof(X) == 2 && sizeof(A) == 8) return (V)_mm512_cvtepi16_epi64((__m128i)x);
-  else if constexpr (N == 8 && sizeof(X) == 1 && sizeof(A) == 8) return (V)_mm512_cvtepu8_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+  else if constexpr (N == 8 && sizeof(X) == 1 && sizeof(A) == 8)
+    return (V)_mm512_cvtepu8_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
   else
 #endif
 #if defined(__AVX2__)
-  if constexpr (N == 8 && sizeof(X) == 1 && sizeof(A) == 4) return (V)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+  if constexpr (N == 8 && sizeof(X) == 1 && sizeof(A) == 4)
+    return (V)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
   else if constexpr (N == 8 && sizeof(X) == 2 && sizeof(A) == 4) return (V)_mm256_cvtepi16_epi32((__m128i)x);
   else if constexpr (N == 4 && sizeof(X) == 4 && sizeof(A) == 8) return (V)_mm256_cvtepi32_epi64((__m128i)x);
   else
@@ -119,7 +121,8 @@ template <class X, class A, int N, int K, int S> void channels_of(const RowsJob&
     const int64_t end = begin + last - at < j.out_width ? begin + last - at : j.out_width;
     for (int64_t c = 0; c < j.groups; c += N) {
       if (c > j.groups - N) c = j.groups - N;
-      row_of<X, A, N, K, S>(j, static_cast<const X*>(j.x) + c, static_cast<const A*>(j.weights) + c, static_cast<A*>(j.y) + c, oy, begin, end);
+      row_of<X, A, N, K, S>(j, static_cast<const X*>(j.x) + c, static_cast<const A*>(j.weights) + c, static_cast<A*>(j.y) + c,
+                            oy, begin, end);
     }
     at += end - begin;
   }

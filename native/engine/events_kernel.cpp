@@ -1,7 +1,7 @@
 // Event rows: the rows of weights of the inputs that fired are added up. Work follows the number of spikes.
 //
-// Preparation, once for each row of the input: the numbers x * channels + c of its spikes, in order, and where each x begins. An
-// output's events of a row of its kernel then lie together.
+// Preparation, once for each row of the input: the numbers x * channels + c of its spikes, in order, and where each x begins.
+// An output's events of a row of its kernel then lie together.
 #include "neuron.h"
 #include "isa.h"
 
@@ -209,8 +209,8 @@ template <class W> void add_rows(const W* weights, int64_t row, const uint16_t* 
 }
 
 template <class W, class G>
-ALWAYS void wide_of_place(const Block& b, const G& give, const uint16_t* list, int64_t n, int64_t most, int64_t t, int64_t place,
-                          int32_t* v) {
+ALWAYS void wide_of_place(const Block& b, const G& give, const uint16_t* list, int64_t n, int64_t most, int64_t t,
+                          int64_t place, int32_t* v) {
   for (int64_t c = 0; c < b.padded_out; c += 64) {
     Sixteen sums[4];
     add_rows(static_cast<const W*>(b.weights) + c, b.padded_out, list, n, most, reinterpret_cast<int32_t*>(sums));
@@ -234,7 +234,8 @@ template <class F> ALWAYS void each_place(const Block& b, int64_t first, int64_t
 template <int NV> void run_bytes(const Block& b, int64_t first, int64_t last, int64_t most) {
   with_giver(b, [&](const auto& give) {
     each_place(b, first, last, [&](const uint16_t* list, int64_t n, int64_t t, int64_t place, int32_t* v) {
-      for (int64_t c = 0; c < b.padded_out; c += 32 * NV) bytes_of_place<NV>(b, give, list, n, b.padded_out, c, most, t, place, v);
+      for (int64_t c = 0; c < b.padded_out; c += 32 * NV)
+        bytes_of_place<NV>(b, give, list, n, b.padded_out, c, most, t, place, v);
     });
   });
 }
@@ -243,7 +244,8 @@ template <int NV> void run_bytes(const Block& b, int64_t first, int64_t last, in
 template <int NB> void run_small(const Block& b, int64_t first, int64_t last, int64_t most) {
   with_giver(b, [&](const auto& give) {
     each_place(b, first, last, [&](const uint16_t* list, int64_t n, int64_t t, int64_t place, int32_t* v) {
-      for (int64_t c = 0; c < b.padded_out; c += 64 * NB) small_of_place<NB>(b, give, list, n, b.padded_out, c, most, t, place, v);
+      for (int64_t c = 0; c < b.padded_out; c += 64 * NB)
+        small_of_place<NB>(b, give, list, n, b.padded_out, c, most, t, place, v);
     });
   });
 }

@@ -75,7 +75,8 @@ struct BytesKernel {
 };
 
 struct DenseKernel {
-  int64_t (*most)(int64_t high, int64_t size);  // words of input to `high` whose products with bytes to `size` may be added; 0: none
+  // words of input to `high` whose products with bytes to `size` may be added; 0: none
+  int64_t (*most)(int64_t high, int64_t size);
   void (*run)(const Dense&, int64_t first, int64_t last);  // rows of what it makes
 };
 
@@ -105,14 +106,16 @@ struct CodebookKernel {
 
 struct TablesKernel {  // without functions where bytes cannot be shuffled
   int tables, bits;  // tables at most; bits that sums have to fit into
-  int64_t (*most)(int64_t size);  // groups of 16 channels whose entries up to `size` are added before they get more bits; 0: none
+  // groups of 16 channels whose entries up to `size` are added before they get more bits; 0: none
+  int64_t (*most)(int64_t size);
   int64_t (*room)(const Block&);
   void (*prepare)(const Block&, int64_t first, int64_t last);
   int64_t (*scratch)(const Block&);
   void (*run)(const Block&, int tables, int64_t most, int64_t first, int64_t last);
 };
 
-// Loops of nothing but a kernel's instructions: products with spikes, or of bytes, in so many passes. Null where there is no such kernel.
+// Loops of nothing but a kernel's instructions: products with spikes, or of bytes, in so many passes. Null where there is no
+// such kernel.
 struct Ceilings {
   int64_t (*counts)(int64_t times);
   int64_t (*tables)(int64_t times);

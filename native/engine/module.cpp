@@ -70,7 +70,8 @@ struct Draft {
     plan->buffers[0].first = -1;
     plan->buffers[0].last = 1 << 30;  // steps can be timed again on the same input
     plan->build();
-    return new Runner(std::move(plan), std::move(terms), std::vector<double>(offset.data(), offset.data() + offset.size()), last);
+    return new Runner(std::move(plan), std::move(terms), std::vector<double>(offset.data(), offset.data() + offset.size()),
+                      last);
   }
 };
 
@@ -105,7 +106,8 @@ NB_MODULE(_engine, m) {
   m.def("ceilings", [] {  // products with spikes a second, by kernel: the best of some loops
     nb::dict found;
     const Ceilings& c = chosen("")->ceilings;
-    const std::pair<const char*, int64_t (*)(int64_t)> loops[] = {{"counts", c.counts}, {"tables", c.tables}, {"events", c.events}, {"products", c.products}};
+    const std::pair<const char*, int64_t (*)(int64_t)> loops[] = {
+        {"counts", c.counts}, {"tables", c.tables}, {"events", c.events}, {"products", c.products}};
     for (const auto& [name, loop] : loops) {
       if (!loop) continue;
       double best = 0;
@@ -120,9 +122,16 @@ NB_MODULE(_engine, m) {
   });
   nb::class_<Kept>(m, "Kept").def(nb::init<>());
   nb::class_<Runner>(m, "Runner")
-      .def("run", [](Runner& r, Any x, Answer y, bool sequence, int threads) { return run(r, x, y, sequence, false, threads, nullptr); })
-      .def("stream", [](Runner& r, Any x, Answer y, int threads, Kept& kept) { return run(r, x, y, true, true, threads, &kept); })
-      .def("steps_of_answers", [](Runner& r, Any x, Answer y, bool sequence, int threads) { return run(r, x, y, sequence, true, threads, nullptr); })
+      .def("run",
+           [](Runner& r, Any x, Answer y, bool sequence, int threads) {
+             return run(r, x, y, sequence, false, threads, nullptr);
+           })
+      .def("stream",
+           [](Runner& r, Any x, Answer y, int threads, Kept& kept) { return run(r, x, y, true, true, threads, &kept); })
+      .def("steps_of_answers",
+           [](Runner& r, Any x, Answer y, bool sequence, int threads) {
+             return run(r, x, y, sequence, true, threads, nullptr);
+           })
       .def("read", [](Runner& r, int wire, nb::ndarray<int64_t, nb::c_contig, nb::device::cpu> to) { r.read(wire, to.data()); })
       .def("known", [](Runner& r, int wire) { return r.plan().wires.at(wire).view.has_value(); })
       .def("shape", [](Runner& r, int wire) {

@@ -1,5 +1,5 @@
-// Neurons at the end of a kernel: 16 outputs of a place at a step. In an unnamed namespace, so that no function compiled for one
-// instruction set is linked into another.
+// Neurons at the end of a kernel: 16 outputs of a place at a step. In an unnamed namespace, so that no function compiled for
+// one instruction set is linked into another.
 #pragma once
 #include "block.h"
 #include "vectors.h"
@@ -110,8 +110,8 @@ ALWAYS void keep(const Block& b, const int32_t* v, int64_t place) {
   if (b.state) std::memcpy(b.state + place * b.padded_out, v, 8 * b.padded_out);
 }
 
-// What the sums of 64 outputs of a place at a step become. Made once for a piece of work, so that what it reads stays in registers.
-// FAST: potentials of 32 bits with a hard reset, without the questions.
+// What the sums of 64 outputs of a place at a step become. Made once for a piece of work, so that what it reads stays in
+// registers. FAST: potentials of 32 bits with a hard reset, without the questions.
 template <bool FAST> struct Giver {
   const Block& b;
   const Neuron n;

@@ -22,7 +22,9 @@ struct Quads {
   typedef __m512i Input;
   static ALWAYS_MEMBER Sums zero() { return _mm512_setzero_si512(); }
   static ALWAYS_MEMBER Input spread(uint32_t word) { return _mm512_set1_epi32(static_cast<int32_t>(word)); }
-  static ALWAYS_MEMBER void multiply(Sums& acc, Input x, const char* w) { acc = _mm512_dpbusd_epi32(acc, x, _mm512_loadu_si512(w)); }
+  static ALWAYS_MEMBER void multiply(Sums& acc, Input x, const char* w) {
+    acc = _mm512_dpbusd_epi32(acc, x, _mm512_loadu_si512(w));
+  }
   static ALWAYS_MEMBER Lanes lanes(Sums acc) { return {{(Part)acc}}; }
 };
 typedef Quads Pairs;  // nothing is gained by products of 16 bits
@@ -62,7 +64,8 @@ struct Pairs {
   static ALWAYS_MEMBER Sums zero() { return Quads::zero(); }
   static ALWAYS_MEMBER Input spread(uint32_t word) {
     const __m256i x = _mm256_set1_epi32(static_cast<int32_t>(word));
-    const auto pair = [](int a) { return _mm256_set1_epi32(static_cast<int32_t>(0x80008000u | static_cast<uint32_t>(a << 16 | (a - 1)))); };
+    const auto pair =
+        [](int a) { return _mm256_set1_epi32(static_cast<int32_t>(0x80008000u | static_cast<uint32_t>(a << 16 | (a - 1)))); };
     return {_mm256_shuffle_epi8(x, pair(1)), _mm256_shuffle_epi8(x, pair(3))};
   }
   static ALWAYS_MEMBER void multiply(Sums& acc, const Input& x, const char* w) {
@@ -180,7 +183,8 @@ template <class F> constexpr int digit_of() { return F::SIZE == 64 ? 8 : 15; }  
 
 // acc += products of n words of each place with the weights of its blocks, which lie `stride` bytes apart.
 template <class F, int P, int NB>
-ALWAYS void add_words(typename F::Sums (&acc)[P][NB], const uint8_t* const (&x)[P], int64_t at, int64_t n, const char* w, int64_t stride) {
+ALWAYS void add_words(typename F::Sums (&acc)[P][NB], const uint8_t* const (&x)[P], int64_t at, int64_t n, const char* w,
+                      int64_t stride) {
   for (int64_t g = 0; g < n; g++, w += F::SIZE)
 #pragma GCC unroll 8
     for (int p = 0; p < P; p++) {
@@ -245,7 +249,8 @@ ALWAYS void put_counts(const Lanes& level, uint8_t* to) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8((__m512i)level.at[0]));
 #elif defined(__AVX2__)
   const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32((__m256i)level.at[0], (__m256i)level.at[1]), 0xd8);
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
+                   _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
 #elif defined(SACCADE_NEON)
   const auto pair = [&](int i) { return vcombine_s16(vmovn_s32(level.at[i]), vmovn_s32(level.at[i + 1])); };
   vst1q_s8(reinterpret_cast<int8_t*>(to), vcombine_s8(vmovn_s16(pair(0)), vmovn_s16(pair(2))));
@@ -279,7 +284,8 @@ ALWAYS bool near(const Lanes& sums, const int32_t* thresholds, int64_t padded, i
 
 // Levels of n sums of 64 bits; rare, and not inlined.
 template <class F>
-__attribute__((noinline)) void exact_levels(int n, const F& sum_of, const int64_t* thresholds, int64_t padded, int64_t levels, uint8_t* to) {
+__attribute__((noinline)) void exact_levels(int n, const F& sum_of, const int64_t* thresholds, int64_t padded, int64_t levels,
+                                            uint8_t* to) {
   for (int i = 0; i < n; i++) {
     const int64_t sum = sum_of(i);
     to[i] = 0;

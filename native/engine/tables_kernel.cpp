@@ -1,8 +1,9 @@
-// Tables of spikes: four neighbouring channels are a number from 0 to 15, and a table holds the sums of their weights; 64 bytes of
-// tables are those of 16 channels for one output. Work does not follow the number of spikes.
+// Tables of spikes: four neighbouring channels are a number from 0 to 15, and a table holds the sums of their weights; 64 bytes
+// of tables are those of 16 channels for one output. Work does not follow the number of spikes.
 //
-// AVX-512 looks them up at 16 places in one permutation and adds the four in one dot product; weights of more bits have two tables,
-// for digits of 5 bits. Where bytes are shuffled among 16 alone, what is looked up is added in bytes as often as fits there.
+// AVX-512 looks them up at 16 places in one permutation and adds the four in one dot product; weights of more bits have two
+// tables, for digits of 5 bits. Where bytes are shuffled among 16 alone, what is looked up is added in bytes as often as fits
+// there.
 #include "neuron.h"
 #include "isa.h"
 
@@ -11,11 +12,13 @@ namespace {
 
 #if (defined(__AVX512VBMI__) && defined(__AVX512VNNI__)) || defined(SACCADE_SHUFFLES)
 
-// Numbers of the input, [T][16 channels][tap x][row modulo stride][row / stride][output column] of four bytes, or of one in four
-// planes: places of the output that follow one another lie together for every tap.
+// Numbers of the input, [T][16 channels][tap x][row modulo stride][row / stride][output column] of four bytes, or of one in
+// four planes: places of the output that follow one another lie together for every tap.
 ALWAYS int64_t rows_of(const Block& b) { return (b.in_height + b.stride_y - 1) / b.stride_y; }
 ALWAYS int64_t plane_of(const Block& b) { return b.stride_y * rows_of(b) * b.out_width; }
-int64_t room(const Block& b) { return 4 * b.T * b.words * 4 * b.kernel_x * plane_of(b) + 128 + 4 * b.T * (b.in_height * b.in_width); }
+int64_t room(const Block& b) {
+  return 4 * b.T * b.words * 4 * b.kernel_x * plane_of(b) + 128 + 4 * b.T * (b.in_height * b.in_width);
+}
 
 ALWAYS int32_t* inputs_of(const Block& b) {  // spikes of each place of the input
   return static_cast<int32_t*>(b.prepared) + b.T * b.words * 4 * b.kernel_x * plane_of(b) + 32;
@@ -103,9 +106,9 @@ ALWAYS void sums_of(const Block& b, const char* tables, int64_t, int64_t t, int6
 #else
 
 constexpr int STEPS = 2;
-constexpr int IN_BYTES = 32 / WIDTH;               // sums of four channels that are added to a byte for 16 channels
-constexpr int OUTPUTS = WIDTH == 32 ? 2 : 4;       // whose sums stay in registers
-constexpr int REGISTERS = 64 / WIDTH;              // of the tables of 16 channels, or their numbers at 16 places
+constexpr int OUTPUTS = WIDTH == 32 ? 2 : 4;  // whose sums stay in registers
+constexpr int IN_BYTES = 32 / WIDTH;           // sums of four channels that are added to a byte for 16 channels
+constexpr int REGISTERS = 64 / WIDTH;          // of the tables of 16 channels, or their numbers at 16 places
 int64_t most(int64_t size) { return 127 / (IN_BYTES * size); }
 
 #if defined(__AVX2__)
@@ -144,8 +147,8 @@ ALWAYS void widen(Words (&to)[2], const Bytes8 (&acc)[2]) {
 ALWAYS Lanes whole(const Words (&x)[2]) { return lanes_of(x, 0); }
 #endif
 
-// Sums of 4 outputs at 16 places and N steps. Tables [tap][16 channels][4 outputs] of 64 bytes. `most`: groups of 16 channels whose
-// sums bytes hold.
+// Sums of 4 outputs at 16 places and N steps. Tables [tap][16 channels][4 outputs] of 64 bytes. `most`: groups of 16 channels
+// whose sums bytes hold.
 template <int N, int TABLES>
 ALWAYS void sums_of(const Block& b, const char* tables, int64_t most, int64_t t, int64_t place, Lanes sums[N][4]) {
   static_assert(TABLES == 1, "more bits have no form here");
@@ -191,7 +194,8 @@ ALWAYS void sums_of(const Block& b, const char* tables, int64_t most, int64_t t,
 
 // What neurons of one output do at 16 places, N steps.
 template <int N>
-ALWAYS void neurons(const Block& b, int64_t t, int64_t c, const Lanes acc[N][4], int k, const Lanes* more, Lanes* v, uint16_t* to) {
+ALWAYS void neurons(const Block& b, int64_t t, int64_t c, const Lanes acc[N][4], int k, const Lanes* more, Lanes* v,
+                    uint16_t* to) {
   const Neuron& n = b.neuron;
   const Lanes scale = all_lanes(b.scale), threshold = all_lanes(n.threshold[c]);
   if (n.kind == Neuron::THRESHOLD) {
@@ -248,7 +252,8 @@ ALWAYS void spread(int32_t* to, int64_t step, const Lanes& x) {
 }
 
 template <int N, int TABLES>
-ALWAYS void steps_of(const Block& b, int64_t most, int64_t t, int64_t place, int64_t places, const int32_t* ones, Lanes* v, int32_t* wide) {
+ALWAYS void steps_of(const Block& b, int64_t most, int64_t t, int64_t place, int64_t places, const int32_t* ones, Lanes* v,
+                     int32_t* wide) {
   const int64_t size = b.kernel_y * b.kernel_x * b.words * 4 * 256 * TABLES;
   const bool direct = b.neuron.kind == Neuron::THRESHOLD || b.neuron.kind == Neuron::POTENTIAL;
   Lanes more[N];
@@ -302,7 +307,8 @@ template <int TABLES> void run_tables(const Block& b, int64_t most, int64_t firs
         const int64_t its = p < places ? place + p : place;
         int32_t n = 0;
         for (int64_t ky = 0; ky < b.kernel_y; ky++) {
-          const int32_t* row = inputs_of(b) + (t * b.in_height + its / b.out_width * b.stride_y + ky * b.dilation_y) * b.in_width +
+          const int32_t* row =
+              inputs_of(b) + (t * b.in_height + its / b.out_width * b.stride_y + ky * b.dilation_y) * b.in_width +
                                its % b.out_width * b.stride_x;
           for (int64_t kx = 0; kx < b.kernel_x; kx++) n += row[kx * b.dilation_x];
         }

@@ -1,6 +1,6 @@
-// Vectors of the width of the instruction set, in the compiler's portable form, and the few operations that this form has no name
-// for: with bytes that are shuffled (AVX2, NEON) kernels are written once over them. In an unnamed namespace, so that no function
-// compiled for one instruction set is linked into another.
+// Vectors of the width of the instruction set, in the compiler's portable form, and the few operations that this form has no
+// name for: with bytes that are shuffled (AVX2, NEON) kernels are written once over them. In an unnamed namespace, so that no
+// function compiled for one instruction set is linked into another.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -109,7 +109,8 @@ ALWAYS void add_sixteen(Words* to, const int8_t* from) { *to += (Words)_mm256_cv
 // The k-th 16 of numbers of 16 bits.
 ALWAYS Lanes lanes_of(const Words* x, int k) {
   const __m256i words = (__m256i)x[k];
-  return {{(Part)_mm256_cvtepi16_epi32(_mm256_castsi256_si128(words)), (Part)_mm256_cvtepi16_epi32(_mm256_extracti128_si256(words, 1))}};
+  return {{(Part)_mm256_cvtepi16_epi32(_mm256_castsi256_si128(words)),
+      (Part)_mm256_cvtepi16_epi32(_mm256_extracti128_si256(words, 1))}};
 }
 // The entries of a table of 16, or 64, by their numbers.
 ALWAYS Bytes8 look_up16(const void* table, Bytes8 numbers) {
@@ -146,7 +147,9 @@ ALWAYS Lanes lanes_of(const Words* x, int k) {
   return {{vmovl_s16(vget_low_s16(x[2 * k])), vmovl_high_s16(x[2 * k]), vmovl_s16(vget_low_s16(x[2 * k + 1])),
            vmovl_high_s16(x[2 * k + 1])}};
 }
-ALWAYS Bytes8 look_up16(const void* table, Bytes8 numbers) { return vqtbl1q_s8(load_as<int8x16_t>(table), (uint8x16_t)numbers); }
+ALWAYS Bytes8 look_up16(const void* table, Bytes8 numbers) {
+  return vqtbl1q_s8(load_as<int8x16_t>(table), (uint8x16_t)numbers);
+}
 ALWAYS Bytes8 look_up64(const void* table, Bytes8 numbers) {
   return vqtbl4q_s8(vld1q_s8_x4(static_cast<const int8_t*>(table)), (uint8x16_t)numbers);
 }

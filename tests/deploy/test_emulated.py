@@ -1,4 +1,4 @@
-"""The engine's kernels for NEON, run in an emulator: built without Python, compared with the portable ones and the interpreter."""
+"""The engine's kernels for NEON in an emulator: built without Python, compared with the portable ones and the interpreter."""
 
 import shutil
 import subprocess

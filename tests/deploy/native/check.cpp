@@ -1,4 +1,5 @@
-// Runs programs with the kernels of every instruction set of this machine and compares all that they make with the portable ones.
+// Runs programs with the kernels of every instruction set of this machine and compares all that they make with the portable
+// ones.
 //
 //     check random FIRST COUNT     layers made at random
 //     check program FILE...        programs, with the answers that an interpreter gave
@@ -71,7 +72,8 @@ void compare(const Given& g) {
         for (const auto& [wire, value] : found.wires) {
           const auto known = expected.wires.find(wire);
           if (known != expected.wires.end())
-            same(known->second, value, g.name + ", " + what + ", wire " + std::to_string(wire) + " (" + g.records[wire].kind + ")");
+            same(known->second, value,
+                 g.name + ", " + what + ", wire " + std::to_string(wire) + " (" + g.records[wire].kind + ")");
         }
       }
   }

@@ -1,4 +1,5 @@
-// A program from a file: numbers of 64 bits one after the other, as test_emulated.py writes what it would have given the engine.
+// A program from a file: numbers of 64 bits one after the other, as test_emulated.py writes what it would have given the
+// engine.
 #include <cstring>
 #include <fstream>
 #include <stdexcept>
@@ -7,7 +8,8 @@
 
 using namespace saccade::engine;
 
-void add(Given& to, std::string kind, std::vector<int> inputs, std::vector<int64_t> numbers, std::vector<Array> arrays, Sizes shape,
+void add(Given& to, std::string kind, std::vector<int> inputs, std::vector<int64_t> numbers, std::vector<Array> arrays,
+         Sizes shape,
          int64_t low, int64_t high, int64_t steps) {
   for (int i : inputs) to.wires[i].readers.push_back(static_cast<int>(to.wires.size()));
   Wire wire;

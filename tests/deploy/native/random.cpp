@@ -13,8 +13,12 @@ struct Random {
     state ^= state << 13, state ^= state >> 7, state ^= state << 17;
     return state * 0x2545f4914f6cdd1du;
   }
-  int64_t within(int64_t low, int64_t high) { return low + static_cast<int64_t>((next() >> 11) % static_cast<uint64_t>(high - low + 1)); }
-  int64_t of(std::initializer_list<int64_t> choices) { return choices.begin()[within(0, static_cast<int64_t>(choices.size()) - 1)]; }
+  int64_t within(int64_t low, int64_t high) {
+    return low + static_cast<int64_t>((next() >> 11) % static_cast<uint64_t>(high - low + 1));
+  }
+  int64_t of(std::initializer_list<int64_t> choices) {
+    return choices.begin()[within(0, static_cast<int64_t>(choices.size()) - 1)];
+  }
 };
 
 Array array(Sizes shape, std::vector<int64_t> data) { return {std::move(shape), std::move(data)}; }
@@ -36,7 +40,8 @@ Given random_layer(uint64_t seed) {
   const int64_t groups = r.of({1, 1, 1, 1, 1, 1, 0}), high = r.of({1, 1, 1, 1, 3, 15, 100, 255});
   int64_t c = r.of({1, 3, 16, 40, 64, 65, 130, 256}), o = r.of({1, 3, 16, 40, 64, 65, 130, 256});
   if (!groups) o = c;  // depthwise
-  const int64_t k = r.of({1, 2, 3, 3, 3, 5}), stride = r.of({1, 1, 1, 2, 3}), pad = r.within(0, 2), dilation = r.of({1, 1, 1, 2});
+  const int64_t k = r.of({1, 2, 3, 3, 3, 5}), stride = r.of({1, 1, 1, 2, 3}), pad = r.within(0, 2), dilation =
+      r.of({1, 1, 1, 2});
   const int64_t least = dilation * (k - 1) + 1, height = r.within(least, 12), width = r.within(least, 12);
   const int64_t by = groups ? groups : c, in = c / by;
   std::vector<int64_t> weight;
@@ -63,7 +68,8 @@ Given random_layer(uint64_t seed) {
   const auto size_of = [&](int64_t n) { return (n + 2 * pad - least) / stride + 1; };
   const Sizes out{o, size_of(height), size_of(width)};
   add(g, "input", {}, {}, {}, {c, height, width}, 0, high, g.T);
-  add(g, "synapse", {0}, {stride, stride, pad, pad, dilation, dilation, by}, {array({o, in, k, k}, weight)}, out, low_sum, high_sum, g.T);
+  add(g, "synapse", {0}, {stride, stride, pad, pad, dilation, dilation, by}, {array({o, in, k, k}, weight)}, out, low_sum,
+      high_sum, g.T);
   const int64_t size = std::max(high_sum, -low_sum) + 1, follows = r.within(0, 5);
   const auto theta = [&] { return r.within(-size / 8, size / 3); };
   const auto sign = [&] { return r.of({-1, 1}); };
@@ -77,10 +83,12 @@ Given random_layer(uint64_t seed) {
     }
     add(g, "thresholds", {1}, {}, {array({o, 1, 1}, each(o, sign)), array({D, o, 1, 1}, thresholds)}, out, 0, D, g.T);
   } else if (follows > 1) {  // hard, soft, no reset, and a decay that is no power of two
-    const int64_t fraction = r.of({0, 10, 20}), shift = follows == 5 ? 6 : r.within(0, 2), reset = follows == 5 ? 0 : follows - 2;
+    const int64_t fraction = r.of({0, 10, 20}), shift = follows == 5 ? 6 : r.within(0, 2), reset = follows == 5 ? 0
+        : follows - 2;
     const auto factor = each(o, [&] { return sign() * (int64_t{1} << fraction); });
     const auto offset = each(o, [&] { return r.within(-size, size) * (int64_t{1} << fraction) / 8; });
-    const auto thresholds = each(o, [&] { return theta() * (int64_t{1} << fraction) + r.within(0, std::max<int64_t>(1 << fraction, 2) - 1); });
+    const auto thresholds =
+        each(o, [&] { return theta() * (int64_t{1} << fraction) + r.within(0, std::max<int64_t>(1 << fraction, 2) - 1); });
     const auto amount = reset == 1 ? thresholds : each(o, [&] { return r.within(-3, 3); });
     add(g, "membrane", {1}, {shift, reset},
         {array({o, 1, 1}, factor), array({o, 1, 1}, offset), array({1, 1, 1}, {follows == 5 ? 48 : 1}),
@@ -89,7 +97,8 @@ Given random_layer(uint64_t seed) {
   }
   const int64_t p = r.of({0, 2, 2, 3});
   if (follows && p && std::min(out[1], out[2]) >= p)
-    add(g, "window", {2}, {1, p, p, p, p, 0, 0, 0}, {}, {o, (out[1] - p) / p + 1, (out[2] - p) / p + 1}, 0, g.wires[2].high, g.T);
+    add(g, "window", {2}, {1, p, p, p, p, 0, 0, 0}, {}, {o, (out[1] - p) / p + 1, (out[2] - p) / p + 1}, 0, g.wires[2].high,
+        g.T);
   g.terms.push_back({static_cast<int>(g.wires.size()) - 1, std::vector<double>(product(g.wires.back().shape), 1)});
   g.offset.assign(product(g.wires.back().shape), 0);
   const int64_t rate = r.of({0, 2, 10, 50, 100});
@@ -98,7 +107,8 @@ Given random_layer(uint64_t seed) {
   return g;
 }
 
-// A convolution 3 x 3 of a map of `side` x `side`, T = 4: of spikes with neurons behind it, or of numbers to `high` with four levels.
+// A convolution 3 x 3 of a map of `side` x `side`, T = 4: of spikes with neurons behind it, or of numbers to `high` with four
+// levels.
 Given sized_layer(int64_t in, int64_t out, int64_t side, int64_t bits, int64_t high, int64_t percent) {
   Random r{88172645463325252u};
   Given g;
@@ -108,7 +118,8 @@ Given sized_layer(int64_t in, int64_t out, int64_t side, int64_t bits, int64_t h
   const auto weight = each(out * size, [&] { return bits == 1 ? r.of({-1, 1}) : r.within(-limit, limit); });
   const Sizes made{out, side, side};
   add(g, "input", {}, {}, {}, {in, side, side}, 0, high, g.T);
-  add(g, "synapse", {0}, {1, 1, 1, 1, 1, 1, 1}, {array({out, in, 3, 3}, weight)}, made, -size * limit * high, size * limit * high, g.T);
+  add(g, "synapse", {0}, {1, 1, 1, 1, 1, 1, 1}, {array({out, in, 3, 3}, weight)}, made, -size * limit * high,
+      size * limit * high, g.T);
   const int64_t unit = limit * high * size / 50;
   if (high > 1) {
     add(g, "thresholds", {1}, {}, {array({1, 1, 1}, {1}), array({4, 1, 1, 1}, {-unit, 0, unit, 2 * unit})}, made, 0, 4, g.T);
