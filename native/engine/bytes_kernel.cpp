@@ -185,8 +185,9 @@ template <int NB, int D> struct Narrow {
     return _mm512_kunpackd(_mm512_kunpackw(m[3], m[2]), _mm512_kunpackw(m[1], m[0]));
 #else
     uint64_t found = 0;
+#pragma GCC unroll 4
     for (int n = 0; n < NB; n++)
-      for (int i = 0; i < 16; i++) found |= static_cast<uint64_t>(sums[n].at[i] >= drives[16 * n + i]) << (16 * n + i);
+      found |= static_cast<uint64_t>(bits_of(reaches(load_lanes(sums[n].at), load_lanes(drives + 16 * n)))) << (16 * n);
     return found;
 #endif
   }
@@ -249,25 +250,26 @@ ALWAYS void outputs(const Block& b, const Bytes& p, const G& give, int64_t t, in
   }
   const int64_t runs = b.dilation_x == 1 ? 1 : b.kernel_x, run = b.dilation_x == 1 ? b.kernel_x * groups : groups;
 #pragma GCC unroll 4
-  for (int i = 0; i < D * NB; i += TOGETHER) {
-    const int d = i / NB, first = i % NB;
-    Sums sums[2][TOGETHER];
-    for (auto& row : sums)
-      for (auto& one : row) one = zero();
-    const char* w = static_cast<const char*>(b.weights) + (d * b.padded_out / 16 + c / 16 + first) * words * 64;
-    for (int64_t ky = 0; ky < b.kernel_y; ky++)
-      for (int64_t kx = 0; kx < runs; kx++) {
-        const int64_t at = (ky * b.dilation_y * b.in_width + kx * b.dilation_x) * groups;
-        for (int64_t g = 0; g < run; g++, w += 64)
+  for (int d = 0; d < D; d++)
+#pragma GCC unroll 2
+    for (int first = 0; first < NB; first += TOGETHER) {
+      Sums sums[2][TOGETHER];
+      for (auto& row : sums)
+        for (auto& one : row) one = zero();
+      const char* w = static_cast<const char*>(b.weights) + (d * b.padded_out / 16 + c / 16 + first) * words * 64;
+      for (int64_t ky = 0; ky < b.kernel_y; ky++)
+        for (int64_t kx = 0; kx < runs; kx++) {
+          const int64_t at = (ky * b.dilation_y * b.in_width + kx * b.dilation_x) * groups;
+          for (int64_t g = 0; g < run; g++, w += 64)
 #pragma GCC unroll 4
-          for (int n = 0; n < TOGETHER; n++) {
-            multiply(sums[0][n], x[0][at + g], w + n * words * 64);
-            multiply(sums[1][n], x[1][at + g], w + n * words * 64);
-          }
-      }
-    for (int k = 0; k < 2; k++)
-      for (int n = 0; n < TOGETHER; n++) acc[k][first + n][d] = sums[k][n];
-  }
+            for (int n = 0; n < TOGETHER; n++) {
+              multiply(sums[0][n], x[0][at + g], w + n * words * 64);
+              multiply(sums[1][n], x[1][at + g], w + n * words * 64);
+            }
+        }
+      for (int k = 0; k < 2; k++)
+        for (int n = 0; n < TOGETHER; n++) acc[k][first + n][d] = sums[k][n];
+    }
   const int64_t at = t * b.out_height * b.out_width + place;
   const int64_t seen[2] = {p.seen ? p.seen[at] : 0, p.seen ? p.seen[at + places - 1] : 0};
 #pragma GCC unroll 2

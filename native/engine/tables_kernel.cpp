@@ -105,10 +105,9 @@ ALWAYS void sums_of(const Block& b, const char* tables, int64_t, int64_t t, int6
 
 #else
 
-constexpr int STEPS = 2;
-constexpr int OUTPUTS = WIDTH == 32 ? 2 : 4;  // whose sums stay in registers
-constexpr int IN_BYTES = 32 / WIDTH;           // sums of four channels that are added to a byte for 16 channels
-constexpr int REGISTERS = 64 / WIDTH;          // of the tables of 16 channels, or their numbers at 16 places
+constexpr int STEPS = WIDTH == 32 ? 1 : 2;  // sums of 4 outputs stay in registers
+constexpr int IN_BYTES = 32 / WIDTH;        // sums of four channels that are added to a byte for 16 channels
+constexpr int REGISTERS = 64 / WIDTH;       // of the tables of 16 channels, or their numbers at 16 places
 int64_t most(int64_t size) { return 127 / (IN_BYTES * size); }
 
 #if defined(__AVX2__)
@@ -153,41 +152,38 @@ template <int N, int TABLES>
 ALWAYS void sums_of(const Block& b, const char* tables, int64_t most, int64_t t, int64_t place, Lanes sums[N][4]) {
   static_assert(TABLES == 1, "more bits have no form here");
   const int64_t plane = plane_of(b), groups = b.words * 4, step = 4 * groups * b.kernel_x * plane;
-  for (int o = 0; o < 4; o += OUTPUTS) {
-    const char* table = tables + 64 * o;
-    Bytes8 acc[N][OUTPUTS][2] = {};
-    Words wide[N][OUTPUTS][2] = {};
-    int64_t left = most;
-    for (int64_t ky = 0; ky < b.kernel_y; ky++) {
-      const int64_t y = ky * b.dilation_y, row = (y % b.stride_y * rows_of(b) + y / b.stride_y) * b.out_width + place;
-      for (int64_t kx = 0; kx < b.kernel_x; kx++) {
-        const uint8_t* x = static_cast<const uint8_t*>(b.prepared) + 4 * (t * groups * b.kernel_x + kx) * plane + row;
-        for (int64_t g = 0; g < groups;) {
-          const int64_t end = groups - g < left ? groups : g + left;
-          left -= end - g;
-          for (; g < end; g++, x += 4 * b.kernel_x * plane, table += 256) {
-            Numbers numbers[N];
+  Bytes8 acc[N][4][2] = {};
+  Words wide[N][4][2] = {};
+  int64_t left = most;
+  for (int64_t ky = 0; ky < b.kernel_y; ky++) {
+    const int64_t y = ky * b.dilation_y, row = (y % b.stride_y * rows_of(b) + y / b.stride_y) * b.out_width + place;
+    for (int64_t kx = 0; kx < b.kernel_x; kx++) {
+      const uint8_t* x = static_cast<const uint8_t*>(b.prepared) + 4 * (t * groups * b.kernel_x + kx) * plane + row;
+      for (int64_t g = 0; g < groups;) {
+        const int64_t end = groups - g < left ? groups : g + left;
+        left -= end - g;
+        for (; g < end; g++, x += 4 * b.kernel_x * plane, tables += 256) {
+          Numbers numbers[N];
 #pragma GCC unroll 2
-            for (int n = 0; n < N; n++) load_numbers(x + n * step, plane, numbers[n]);
+          for (int n = 0; n < N; n++) load_numbers(x + n * step, plane, numbers[n]);
 #pragma GCC unroll 4
-            for (int k = 0; k < OUTPUTS; k++)
+          for (int k = 0; k < 4; k++)
 #pragma GCC unroll 2
-              for (int n = 0; n < N; n++) add_found(acc[n][k], table + 64 * k, numbers[n]);
-          }
-          if (left) continue;
-          left = most;
-#pragma GCC unroll 2
-          for (int n = 0; n < N; n++)
-#pragma GCC unroll 4
-            for (int k = 0; k < OUTPUTS; k++) widen(wide[n][k], acc[n][k]), acc[n][k][0] = acc[n][k][1] = Bytes8{};
+            for (int n = 0; n < N; n++) add_found(acc[n][k], tables + 64 * k, numbers[n]);
         }
+        if (left) continue;
+        left = most;
+#pragma GCC unroll 2
+        for (int n = 0; n < N; n++)
+#pragma GCC unroll 4
+          for (int k = 0; k < 4; k++) widen(wide[n][k], acc[n][k]), acc[n][k][0] = acc[n][k][1] = Bytes8{};
       }
     }
-#pragma GCC unroll 2
-    for (int n = 0; n < N; n++)
-#pragma GCC unroll 4
-      for (int k = 0; k < OUTPUTS; k++) widen(wide[n][k], acc[n][k]), sums[n][o + k] = whole(wide[n][k]);
   }
+#pragma GCC unroll 2
+  for (int n = 0; n < N; n++)
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) widen(wide[n][k], acc[n][k]), sums[n][k] = whole(wide[n][k]);
 }
 
 #endif
