@@ -64,8 +64,14 @@ bool keep_memory() {
 const Kernels& chosen_kernels() { return *chosen; }
 
 void bind_machine(nb::module_& m) {
-  const char* name = std::getenv("SACCADE_ISA");
-  if (name && *name) use_instruction_set(name);
+  const char* given = std::getenv("SACCADE_ISA");
+  std::string name = given ? given : "";
+  // what only the engine tells apart
+  if (name == "portable") name = "baseline";
+#if defined(__aarch64__)
+  if (name == "neon" || name == "neon_dot") name = "baseline";
+#endif
+  if (!name.empty()) use_instruction_set(name);
   m.def("keep_memory", &keep_memory);
   m.def("instruction_sets", &instruction_sets);
   m.def("instruction_set", [] { return std::string(chosen->name); });

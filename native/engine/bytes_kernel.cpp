@@ -11,6 +11,11 @@ constexpr int PACK = 4, DIGIT = 8;
 #else
 constexpr int PACK = 2, DIGIT = 15;
 #endif
+#if defined(SACCADE_NEON)
+constexpr bool APART = true;  // weights of the second channel of a pair behind those of the first
+#else
+constexpr bool APART = false;
+#endif
 
 ALWAYS int64_t groups_of(const Bytes& p) { return (p.channels + PACK - 1) / PACK; }
 
@@ -68,7 +73,8 @@ void set_weight(const Block& b, const Bytes& p, void* weights, int64_t o, int64_
     if (PACK == 4)
       static_cast<int8_t*>(weights)[word * 64 + o % 16 * 4 + c % 4] = static_cast<int8_t>(digit);
     else
-      static_cast<int16_t*>(weights)[word * 32 + o % 16 * 2 + c % 2] = static_cast<int16_t>(digit);
+      static_cast<int16_t*>(weights)[word * 32 + (APART ? c % 2 * 16 + o % 16 : o % 16 * 2 + c % 2)] =
+          static_cast<int16_t>(digit);
   }
 }
 
@@ -95,6 +101,18 @@ ALWAYS Sixteen sixteen(const Sums& acc) {
   std::memcpy(&x, &acc, sizeof x);
   return x;
 }
+#elif defined(SACCADE_NEON)
+typedef Lanes Sums;
+ALWAYS Sums zero() { return {}; }
+ALWAYS void multiply(Sums& acc, uint32_t x, const char* w) {
+  const int16x4_t by = vreinterpret_s16_u32(vdup_n_u32(x));
+#pragma GCC unroll 4
+  for (int k = 0; k < 4; k++) {
+    acc.at[k] = vmlal_lane_s16(acc.at[k], load_as<int16x4_t>(w + 8 * k), by, 0);
+    acc.at[k] = vmlal_lane_s16(acc.at[k], load_as<int16x4_t>(w + 32 + 8 * k), by, 1);
+  }
+}
+ALWAYS Sixteen sixteen(const Sums& acc) { return sixteen_of(acc); }
 #else
 struct Sums {
   int32_t at[16];
@@ -167,8 +185,9 @@ template <int NB, int D> struct Narrow {
     return _mm512_kunpackd(_mm512_kunpackw(m[3], m[2]), _mm512_kunpackw(m[1], m[0]));
 #else
     uint64_t found = 0;
+#pragma GCC unroll 4
     for (int n = 0; n < NB; n++)
-      for (int i = 0; i < 16; i++) found |= static_cast<uint64_t>(sums[n].at[i] >= drives[16 * n + i]) << (16 * n + i);
+      found |= static_cast<uint64_t>(bits_of(reaches(load_lanes(sums[n].at), load_lanes(drives + 16 * n)))) << (16 * n);
     return found;
 #endif
   }
@@ -183,7 +202,8 @@ template <int NB, int D> struct Wide {
 #if defined(__AVX512F__)
 #pragma GCC unroll 8
     for (int i = 0; i < 2 * NB; i++)
-      found |= static_cast<uint64_t>(_mm512_cmpge_epi64_mask(_mm512_loadu_si512(sums + 8 * i), _mm512_loadu_si512(drives + 8 * i))) << (8 * i);
+      found |= static_cast<uint64_t>(_mm512_cmpge_epi64_mask(_mm512_loadu_si512(sums + 8 * i),
+                                                             _mm512_loadu_si512(drives + 8 * i))) << (8 * i);
 #else
     for (int i = 0; i < 16 * NB; i++) found |= static_cast<uint64_t>(sums[i] >= drives[i]) << i;
 #endif
@@ -193,12 +213,13 @@ template <int NB, int D> struct Wide {
 
 // Spikes of 64 outputs at all steps: who fires first within k + 1 steps does so every k + 1 steps again. STEPS 0: any number.
 template <int STEPS, class Outputs, class Drive, class G>
-ALWAYS void pattern(const Block& b, const Bytes& p, const G& give, const Outputs& sums, const Drive* drives, int64_t place, int64_t c) {
+ALWAYS void pattern(const Block& b, const Bytes& p, const G& give, const Outputs& sums, const Drive* drives, int64_t place,
+                    int64_t c) {
   drives += p.classes[place] * p.steps * b.padded_out + c;
   uint64_t before = 0;
   if (STEPS == 4) {
-    const uint64_t one = sums.reach(drives), two = sums.reach(drives + b.padded_out), three = sums.reach(drives + 2 * b.padded_out),
-                   four = sums.reach(drives + 3 * b.padded_out);
+    const uint64_t one = sums.reach(drives), two = sums.reach(drives + b.padded_out);
+    const uint64_t three = sums.reach(drives + 2 * b.padded_out), four = sums.reach(drives + 3 * b.padded_out);
     give.put(one, 0, place, c);
     give.put(two, 1, place, c);
     give.put(one | (three & ~two), 2, place, c);
@@ -216,7 +237,9 @@ ALWAYS void pattern(const Block& b, const Bytes& p, const G& give, const Outputs
 
 // Two places and 16 NB outputs at a time; all digits one after the other.
 template <int NB, int D, int STEPS, class G>
-ALWAYS void outputs(const Block& b, const Bytes& p, const G& give, int64_t t, int64_t place, int64_t places, int64_t c, int32_t* v) {
+ALWAYS void outputs(const Block& b, const Bytes& p, const G& give, int64_t t, int64_t place, int64_t places, int64_t c,
+                    int32_t* v) {
+  constexpr int TOGETHER = WIDTH == 16 ? 2 : NB;  // blocks whose sums stay in registers
   const int64_t groups = groups_of(p), words = b.kernel_y * b.kernel_x * groups;
   Sums acc[2][NB][D];
   const uint32_t* x[2];
@@ -227,24 +250,26 @@ ALWAYS void outputs(const Block& b, const Bytes& p, const G& give, int64_t t, in
   }
   const int64_t runs = b.dilation_x == 1 ? 1 : b.kernel_x, run = b.dilation_x == 1 ? b.kernel_x * groups : groups;
 #pragma GCC unroll 4
-  for (int d = 0; d < D; d++) {
-    Sums sums[2][NB];
-    for (auto& row : sums)
-      for (auto& one : row) one = zero();
-    const char* w = static_cast<const char*>(b.weights) + (d * b.padded_out / 16 + c / 16) * words * 64;
-    for (int64_t ky = 0; ky < b.kernel_y; ky++)
-      for (int64_t kx = 0; kx < runs; kx++) {
-        const int64_t at = (ky * b.dilation_y * b.in_width + kx * b.dilation_x) * groups;
-        for (int64_t g = 0; g < run; g++, w += 64)
+  for (int d = 0; d < D; d++)
+#pragma GCC unroll 2
+    for (int first = 0; first < NB; first += TOGETHER) {
+      Sums sums[2][TOGETHER];
+      for (auto& row : sums)
+        for (auto& one : row) one = zero();
+      const char* w = static_cast<const char*>(b.weights) + (d * b.padded_out / 16 + c / 16 + first) * words * 64;
+      for (int64_t ky = 0; ky < b.kernel_y; ky++)
+        for (int64_t kx = 0; kx < runs; kx++) {
+          const int64_t at = (ky * b.dilation_y * b.in_width + kx * b.dilation_x) * groups;
+          for (int64_t g = 0; g < run; g++, w += 64)
 #pragma GCC unroll 4
-          for (int n = 0; n < NB; n++) {
-            multiply(sums[0][n], x[0][at + g], w + n * words * 64);
-            multiply(sums[1][n], x[1][at + g], w + n * words * 64);
-          }
-      }
-    for (int k = 0; k < 2; k++)
-      for (int n = 0; n < NB; n++) acc[k][n][d] = sums[k][n];
-  }
+            for (int n = 0; n < TOGETHER; n++) {
+              multiply(sums[0][n], x[0][at + g], w + n * words * 64);
+              multiply(sums[1][n], x[1][at + g], w + n * words * 64);
+            }
+        }
+      for (int k = 0; k < 2; k++)
+        for (int n = 0; n < TOGETHER; n++) acc[k][first + n][d] = sums[k][n];
+    }
   const int64_t at = t * b.out_height * b.out_width + place;
   const int64_t seen[2] = {p.seen ? p.seen[at] : 0, p.seen ? p.seen[at + places - 1] : 0};
 #pragma GCC unroll 2

@@ -28,7 +28,8 @@ int64_t collect(const Block& b, int64_t t, int64_t oy, int64_t ox, uint16_t* cod
       for (int k = 0; k < bits; k++)
         code = _mm512_mask_add_epi16(code, static_cast<uint32_t>(taps[k] >> (32 * half)), code,
                                      _mm512_set1_epi16(static_cast<int16_t>(1 << k)));
-      const __m512i channel = _mm512_add_epi16(_mm512_load_si512(numbers), _mm512_set1_epi16(static_cast<int16_t>(word * 64 + 32 * half)));
+      const __m512i channel =
+          _mm512_add_epi16(_mm512_load_si512(numbers), _mm512_set1_epi16(static_cast<int16_t>(word * 64 + 32 * half)));
       _mm512_storeu_si512(codes + n, _mm512_maskz_compress_epi16(alive, code));
       _mm512_storeu_si512(channels + n, _mm512_maskz_compress_epi16(alive, channel));
       n += __builtin_popcount(alive);
@@ -50,8 +51,8 @@ int64_t collect(const Block& b, int64_t t, int64_t oy, int64_t ox, uint16_t* cod
 #if defined(__AVX512VBMI__)
 
 template <int NB, bool LARGE, class G>
-ALWAYS void outputs(const Block& b, const Codebook& book, const G& give, const uint16_t* codes, const uint16_t* channels, int64_t n,
-                    int64_t t, int64_t place, int64_t c, int32_t* v) {
+ALWAYS void outputs(const Block& b, const Codebook& book, const G& give, const uint16_t* codes, const uint16_t* channels,
+                    int64_t n, int64_t t, int64_t place, int64_t c, int32_t* v) {
   __m512i wide[2 * NB];
   for (auto& x : wide) x = _mm512_setzero_si512();
   for (int64_t i = 0; i < n; i += book.most) {
@@ -65,7 +66,8 @@ ALWAYS void outputs(const Block& b, const Codebook& book, const G& give, const u
                                      : _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row)));
       for (int j = 0; j < NB; j++) {
         const __m512i which = _mm512_loadu_si512(index + 64 * j);
-        acc[j] = _mm512_add_epi8(acc[j], LARGE ? _mm512_permutexvar_epi8(which, products) : _mm512_shuffle_epi8(products, which));
+        acc[j] = _mm512_add_epi8(acc[j],
+                                 LARGE ? _mm512_permutexvar_epi8(which, products) : _mm512_shuffle_epi8(products, which));
       }
     }
     for (int j = 0; j < NB; j++) {
@@ -84,44 +86,31 @@ ALWAYS void outputs(const Block& b, const Codebook& book, const G& give, const u
   }
 }
 
-#elif defined(__AVX2__)
+#elif defined(SACCADE_SHUFFLES)
 
 template <int NB, bool LARGE, class G>
-ALWAYS void outputs(const Block& b, const Codebook& book, const G& give, const uint16_t* codes, const uint16_t* channels, int64_t n,
-                    int64_t t, int64_t place, int64_t c0, int32_t* v) {
+ALWAYS void outputs(const Block& b, const Codebook& book, const G& give, const uint16_t* codes, const uint16_t* channels,
+                    int64_t n, int64_t t, int64_t place, int64_t c0, int32_t* v) {
+  constexpr int REGISTERS = 64 / WIDTH;
   for (int64_t c = c0; c < c0 + 64 * NB; c += 64) {
-    __m256i wide[4];
-    for (auto& x : wide) x = _mm256_setzero_si256();
+    Words wide[2 * REGISTERS] = {};
     for (int64_t i = 0; i < n; i += book.most) {
       const int64_t end = n - i < book.most ? n : i + book.most;
-      __m256i acc[2];
-      for (auto& x : acc) x = _mm256_setzero_si256();
+      Bytes8 acc[REGISTERS] = {};
       for (int64_t k = i; k < end; k++) {
         const int8_t* row = book.table + codes[k] * (LARGE ? 64 : 16);
         const uint8_t* index = book.index + channels[k] * b.padded_out + c;
-        for (int j = 0; j < 2; j++) {
-          const __m256i which = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index + 32 * j));
-          __m256i found = _mm256_setzero_si256();
-          for (int q = 0; q < (LARGE ? 4 : 1); q++) {  // a shuffle picks among 16; numbers outside give 0
-            const __m256i products = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row + 16 * q)));
-            __m256i at = which;
-            if (LARGE) at = _mm256_adds_epu8(_mm256_xor_si256(which, _mm256_set1_epi8(static_cast<char>(16 * q))), _mm256_set1_epi8(0x70));
-            found = _mm256_or_si256(found, _mm256_shuffle_epi8(products, at));
-          }
-          acc[j] = _mm256_add_epi8(acc[j], found);
+#pragma GCC unroll 4
+        for (int j = 0; j < REGISTERS; j++) {
+          const Bytes8 which = load_as<Bytes8>(index + WIDTH * j);
+          acc[j] += LARGE ? look_up64(row, which) : look_up16(row, which);
         }
       }
-      for (int j = 0; j < 2; j++) {
-        wide[2 * j] = _mm256_add_epi16(wide[2 * j], _mm256_cvtepi8_epi16(_mm256_castsi256_si128(acc[j])));
-        wide[2 * j + 1] = _mm256_add_epi16(wide[2 * j + 1], _mm256_cvtepi8_epi16(_mm256_extracti128_si256(acc[j], 1)));
-      }
+#pragma GCC unroll 4
+      for (int j = 0; j < REGISTERS; j++) add_wide(wide + 2 * j, acc[j]);
     }
     Sixteen sums[4];
-    for (int j = 0; j < 4; j++) {
-      int16_t at[16];
-      std::memcpy(at, &wide[j], sizeof at);
-      for (int i = 0; i < 16; i++) sums[j].at[i] = at[i];
-    }
+    for (int j = 0; j < 4; j++) sums[j] = sixteen_of(lanes_of(wide, j));
     give(sums, 0, t, place, c, v);
   }
 }
@@ -129,8 +118,8 @@ ALWAYS void outputs(const Block& b, const Codebook& book, const G& give, const u
 #else
 
 template <int NB, bool LARGE, class G>
-ALWAYS void outputs(const Block& b, const Codebook& book, const G& give, const uint16_t* codes, const uint16_t* channels, int64_t n,
-                    int64_t t, int64_t place, int64_t c0, int32_t* v) {
+ALWAYS void outputs(const Block& b, const Codebook& book, const G& give, const uint16_t* codes, const uint16_t* channels,
+                    int64_t n, int64_t t, int64_t place, int64_t c0, int32_t* v) {
   for (int64_t c = c0; c < c0 + 64 * NB; c += 64) {
     Sixteen sums[4] = {};
     for (int64_t k = 0; k < n; k++) {
@@ -153,7 +142,8 @@ template <int NB, bool LARGE> void run_blocks(const Block& b, const Codebook& bo
       rest(b, v, place);
       for (int64_t t = 0; t < b.T; t++) {
         const int64_t n = collect(b, t, place / b.out_width, place % b.out_width, codes, channels);
-        for (int64_t c = 0; c < b.padded_out; c += 64 * NB) outputs<NB, LARGE>(b, book, give, codes, channels, n, t, place, c, v);
+        for (int64_t c = 0; c < b.padded_out; c += 64 * NB)
+          outputs<NB, LARGE>(b, book, give, codes, channels, n, t, place, c, v);
       }
       keep(b, v, place);
     }

@@ -124,7 +124,10 @@ std::shared_ptr<void> aligned(int64_t bytes) {
 static void calibrate(Work& w) {
   const Block& layer = w.layer.block;
   const int64_t row = layer.T * layer.out_width * w.layer.synapse.out * w.layer.synapse.in * w.layer.synapse.taps();
-  const int64_t rows = std::min(layer.out_height, w.pool * std::max<int64_t>(1, (int64_t{1} << 24) / std::max<int64_t>(row * w.pool, 1)));
+  // at least 16 places, which some kernels compute together
+  const int64_t least_rows = (16 / std::max<int64_t>(layer.out_width, 1) + w.pool - 1) / w.pool;
+  const int64_t most_rows = std::max<int64_t>({1, least_rows, (int64_t{1} << 24) / std::max<int64_t>(row * w.pool, 1)});
+  const int64_t rows = std::min(layer.out_height, w.pool * most_rows);
   const int64_t begin_row = (layer.out_height - rows) / 2 / w.pool * w.pool;
   const int64_t words = layer.T * layer.x_plane;
   int64_t room = 64, scratch = 64;
@@ -148,8 +151,9 @@ static void calibrate(Work& w) {
         for (int64_t place = 0; place < w.in.width; place++)
           for (int64_t c = 0; c < w.in.channels; c++) {
             random ^= random << 13, random ^= random >> 7, random ^= random << 17;
-            if (random < limits[c])
-              set++, bits[t * w.in.plane() + w.in.inside() + h * w.in.row() + place * w.in.words + c / 64] |= uint64_t{1} << c % 64;
+            if (random >= limits[c]) continue;
+            const int64_t at = t * w.in.plane() + w.in.inside() + h * w.in.row() + place * w.in.words + c / 64;
+            set++, bits[at] |= uint64_t{1} << c % 64;
           }
     // as many as there are; of channels that would fire more than always, some are missing
     w.rates.push_back(static_cast<double>(set) / static_cast<double>(layer.T * w.in.height * w.in.width * w.in.channels));
@@ -199,7 +203,8 @@ bool spikes_synapse(Plan& plan, int wire) {
     if (next > 0 && plan.records[next].kind == "window" && s.map) {
       const std::vector<int64_t>& k = plan.records[next].numbers;
       const int64_t p = k[1];
-      if (k[0] && k[2] == p && k[3] == p && k[4] == p && k[5] == 0 && k[6] == 0 && s.out_height % p == 0 && s.out_width % p == 0)
+      if (k[0] && k[2] == p && k[3] == p && k[4] == p && k[5] == 0 && k[6] == 0 && s.out_height % p == 0 &&
+          s.out_width % p == 0)
         plan.skipped[made = next] = true, w.pool = p;
     }
     w.neurons->point();
@@ -240,7 +245,8 @@ bool spikes_synapse(Plan& plan, int wire) {
     y.words = b.padded_out / 64, y.border = plan.border(made);
     y.buffer = plan.buffer(plan.wires[made].steps * y.plane() * 8, true);
     for (int64_t place = 0; place < s.places(); place++)
-      w.where.push_back(static_cast<int32_t>(y.inside() + place / s.out_width / w.pool * y.row() + place % s.out_width / w.pool * y.words));
+      w.where.push_back(static_cast<int32_t>(y.inside() + place / s.out_width / w.pool * y.row() +
+                                             place % s.out_width / w.pool * y.words));
     b.y_plane = y.plane();
     if (plan.streams && w.neurons->neuron.kind == Neuron::POTENTIAL64) w.state = plan.state(8 * s.places() * b.padded_out);
     plan.wires[made].bits = y;
@@ -266,14 +272,16 @@ bool spikes_synapse(Plan& plan, int wire) {
         work->candidates.size() == 1 ? 0 : cheapest(work->candidates, work->rates, rate_of(plan, *work, c));
   };
   plan.used(static_cast<int>(w.choice)), plan.used(static_cast<int>(w.prepared)), plan.used(w.in.buffer);
-  plan.add(made, choice_of(w.candidates, w.rates), s.out_height / w.pool, [work, &plan](const Call& c, int64_t first, int64_t last) {
+  plan.add(made, choice_of(w.candidates, w.rates), s.out_height / w.pool,
+           [work, &plan](const Call& c, int64_t first, int64_t last) {
     Block block = block_of(plan, *work, c);
     const Candidate& k = work->candidates[*plan.at<int32_t>(c, static_cast<int>(work->choice))];
     block.weights = k.weights.get();
     if (work->pool > 1) {
       const Bits& y = work->out;
       for (int64_t t = 0; t < block.T; t++)
-        std::memset(block.y + t * y.plane() + y.inside() + first * y.row() - y.border * y.words, 0, 8 * (last - first) * y.row());
+        std::memset(block.y + t * y.plane() + y.inside() + first * y.row() - y.border * y.words, 0,
+                    8 * (last - first) * y.row());
     }
     k.run(block, first * work->pool, last * work->pool);
   });

@@ -1,5 +1,5 @@
-// Population counts: weights of two values as bits. 16 outputs at once count, in 32 channels of a tap, where both bits are set; the
-// counts do not depend on how many spikes there are.
+// Population counts: weights of two values as bits. 16 outputs at once count, in 32 channels of a tap, where both bits are set;
+// the counts do not depend on how many spikes there are.
 #include "neuron.h"
 #include "isa.h"
 
@@ -47,6 +47,8 @@ void set_weight(const Block& b, void* weights, int64_t o, int64_t c, int64_t tap
 
 #if defined(__AVX512VPOPCNTDQ__)
 
+constexpr int STEPS = 4;  // at once
+
 // acc += bits set in both. The compiler would reorder and spill, so the three instructions are its unit.
 #define COUNT(acc, w, p)                                                    \
   asm("vpandd %2%{1to16%}, %1, %%zmm31\n\tvpopcntd %%zmm31, %%zmm31\n\tvpaddd %%zmm31, %0, %0" \
@@ -56,7 +58,7 @@ void set_weight(const Block& b, void* weights, int64_t o, int64_t c, int64_t tap
 
 // P places at N steps from t on, 16 outputs.
 template <int P, int N>
-ALWAYS void counts(const Block& b, const char* weights, int64_t t, const int64_t* places, __m512i acc[P][N]) {
+ALWAYS void counts(const Block& b, const char* weights, int64_t t, const int64_t* places, Sixteen acc[P][N]) {
   const uint32_t* x[P][N];
   for (int p = 0; p < P; p++)
     for (int n = 0; n < N; n++) {
@@ -78,15 +80,63 @@ ALWAYS void counts(const Block& b, const char* weights, int64_t t, const int64_t
     }
 }
 
+#elif defined(SACCADE_SHUFFLES)
+
+constexpr int STEPS = 2;
+
+// Bits are counted in bytes, as many words as fit there.
+template <int P, int N>
+ALWAYS void counts(const Block& b, const char* weights, int64_t t, const int64_t* places, Sixteen acc[P][N]) {
+  constexpr int64_t MOST = 31;
+  const uint32_t* x[P][N];
+  for (int p = 0; p < P; p++)
+    for (int n = 0; n < N; n++)
+      x[p][n] = reinterpret_cast<const uint32_t*>(b.x + (t + n) * b.x_plane + places[p] / b.out_width * b.stride_y * b.x_row +
+                                                  places[p] % b.out_width * b.stride_x * b.words);
+  Lanes sums[P][N] = {};
+  const int64_t run = b.dilation_x == 1 ? b.kernel_x * b.words * 2 : b.words * 2, runs = b.dilation_x == 1 ? 1 : b.kernel_x;
+  for (int64_t ky = 0; ky < b.kernel_y; ky++)
+    for (int64_t r = 0; r < runs; r++) {
+      const int64_t from = 2 * (ky * b.dilation_y * b.x_row + r * b.dilation_x * b.words);
+      for (int64_t begin = from; begin < from + run; begin += MOST) {
+        const int64_t end = from + run - begin < MOST ? from + run : begin + MOST;
+        Bytes8 found[P][N][Lanes::PARTS] = {};
+        for (int64_t i = begin; i < end; i++, weights += 64) {
+          Bytes8 w[Lanes::PARTS];
+#pragma GCC unroll 4
+          for (int k = 0; k < Lanes::PARTS; k++) w[k] = load_as<Bytes8>(weights + WIDTH * k);
+#pragma GCC unroll 2
+          for (int p = 0; p < P; p++)
+#pragma GCC unroll 2
+            for (int n = 0; n < N; n++) {
+              const Bytes8 word = (Bytes8)(static_cast<int32_t>(x[p][n][i]) - Part{});
+#pragma GCC unroll 4
+              for (int k = 0; k < Lanes::PARTS; k++) found[p][n][k] += bits_set(word & w[k]);
+            }
+        }
+        for (int p = 0; p < P; p++)
+          for (int n = 0; n < N; n++)
+            for (int k = 0; k < Lanes::PARTS; k++) sums[p][n].at[k] = add_fours(sums[p][n].at[k], found[p][n][k]);
+      }
+    }
+  for (int p = 0; p < P; p++)
+    for (int n = 0; n < N; n++) acc[p][n] = sixteen_of(sums[p][n]);
+}
+
+#endif
+
+#if defined(__AVX512VPOPCNTDQ__) || defined(SACCADE_SHUFFLES)
+
 // Bits of 64 outputs, two places at a time and N steps; potentials of both places live in v.
 template <int N, class G>
-ALWAYS void places_of(const Block& b, const G& give, const Seen& s, int64_t t, int64_t place, int64_t count, int64_t c, int32_t* v) {
+ALWAYS void places_of(const Block& b, const G& give, const Seen& s, int64_t t, int64_t place, int64_t count, int64_t c,
+                      int32_t* v) {
   const int64_t places[2] = {place, place + count - 1};
-  __m512i sums[2][N][4];
+  Sixteen sums[2][N][4];
   const int64_t size = b.kernel_y * b.kernel_x * b.words * 2 * 64;
 #pragma GCC unroll 4
   for (int k = 0; k < 4; k++) {
-    __m512i acc[2][N];
+    Sixteen acc[2][N];
     counts<2, N>(b, static_cast<const char*>(b.weights) + (c / 16 + k) * size, t, places, acc);
     for (int p = 0; p < 2; p++)
       for (int n = 0; n < N; n++) sums[p][n][k] = acc[p][n];
@@ -100,7 +150,7 @@ template <class G>
 ALWAYS void pair(const Block& b, const G& give, const Seen& s, int64_t place, int64_t count, int32_t* v) {
   for (int64_t c = 0; c < b.padded_out; c += 64) {
     int64_t t = 0;
-    for (; t + 4 <= b.T; t += 4) places_of<4>(b, give, s, t, place, count, c, v);
+    for (; t + STEPS <= b.T; t += STEPS) places_of<STEPS>(b, give, s, t, place, count, c, v);
     for (; t < b.T; t++) places_of<1>(b, give, s, t, place, count, c, v);
   }
 }
@@ -114,7 +164,8 @@ ALWAYS void pair(const Block& b, const G& give, const Seen& s, int64_t place, in
     for (int64_t c = 0; c < b.padded_out; c += 64)
       for (int64_t t = 0; t < b.T; t++) {
         Sixteen sums[4] = {};
-        const uint32_t* x = reinterpret_cast<const uint32_t*>(b.x + t * b.x_plane + (place + p) / b.out_width * b.stride_y * b.x_row +
+        const uint32_t* x =
+            reinterpret_cast<const uint32_t*>(b.x + t * b.x_plane + (place + p) / b.out_width * b.stride_y * b.x_row +
                                                               (place + p) % b.out_width * b.stride_x * b.words);
         for (int k = 0; k < 4; k++) {
           const uint32_t* w = static_cast<const uint32_t*>(b.weights) + (c / 16 + k) * size * 16;
@@ -136,7 +187,8 @@ void run(const Block& b, int64_t first, int64_t last) {
   const Seen s = seen_of(b);
   for (int64_t t = 0; t < b.T; t++)
     for (int64_t oy = first; oy < last; oy++)
-      for (int64_t ox = 0; ox < b.out_width; ox++) s.seen[(t * b.out_height + oy) * b.out_width + ox] = ones_of(b, s, t, oy, ox);
+      for (int64_t ox = 0; ox < b.out_width; ox++)
+        s.seen[(t * b.out_height + oy) * b.out_width + ox] = ones_of(b, s, t, oy, ox);
   int32_t* v = reinterpret_cast<int32_t*>(b.scratch);
   const int64_t end = last * b.out_width;
   with_giver(b, [&](const auto& give) {

@@ -1,5 +1,5 @@
-// Layers of bytes whose neurons have levels: sums of some places and 16 to 64 outputs stay in registers, and so do the levels and
-// maxima that are made of them.
+// Layers of bytes whose neurons have levels: sums of some places and 16 to 64 outputs stay in registers, and so do the levels
+// and maxima that are made of them.
 #include "isa.h"
 #include "products.h"
 
@@ -56,8 +56,8 @@ ALWAYS void add_taps(const Dense& l, const uint8_t* const (&x)[P], const char* w
     }
 }
 
-// The sums of P places and 16 NB outputs in all digits: digits of one block as blocks are, if registers hold them, so that inputs
-// are read once; else one after the other.
+// The sums of P places and 16 NB outputs in all digits: digits of one block as blocks are, if registers hold them, so that
+// inputs are read once; else one after the other.
 template <class F, int D, int P, int NB>
 ALWAYS void add_all(const Dense& l, const uint8_t* const (&x)[P], int64_t c, Lanes (&sums)[P][NB][D]) {
   const int64_t block = l.kernel_y * l.kernel_x * l.words * F::SIZE, digit = l.padded_out / 16 * block;
@@ -128,7 +128,8 @@ template <class F, int D, int N> ALWAYS int64_t largest(const Lanes (*const digi
 }
 
 // Levels of the largest of N places; `step`: between them.
-template <class F, int D, int N> ALWAYS void put_levels(const Dense& l, const Lanes (*const digits)[D], int64_t step, int64_t c, uint8_t* to) {
+template <class F, int D, int N>
+ALWAYS void put_levels(const Dense& l, const Lanes (*const digits)[D], int64_t step, int64_t c, uint8_t* to) {
   Lanes top = sum_of<F, D>(l, digits[0], c);
 #pragma GCC unroll 4
   for (int n = 1; n < N; n++) top = most_of(top, sum_of<F, D>(l, digits[n * step], c));
@@ -139,14 +140,14 @@ template <class F, int D, int N> ALWAYS void put_levels(const Dense& l, const La
 
 // The sums of 16 outputs in 64 bits.
 template <class F, int D> ALWAYS void put_wide(const Lanes (&digits)[D], int64_t* to, int64_t c, int64_t out) {
-  typedef int64_t Wide __attribute__((vector_size(2 * PART)));
+  typedef int64_t Wide __attribute__((vector_size(2 * WIDTH)));
   int64_t sums[16];
 #pragma GCC unroll 4
   for (int i = 0; i < Lanes::PARTS; i++) {
     Wide sum = __builtin_convertvector(digits[D - 1].at[i], Wide);
 #pragma GCC unroll 4
     for (int d = D - 2; d >= 0; d--) sum = (sum << digit_of<F>()) + __builtin_convertvector(digits[d].at[i], Wide);
-    std::memcpy(sums + PART / 4 * i, &sum, sizeof sum);
+    std::memcpy(sums + WIDTH / 4 * i, &sum, sizeof sum);
   }
   if (c < out) std::memcpy(to + c, sums, out - c < 16 ? 8 * (out - c) : sizeof sums);
 }
@@ -178,9 +179,18 @@ template <class F, int D, int P, int NB> ALWAYS void places_of(const Dense& l, i
 
 template <class F, int D, int NB> ALWAYS void window_of(const Dense& l, int64_t oy, int64_t ox, int64_t c) {
   const uint8_t* x[4];
-  for (int64_t p = 0; p < 4; p++) x[p] = l.x + (2 * oy + p / 2) * l.stride_y * l.x_row + (2 * ox + p % 2) * l.stride_x * l.x_place;
+  for (int64_t p = 0; p < 4; p++)
+    x[p] = l.x + (2 * oy + p / 2) * l.stride_y * l.x_row + (2 * ox + p % 2) * l.stride_x * l.x_place;
   Lanes sums[4][NB][D];
-  add_all<F, D, 4, NB>(l, x, c, sums);
+#if defined(SACCADE_NEON)
+  if constexpr (F::PLACES < 4) {  // whose sums take more registers
+    const uint8_t* const two[2][2] = {{x[0], x[1]}, {x[2], x[3]}};
+    Lanes half[2][2][NB][D];
+    for (int h = 0; h < 2; h++) add_all<F, D, 2, NB>(l, two[h], c, half[h]);
+    std::memcpy(&sums, &half, sizeof sums);
+  } else
+#endif
+    add_all<F, D, 4, NB>(l, x, c, sums);
   uint8_t* to = l.y + oy * l.y_row + ox * l.y_place + c;
 #pragma GCC unroll 4
   for (int b = 0; b < NB; b++) put_levels<F, D, 4>(l, &sums[0][b], NB, c + 16 * b, to + 16 * b);
@@ -198,30 +208,18 @@ template <class F, int D, int NB> void run_blocks(const Dense& l, int64_t first,
 }
 
 // All weights of some outputs, then those of the next ones: they stay in a cache for all places.
-template <class F, int D> void run_digits(const Dense& l, int64_t first, int64_t last) {
-  constexpr bool TOGETHER = D > 1 && F::BLOCKS >= D;
-  for (int64_t c = 0; c < l.padded_out;) {
-    const int64_t blocks = TOGETHER ? 1 : blocks_of(F::BLOCKS, (l.padded_out - c) / 16);
-    if (blocks == 4) run_blocks<F, D, F::BLOCKS < 4 ? 1 : 4>(l, first, last, c);
-    else if (blocks == 3) run_blocks<F, D, F::BLOCKS < 3 ? 1 : 3>(l, first, last, c);
-    else if (blocks == 2) run_blocks<F, D, F::BLOCKS < 2 ? 1 : 2>(l, first, last, c);
-    else run_blocks<F, D, 1>(l, first, last, c);
-    c += 16 * blocks;
-  }
+void run(const Dense& l, int64_t first, int64_t last) {
+  with_form(l, [&](auto form, auto digits) {
+    using F = decltype(form);
+    constexpr int D = digits;
+    each_blocks<F, (D > 1 && F::BLOCKS >= D)>(l, [&](auto blocks, int64_t c) { run_blocks<F, D, blocks>(l, first, last, c); });
+  });
 }
-
-template <class F> void run_form(const Dense& l, int64_t first, int64_t last) {
-  if (l.digits == 1) return run_digits<F, 1>(l, first, last);
-  if (l.digits == 2) return run_digits<F, 2>(l, first, last);
-  if (l.digits == 3) return run_digits<F, 3>(l, first, last);
-  run_digits<F, 4>(l, first, last);
-}
-
-void run(const Dense& l, int64_t first, int64_t last) { l.pairs ? run_form<Pairs>(l, first, last) : run_form<Quads>(l, first, last); }
 
 int64_t most(int64_t high, int64_t size) {
-  if (Quads::SIZE != 64) return 0;
-  return Quads::WIDENS ? 32767 / (2 * high * size) : INT32_MAX;
+  if (Quads::SIZE != 64 || high > Quads::HIGH) return 0;
+  constexpr int64_t ADDED = WIDTH == 16 ? 1 : 2;  // products of a word that are added in 16 bits
+  return Quads::WIDENS ? 32767 / (ADDED * high * size) : INT32_MAX;
 }
 
 }  // namespace

@@ -1,28 +1,11 @@
-// Convolutions in which each channel has a filter of its own: some channels at once, and some places, whose inputs are read once
-// for all taps. Nothing is laid out before: places whose filter reaches beyond the map leave out what lies there.
-#include <cstring>
-
+// Convolutions in which each channel has a filter of its own: some channels at once, and some places, whose inputs are read
+// once for all taps. Nothing is laid out before: places whose filter reaches beyond the map leave out what lies there.
 #include "isa.h"
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
-#ifndef SACCADE_ISA
-#define SACCADE_ISA baseline
-#endif
+#include "vectors.h"
 
 namespace saccade::engine::SACCADE_ISA {
 namespace {
 
-#define ALWAYS static inline __attribute__((always_inline))
-
-#if defined(__AVX512F__)
-constexpr int WIDTH = 64;
-#elif defined(__AVX2__)
-constexpr int WIDTH = 32;
-#else
-constexpr int WIDTH = 16;
-#endif
 constexpr int64_t PLACES = 4;
 
 template <class T, int N> struct Vector {
@@ -32,6 +15,10 @@ template <class T, int N> struct Vector {
 // N numbers in a wider type. Compilers widen bytes one by one where the instructions are not named.
 template <class X, class A, int N> ALWAYS typename Vector<A, N>::type read(const X* from) {
   typedef typename Vector<A, N>::type V;
+#if defined(SACCADE_NEON)
+  if constexpr (N == 4 && sizeof(X) == 1 && sizeof(A) == 4)
+    return (V)vmovl_u16(vget_low_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(load_as<uint32_t>(from))))));
+#endif
   typename Vector<X, N>::type x;
   std::memcpy(&x, from, sizeof x);
 #if defined(__AVX512F__)
@@ -39,11 +26,13 @@ template <class X, class A, int N> ALWAYS typename Vector<A, N>::type read(const
   else if constexpr (N == 16 && sizeof(X) == 2) return (V)_mm512_cvtepi16_epi32((__m256i)x);
   else if constexpr (N == 8 && sizeof(X) == 4 && sizeof(A) == 8) return (V)_mm512_cvtepi32_epi64((__m256i)x);
   else if constexpr (N == 8 && sizeof(X) == 2 && sizeof(A) == 8) return (V)_mm512_cvtepi16_epi64((__m128i)x);
-  else if constexpr (N == 8 && sizeof(X) == 1 && sizeof(A) == 8) return (V)_mm512_cvtepu8_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+  else if constexpr (N == 8 && sizeof(X) == 1 && sizeof(A) == 8)
+    return (V)_mm512_cvtepu8_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
   else
 #endif
 #if defined(__AVX2__)
-  if constexpr (N == 8 && sizeof(X) == 1 && sizeof(A) == 4) return (V)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+  if constexpr (N == 8 && sizeof(X) == 1 && sizeof(A) == 4)
+    return (V)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
   else if constexpr (N == 8 && sizeof(X) == 2 && sizeof(A) == 4) return (V)_mm256_cvtepi16_epi32((__m128i)x);
   else if constexpr (N == 4 && sizeof(X) == 4 && sizeof(A) == 8) return (V)_mm256_cvtepi32_epi64((__m128i)x);
   else
@@ -132,7 +121,8 @@ template <class X, class A, int N, int K, int S> void channels_of(const RowsJob&
     const int64_t end = begin + last - at < j.out_width ? begin + last - at : j.out_width;
     for (int64_t c = 0; c < j.groups; c += N) {
       if (c > j.groups - N) c = j.groups - N;
-      row_of<X, A, N, K, S>(j, static_cast<const X*>(j.x) + c, static_cast<const A*>(j.weights) + c, static_cast<A*>(j.y) + c, oy, begin, end);
+      row_of<X, A, N, K, S>(j, static_cast<const X*>(j.x) + c, static_cast<const A*>(j.weights) + c, static_cast<A*>(j.y) + c,
+                            oy, begin, end);
     }
     at += end - begin;
   }

@@ -1,7 +1,7 @@
 // Event rows: the rows of weights of the inputs that fired are added up. Work follows the number of spikes.
 //
-// Preparation, once for each row of the input: the numbers x * channels + c of its spikes, in order, and where each x begins. An
-// output's events of a row of its kernel then lie together.
+// Preparation, once for each row of the input: the numbers x * channels + c of its spikes, in order, and where each x begins.
+// An output's events of a row of its kernel then lie together.
 #include "neuron.h"
 #include "isa.h"
 
@@ -134,33 +134,37 @@ ALWAYS void bytes_of_place(const Block& b, const G& give, const uint16_t* list, 
   for (int k = 0; k < NV / 2; k++) give(sums + 4 * k, n, t, place, c + 64 * k, v);
 }
 
+#endif
+
+#if defined(__AVX512F__) || defined(SACCADE_SHUFFLES)
+
 // Rows of bytes that stay bytes for `most` events: weights of few bits. 64 NB outputs at once.
 template <int NB, class G>
 ALWAYS void small_of_place(const Block& b, const G& give, const uint16_t* list, int64_t n, int64_t row, int64_t c, int64_t most,
                            int64_t t, int64_t place, int32_t* v) {
+  constexpr int REGISTERS = 64 * NB / WIDTH;
   const int8_t* weights = static_cast<const int8_t*>(b.weights) + c;
-  __m512i wide[2 * NB];
-  for (auto& x : wide) x = _mm512_setzero_si512();
+  Words wide[2 * REGISTERS] = {};
   for (int64_t i = 0; i < n; i += most) {
     const int64_t end = n - i < most ? n : i + most;
-    __m512i acc[NB];
-    for (auto& x : acc) x = _mm512_setzero_si512();
+    Bytes8 acc[REGISTERS] = {};
     int64_t k = i;
     for (; k + 2 <= end; k += 2) {
       const int8_t *one = weights + list[k] * row, *two = weights + list[k + 1] * row;
-      for (int j = 0; j < NB; j++)
-        acc[j] = _mm512_add_epi8(_mm512_add_epi8(acc[j], _mm512_loadu_si512(one + 64 * j)), _mm512_loadu_si512(two + 64 * j));
+#pragma GCC unroll 16
+      for (int j = 0; j < REGISTERS; j++)
+        acc[j] = (acc[j] + load_as<Bytes8>(one + WIDTH * j)) + load_as<Bytes8>(two + WIDTH * j);
     }
     if (k < end)
-      for (int j = 0; j < NB; j++) acc[j] = _mm512_add_epi8(acc[j], _mm512_loadu_si512(weights + list[k] * row + 64 * j));
-    for (int j = 0; j < NB; j++) {
-      wide[2 * j] = _mm512_add_epi16(wide[2 * j], _mm512_cvtepi8_epi16(_mm512_castsi512_si256(acc[j])));
-      wide[2 * j + 1] = _mm512_add_epi16(wide[2 * j + 1], _mm512_cvtepi8_epi16(_mm512_extracti64x4_epi64(acc[j], 1)));
-    }
+#pragma GCC unroll 16
+      for (int j = 0; j < REGISTERS; j++) acc[j] += load_as<Bytes8>(weights + list[k] * row + WIDTH * j);
+#pragma GCC unroll 16
+    for (int j = 0; j < REGISTERS; j++) add_wide(wide + 2 * j, acc[j]);
   }
 #pragma GCC unroll 4
   for (int k = 0; k < NB; k++) {
-    const __m512i sums[4] = {low_half(wide[2 * k]), high_half(wide[2 * k]), low_half(wide[2 * k + 1]), high_half(wide[2 * k + 1])};
+    Sixteen sums[4];
+    for (int i = 0; i < 4; i++) sums[i] = sixteen_of(lanes_of(wide, 4 * k + i));
     give(sums, n, t, place, c + 64 * k, v);
   }
 }
@@ -178,23 +182,20 @@ __attribute__((noinline)) void add_rows(const W* __restrict weights, int64_t row
   }
 }
 
-#if defined(__AVX2__) && !defined(__AVX512F__)
+#if defined(SACCADE_SHUFFLES)
 // Rows of bytes into sums of 16 bits, which hold `most` events.
 void add_rows(const int8_t* weights, int64_t row, const uint16_t* list, int64_t n, int64_t most, int32_t* sums) {
-  __m256i total[8];
-  for (auto& x : total) x = _mm256_setzero_si256();
+  Lanes total[4] = {};
   for (int64_t i = 0; i < n; i += most) {
     const int64_t end = n - i < most ? n : i + most;
-    __m256i acc[4];
-    for (auto& x : acc) x = _mm256_setzero_si256();
+    Words acc[128 / WIDTH] = {};
     for (int64_t k = i; k < end; k++) {
-      const __m128i* from = reinterpret_cast<const __m128i*>(weights + list[k] * row);
-      for (int j = 0; j < 4; j++) acc[j] = _mm256_add_epi16(acc[j], _mm256_cvtepi8_epi16(_mm_loadu_si128(from + j)));
+      const int8_t* from = weights + list[k] * row;
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; j++) add_sixteen(acc + 32 / WIDTH * j, from + 16 * j);
     }
-    for (int j = 0; j < 4; j++) {
-      total[2 * j] = _mm256_add_epi32(total[2 * j], _mm256_cvtepi16_epi32(_mm256_castsi256_si128(acc[j])));
-      total[2 * j + 1] = _mm256_add_epi32(total[2 * j + 1], _mm256_cvtepi16_epi32(_mm256_extracti128_si256(acc[j], 1)));
-    }
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) total[j] = total[j] + lanes_of(acc, j);
   }
   std::memcpy(sums, total, sizeof total);
 }
@@ -208,8 +209,8 @@ template <class W> void add_rows(const W* weights, int64_t row, const uint16_t* 
 }
 
 template <class W, class G>
-ALWAYS void wide_of_place(const Block& b, const G& give, const uint16_t* list, int64_t n, int64_t most, int64_t t, int64_t place,
-                          int32_t* v) {
+ALWAYS void wide_of_place(const Block& b, const G& give, const uint16_t* list, int64_t n, int64_t most, int64_t t,
+                          int64_t place, int32_t* v) {
   for (int64_t c = 0; c < b.padded_out; c += 64) {
     Sixteen sums[4];
     add_rows(static_cast<const W*>(b.weights) + c, b.padded_out, list, n, most, reinterpret_cast<int32_t*>(sums));
@@ -229,37 +230,39 @@ template <class F> ALWAYS void each_place(const Block& b, int64_t first, int64_t
   }
 }
 
+#if defined(__AVX512F__)
 template <int NV> void run_bytes(const Block& b, int64_t first, int64_t last, int64_t most) {
-#if defined(__AVX512F__)
   with_giver(b, [&](const auto& give) {
     each_place(b, first, last, [&](const uint16_t* list, int64_t n, int64_t t, int64_t place, int32_t* v) {
-      for (int64_t c = 0; c < b.padded_out; c += 32 * NV) bytes_of_place<NV>(b, give, list, n, b.padded_out, c, most, t, place, v);
+      for (int64_t c = 0; c < b.padded_out; c += 32 * NV)
+        bytes_of_place<NV>(b, give, list, n, b.padded_out, c, most, t, place, v);
     });
   });
-#endif
 }
+#endif
+#if defined(__AVX512F__) || defined(SACCADE_SHUFFLES)
 template <int NB> void run_small(const Block& b, int64_t first, int64_t last, int64_t most) {
-#if defined(__AVX512F__)
   with_giver(b, [&](const auto& give) {
     each_place(b, first, last, [&](const uint16_t* list, int64_t n, int64_t t, int64_t place, int32_t* v) {
-      for (int64_t c = 0; c < b.padded_out; c += 64 * NB) small_of_place<NB>(b, give, list, n, b.padded_out, c, most, t, place, v);
+      for (int64_t c = 0; c < b.padded_out; c += 64 * NB)
+        small_of_place<NB>(b, give, list, n, b.padded_out, c, most, t, place, v);
     });
   });
-#endif
 }
+#endif
 
 // `bytes`: of a weight. `most`: events whose sum fits into the width of the accumulators: bytes if `small`, else 16 bits.
 void run(const Block& b, int bytes, bool small, int64_t most, int64_t first, int64_t last) {
+#if defined(__AVX512F__) || defined(SACCADE_SHUFFLES)
+  const int64_t blocks = b.padded_out / 64;
+  if (small) return blocks % 4 == 0   ? run_small<4>(b, first, last, most)
+                    : blocks % 2 == 0 ? run_small<2>(b, first, last, most)
+                                      : run_small<1>(b, first, last, most);
+#endif
 #if defined(__AVX512F__)
-  if (bytes == 1) {
-    const int64_t blocks = b.padded_out / 64;
-    if (small) return blocks % 4 == 0   ? run_small<4>(b, first, last, most)
-                      : blocks % 2 == 0 ? run_small<2>(b, first, last, most)
-                                        : run_small<1>(b, first, last, most);
-    return blocks % 4 == 0   ? run_bytes<8>(b, first, last, most)
-           : blocks % 2 == 0 ? run_bytes<4>(b, first, last, most)
-                             : run_bytes<2>(b, first, last, most);
-  }
+  if (bytes == 1) return blocks % 4 == 0   ? run_bytes<8>(b, first, last, most)
+                         : blocks % 2 == 0 ? run_bytes<4>(b, first, last, most)
+                                           : run_bytes<2>(b, first, last, most);
 #endif
   const auto each = [&](auto one) {
     with_giver(b, [&](const auto& give) {

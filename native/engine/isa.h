@@ -1,6 +1,8 @@
 // Kernels of the engine: a table of functions for each instruction set.
 #pragma once
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "block.h"
 
@@ -73,7 +75,8 @@ struct BytesKernel {
 };
 
 struct DenseKernel {
-  int64_t (*most)(int64_t high, int64_t size);  // words of input to `high` whose products with bytes to `size` may be added; 0: none
+  // words of input to `high` whose products with bytes to `size` may be added; 0: none
+  int64_t (*most)(int64_t high, int64_t size);
   void (*run)(const Dense&, int64_t first, int64_t last);  // rows of what it makes
 };
 
@@ -101,14 +104,18 @@ struct CodebookKernel {
   void (*run)(const Block&, const Codebook&, int64_t first, int64_t last);
 };
 
-struct TablesKernel {  // without functions where the machine has no byte permutations
+struct TablesKernel {  // without functions where bytes cannot be shuffled
+  int tables, bits;  // tables at most; bits that sums have to fit into
+  // groups of 16 channels whose entries up to `size` are added before they get more bits; 0: none
+  int64_t (*most)(int64_t size);
   int64_t (*room)(const Block&);
   void (*prepare)(const Block&, int64_t first, int64_t last);
   int64_t (*scratch)(const Block&);
-  void (*run)(const Block&, int tables, int64_t first, int64_t last);
+  void (*run)(const Block&, int tables, int64_t most, int64_t first, int64_t last);
 };
 
-// Loops of nothing but a kernel's instructions: products with spikes, or of bytes, in so many passes. Null where there is no such kernel.
+// Loops of nothing but a kernel's instructions: products with spikes, or of bytes, in so many passes. Null where there is no
+// such kernel.
 struct Ceilings {
   int64_t (*counts)(int64_t times);
   int64_t (*tables)(int64_t times);
@@ -150,5 +157,12 @@ struct Kernels {
 namespace baseline { extern const Kernels kernels; }
 namespace avx2 { extern const Kernels kernels; }
 namespace avx512 { extern const Kernels kernels; }
+namespace neon { extern const Kernels kernels; }
+namespace neon_dot { extern const Kernels kernels; }  // with products of bytes
+
+std::vector<const Kernels*> available();   // on this machine, the widest last
+std::string name_of(const Kernels* kernels);  // "portable" for those of any machine
+// By name, or SACCADE_ISA, or else the widest. Throws std::invalid_argument for one that is not there.
+const Kernels* chosen(std::string name);
 
 }  // namespace saccade::engine

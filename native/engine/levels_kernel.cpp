@@ -43,13 +43,13 @@ void wide(const LevelsJob& j, int64_t first, int64_t last) {
           x = _mm512_sub_epi64(_mm512_xor_si512(x, s), s);
         }
         for (int64_t d = 0; d < j.levels; d++)
-          level = _mm512_mask_add_epi64(level, _mm512_cmpge_epi64_mask(x, load_as<__m512i>(thresholds + d * j.padded + at)), level,
-                                        _mm512_set1_epi64(1));
+          level = _mm512_mask_add_epi64(level, _mm512_cmpge_epi64_mask(x, load_as<__m512i>(thresholds + d * j.padded + at)),
+                                        level, _mm512_set1_epi64(1));
         _mm_storel_epi64(reinterpret_cast<__m128i*>(to + k), _mm512_cvtepi64_epi8(level));
       }
 #else
-      typedef int64_t Long __attribute__((vector_size(PART)));
-      constexpr int N = PART / 8;
+      typedef int64_t Long __attribute__((vector_size(WIDTH)));
+      constexpr int N = WIDTH / 8;
       int64_t levels[16];
 #pragma GCC unroll 8
       for (int k = 0; k < 16; k += N) {

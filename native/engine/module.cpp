@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 #include <stdexcept>
 
 #include "fork_join.h"
@@ -22,39 +21,9 @@ using Real = nb::ndarray<const double, nb::c_contig, nb::device::cpu>;
 using Any = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 using Answer = nb::ndarray<double, nb::c_contig, nb::device::cpu>;
 
-std::vector<const Kernels*> available() {
-  std::vector<const Kernels*> found{&baseline::kernels};
-#if defined(SACCADE_AVX2)
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt"))
-    found.push_back(&avx2::kernels);
-#endif
-#if defined(SACCADE_AVX512)
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") &&
-      __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vpopcntdq"))
-    found.push_back(&avx512::kernels);
-#endif
-  return found;
-}
-
-// "portable" for the kernels of any machine; "" for the widest that this one has.
-const Kernels* chosen(std::string name) {
-  if (name.empty())
-    if (const char* given = std::getenv("SACCADE_ISA")) name = given;
-  if (name.empty()) return available().back();
-  std::string known;
-  for (const Kernels* k : available()) {
-    const std::string its = k == &baseline::kernels ? "portable" : k->name;
-    if (name == its || (name == "baseline" && its == "portable")) return k;
-    known += (known.empty() ? "" : ", ") + its;
-  }
-  throw std::invalid_argument("SACCADE_ISA: no engine for " + name + " on this machine; there are " + known);
-}
-
 std::vector<std::string> instruction_sets() {
   std::vector<std::string> names;
-  for (const Kernels* k : available()) names.push_back(k == &baseline::kernels ? "portable" : k->name);
+  for (const Kernels* k : available()) names.push_back(name_of(k));
   return names;
 }
 
@@ -101,7 +70,8 @@ struct Draft {
     plan->buffers[0].first = -1;
     plan->buffers[0].last = 1 << 30;  // steps can be timed again on the same input
     plan->build();
-    return new Runner(std::move(plan), std::move(terms), std::vector<double>(offset.data(), offset.data() + offset.size()), last);
+    return new Runner(std::move(plan), std::move(terms), std::vector<double>(offset.data(), offset.data() + offset.size()),
+                      last);
   }
 };
 
@@ -136,7 +106,8 @@ NB_MODULE(_engine, m) {
   m.def("ceilings", [] {  // products with spikes a second, by kernel: the best of some loops
     nb::dict found;
     const Ceilings& c = chosen("")->ceilings;
-    const std::pair<const char*, int64_t (*)(int64_t)> loops[] = {{"counts", c.counts}, {"tables", c.tables}, {"events", c.events}, {"products", c.products}};
+    const std::pair<const char*, int64_t (*)(int64_t)> loops[] = {
+        {"counts", c.counts}, {"tables", c.tables}, {"events", c.events}, {"products", c.products}};
     for (const auto& [name, loop] : loops) {
       if (!loop) continue;
       double best = 0;
@@ -151,9 +122,16 @@ NB_MODULE(_engine, m) {
   });
   nb::class_<Kept>(m, "Kept").def(nb::init<>());
   nb::class_<Runner>(m, "Runner")
-      .def("run", [](Runner& r, Any x, Answer y, bool sequence, int threads) { return run(r, x, y, sequence, false, threads, nullptr); })
-      .def("stream", [](Runner& r, Any x, Answer y, int threads, Kept& kept) { return run(r, x, y, true, true, threads, &kept); })
-      .def("steps_of_answers", [](Runner& r, Any x, Answer y, bool sequence, int threads) { return run(r, x, y, sequence, true, threads, nullptr); })
+      .def("run",
+           [](Runner& r, Any x, Answer y, bool sequence, int threads) {
+             return run(r, x, y, sequence, false, threads, nullptr);
+           })
+      .def("stream",
+           [](Runner& r, Any x, Answer y, int threads, Kept& kept) { return run(r, x, y, true, true, threads, &kept); })
+      .def("steps_of_answers",
+           [](Runner& r, Any x, Answer y, bool sequence, int threads) {
+             return run(r, x, y, sequence, true, threads, nullptr);
+           })
       .def("read", [](Runner& r, int wire, nb::ndarray<int64_t, nb::c_contig, nb::device::cpu> to) { r.read(wire, to.data()); })
       .def("known", [](Runner& r, int wire) { return r.plan().wires.at(wire).view.has_value(); })
       .def("shape", [](Runner& r, int wire) {
@@ -171,7 +149,7 @@ NB_MODULE(_engine, m) {
         r.time(std::max<int64_t>(rounds, 1), threads, quantile, times);
         return times;
       })
-      .def_prop_ro("isa", [](Runner& r) { return std::string(r.plan().kernels == &baseline::kernels ? "portable" : r.plan().kernels->name); })
+      .def_prop_ro("isa", [](Runner& r) { return name_of(r.plan().kernels); })
       .def_prop_ro("bytes", &Runner::bytes);
   nb::class_<Draft>(m, "Draft")
       .def(nb::init<>())

@@ -1,22 +1,11 @@
-// Neurons at the end of a kernel: 16 outputs of a place at a step. In an unnamed namespace, so that no function compiled for one
-// instruction set is linked into another.
+// Neurons at the end of a kernel: 16 outputs of a place at a step. In an unnamed namespace, so that no function compiled for
+// one instruction set is linked into another.
 #pragma once
-#include <cstring>
-
 #include "block.h"
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
-#ifndef SACCADE_ISA
-#define SACCADE_ISA baseline
-#endif
+#include "vectors.h"
 
 namespace saccade::engine {
 namespace {
-
-#define ALWAYS static inline __attribute__((always_inline))
-#define ALWAYS_MEMBER inline __attribute__((always_inline))
 
 // Spikes of 16 outputs from channel c on, whose sums are given; v: their potentials. 64-bit neurons keep potentials in v64.
 ALWAYS uint32_t fire64(const Neuron& n, const int32_t* sums, int64_t c, int64_t* v64) {
@@ -38,6 +27,7 @@ ALWAYS uint32_t fire64(const Neuron& n, const int32_t* sums, int64_t c, int64_t*
 #if defined(__AVX512F__)
 
 typedef __m512i Sixteen;
+ALWAYS Sixteen sixteen_of(const Lanes& x) { return (__m512i)x.at[0]; }
 ALWAYS Sixteen load16(const int32_t* p) { return _mm512_loadu_si512(p); }
 ALWAYS void store16(int32_t* p, Sixteen x) { _mm512_storeu_si512(p, x); }
 ALWAYS void store16(int32_t* p, Sixteen x, int64_t n) {
@@ -90,54 +80,20 @@ ALWAYS Sixteen load16(const int32_t* p) { Sixteen x; std::memcpy(&x, p, sizeof x
 ALWAYS void store16(int32_t* p, const Sixteen& x) { std::memcpy(p, &x, sizeof x); }
 ALWAYS void store16(int32_t* p, const Sixteen& x, int64_t n) { std::memcpy(p, &x, 4 * (n < 16 ? n : 16)); }
 
-#if defined(__AVX2__)
+ALWAYS Sixteen sixteen_of(const Lanes& x) { return load16(reinterpret_cast<const int32_t*>(&x)); }
+
 ALWAYS uint32_t fire(const Neuron& n, const Sixteen& sum, int64_t c, int32_t* v, int64_t* v64) {
   if (n.kind == Neuron::POTENTIAL64) return fire64(n, sum.at, c, v64);
-  uint32_t spikes = 0;
-  const auto at = [](const int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); };
-  for (int k = 0; k < 16; k += 8) {
-    __m256i u = at(sum.at + k);
-    const __m256i theta = at(n.threshold + c + k);
-    if (n.kind == Neuron::POTENTIAL) {
-      const __m256i old = _mm256_add_epi32(at(v + c + k), _mm256_set1_epi32((1 << n.shift) >> 1));
-      u = _mm256_add_epi32(_mm256_sll_epi32(u, _mm_cvtsi32_si128(n.bits)), at(n.offset + c + k));
-      u = _mm256_add_epi32(u, _mm256_sra_epi32(old, _mm_cvtsi32_si128(n.shift)));
-    }
-    const __m256i silent = _mm256_cmpgt_epi32(theta, u);
-    spikes |= (~_mm256_movemask_ps(_mm256_castsi256_ps(silent)) & 255) << k;
-    if (n.kind == Neuron::POTENTIAL) {
-      const __m256i amount = at(n.amount + c + k);
-      if (n.reset == Neuron::HARD)
-        u = _mm256_blendv_epi8(amount, u, silent);
-      else if (n.reset == Neuron::SOFT)
-        u = _mm256_sub_epi32(u, _mm256_andnot_si256(silent, amount));
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(v + c + k), u);
-    }
-  }
-  return spikes;
+  const Lanes x = load_lanes(sum.at), threshold = load_lanes(n.threshold + c);
+  if (n.kind == Neuron::THRESHOLD) return bits_of(reaches(x, threshold));
+  const Lanes old = load_lanes(v + c) + all_lanes((1 << n.shift) >> 1);
+  Lanes u = (old >> n.shift) + (x << n.bits) + load_lanes(n.offset + c);
+  const Lanes fires = reaches(u, threshold);
+  if (n.reset == Neuron::HARD) u = choose(fires, load_lanes(n.amount + c), u);
+  if (n.reset == Neuron::SOFT) u = u - (fires & load_lanes(n.amount + c));
+  std::memcpy(v + c, &u, sizeof u);
+  return bits_of(fires);
 }
-#else
-ALWAYS uint32_t fire(const Neuron& n, const Sixteen& sum, int64_t c, int32_t* v, int64_t* v64) {
-  if (n.kind == Neuron::POTENTIAL64) return fire64(n, sum.at, c, v64);
-  uint32_t spikes = 0;
-  const int32_t half = (1 << n.shift) >> 1;
-  for (int i = 0; i < 16; i++) {
-    if (n.kind == Neuron::THRESHOLD) {
-      spikes |= static_cast<uint32_t>(sum.at[i] >= n.threshold[c + i]) << i;
-      continue;
-    }
-    int32_t u = ((v[c + i] + half) >> n.shift) + static_cast<int32_t>(static_cast<uint32_t>(sum.at[i]) << n.bits) + n.offset[c + i];
-    const bool fires = u >= n.threshold[c + i];
-    spikes |= static_cast<uint32_t>(fires) << i;
-    if (n.reset == Neuron::HARD)
-      u = fires ? n.amount[c + i] : u;
-    else if (n.reset == Neuron::SOFT)
-      u -= fires ? n.amount[c + i] : 0;
-    v[c + i] = u;
-  }
-  return spikes;
-}
-#endif
 #endif
 
 // Potentials of a place: room for `padded_out` of 32 or 64 bits at the beginning of the scratch.
@@ -154,8 +110,8 @@ ALWAYS void keep(const Block& b, const int32_t* v, int64_t place) {
   if (b.state) std::memcpy(b.state + place * b.padded_out, v, 8 * b.padded_out);
 }
 
-// What the sums of 64 outputs of a place at a step become. Made once for a piece of work, so that what it reads stays in registers.
-// FAST: potentials of 32 bits with a hard reset, without the questions.
+// What the sums of 64 outputs of a place at a step become. Made once for a piece of work, so that what it reads stays in
+// registers. FAST: potentials of 32 bits with a hard reset, without the questions.
 template <bool FAST> struct Giver {
   const Block& b;
   const Neuron n;

@@ -1,5 +1,6 @@
 // What each kernel needs of a layer, and its weights in the kernel's order.
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 #include <numeric>
 
@@ -127,11 +128,14 @@ void tables(const Plan& plan, const Layer& l, std::vector<Candidate>& to) {
   // two: w = 32 high + low, low from 0 to 31
   if (!kernel.run || (!one && (l.least < -32 * 32 || l.most >= 32 * 32))) return;
   const int count = one ? 1 : 2;
+  const int64_t limit = int64_t{1} << (kernel.bits - 1);
+  if (count > kernel.tables || l.low < -limit || l.high >= limit) return;
   const int64_t groups = b.words * 4, taps = l.synapse.taps(), out4 = (b.out + 3) / 4;
   Candidate k;
   k.name = "tables";
   k.weights = aligned(out4 * taps * groups * 256 * count);
   int8_t* at = static_cast<int8_t*>(k.weights.get());
+  int64_t size = 1;  // of an entry
   for (int64_t o = 0; o < out4; o++)
     for (int64_t tap = 0; tap < taps; tap++)
       for (int64_t g = 0; g < groups; g++)
@@ -147,12 +151,15 @@ void tables(const Plan& plan, const Layer& l, std::vector<Candidate>& to) {
                   sum += one ? w : table == 0 ? w & 31 : w >> 5;
                 }
                 at[slot * 16 + number] = static_cast<int8_t>(sum);
+                size = std::max(size, std::abs(sum));
               }
+  const int64_t most = kernel.most(size);
+  if (!most) return;
   k.prepare = kernel.prepare;
   const int32_t scale = static_cast<int32_t>(l.scale), base = static_cast<int32_t>(l.base);
   k.run = [=](Block& block, int64_t first, int64_t last) {
     block.scale = scale, block.base = base;
-    kernel.run(block, count, first, last);
+    kernel.run(block, count, most, first, last);
   };
   k.room = kernel.room(b), k.scratch = kernel.scratch(b);
   to.push_back(std::move(k));

@@ -1,12 +1,6 @@
 // What rare operations need: pieces of rows in whole numbers of 64 bits, and products with weights of any width.
 #include "isa.h"
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
-#ifndef SACCADE_ISA
-#define SACCADE_ISA baseline
-#endif
+#include "vectors.h"
 
 namespace saccade::engine::SACCADE_ISA {
 
@@ -207,8 +201,8 @@ void matmul(const int64_t* a, const int64_t* b, int64_t* y, int64_t inner, int64
 
 #define NAME_OF(isa) #isa
 #define NAME(isa) NAME_OF(isa)
-const Kernels kernels{NAME(SACCADE_ISA), widen, narrow, gather, drop, multiply, reach, membrane, store, rows, depthwise_kernel, pack, unpack, count, ones, matmul,
-                      events_kernel, bytes_kernel, dense_kernel, winograd_kernel, levels_kernel, counts_kernel, codebook_kernel,
-                      tables_kernel, ceilings};
+const Kernels kernels{NAME(SACCADE_ISA), widen, narrow, gather, drop, multiply, reach, membrane, store, rows, depthwise_kernel,
+                      pack, unpack, count, ones, matmul, events_kernel, bytes_kernel, dense_kernel, winograd_kernel,
+                      levels_kernel, counts_kernel, codebook_kernel, tables_kernel, ceilings};
 
 }  // namespace saccade::engine::SACCADE_ISA

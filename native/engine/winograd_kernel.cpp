@@ -1,6 +1,6 @@
-// Minimal filtering of 3 x 3 taps (Winograd, 1980; Lavin and Gray, 2016, F(2 x 2, 3 x 3)): 16 products where four outputs have 36.
-// Its halves are kept out of the weights, so that all numbers are whole and sums are four times themselves; counts of a few levels
-// and weights of a few bits still fit into bytes.
+// Minimal filtering of 3 x 3 taps (Winograd, 1980; Lavin and Gray, 2016, F(2 x 2, 3 x 3)): 16 products where four outputs have
+// 36. Its halves are kept out of the weights, so that all numbers are whole and sums are four times themselves; counts of a few
+// levels and weights of a few bits still fit into bytes.
 #include <algorithm>
 
 #include "isa.h"
@@ -9,13 +9,6 @@
 namespace saccade::engine::SACCADE_ISA {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int WIDTH = 64;
-#elif defined(__AVX2__)
-constexpr int WIDTH = 32;
-#else
-constexpr int WIDTH = 16;
-#endif
 typedef uint8_t Channels __attribute__((vector_size(WIDTH)));
 
 // Columns, or rows: differences and a sum of four numbers, in bytes modulo 256.
@@ -63,9 +56,10 @@ ALWAYS void join(const Lanes& a, const Lanes& b, const Lanes& c, const Lanes& d,
 
 template <class F> constexpr int tiles_of() { return F::PLACES > 2 ? 4 : F::PLACES; }
 
-// Products of P tiles with NB blocks of 16 outputs, or with the D digits of one, number by number of the 16, to where they lie: of
-// digits the lowest one, and what the others make together, modulo 2^32.
-template <class F, int D, int P, int NB> ALWAYS void multiply(const Dense& l, const uint8_t* const (&x)[P], int64_t c, Lanes* products) {
+// Products of P tiles with NB blocks of 16 outputs, or with the D digits of one, number by number of the 16, to where they lie:
+// of digits the lowest one, and what the others make together, modulo 2^32.
+template <class F, int D, int P, int NB>
+ALWAYS void multiply(const Dense& l, const uint8_t* const (&x)[P], int64_t c, Lanes* products) {
   constexpr int COLUMNS = D > 1 ? D : NB, KEPT = D > 1 ? 2 : NB;
   const int64_t block = l.words * F::SIZE, number = l.padded_out / 16 * block, stride = D > 1 ? 16 * number : block;
   const int64_t start_stride = D > 1 ? 16 * l.padded_out : 16;
@@ -113,7 +107,8 @@ template <class F, int D, int P, int NB> ALWAYS void multiply(const Dense& l, co
 ALWAYS void sums_of(const Lanes* m, int64_t step, Lanes (&sums)[4]) {
   Lanes rows[2][4];
 #pragma GCC unroll 4
-  for (int k = 0; k < 4; k++) join(m[k * step], m[(4 + k) * step], m[(8 + k) * step], m[(12 + k) * step], rows[0][k], rows[1][k]);
+  for (int k = 0; k < 4; k++)
+    join(m[k * step], m[(4 + k) * step], m[(8 + k) * step], m[(12 + k) * step], rows[0][k], rows[1][k]);
 #pragma GCC unroll 2
   for (int i = 0; i < 2; i++) join(rows[i][0], rows[i][1], rows[i][2], rows[i][3], sums[2 * i], sums[2 * i + 1]);
 }
@@ -121,12 +116,14 @@ ALWAYS void sums_of(const Lanes* m, int64_t step, Lanes (&sums)[4]) {
 // Sums of more than one digit: the lowest one is a multiple of four as well.
 template <int BITS> ALWAYS Lanes whole(const Lanes& low, const Lanes& rest) { return (low >> 2) + (rest << (BITS - 2)); }
 ALWAYS int64_t whole(const Lanes& low, const Lanes& rest, int i, int bits) {
-  const auto number = [i](const Lanes& x) { return static_cast<int64_t>(load_as<int32_t>(reinterpret_cast<const char*>(&x) + 4 * i)); };
+  const auto number =
+      [i](const Lanes& x) { return static_cast<int64_t>(load_as<int32_t>(reinterpret_cast<const char*>(&x) + 4 * i)); };
   return (number(low) >> 2) + number(rest) * (int64_t{1} << (bits - 2));
 }
 
 // What the sums of 16 outputs of a tile become: `four` of them, or those of the lowest digit and of the rest.
-template <int BITS, int D> ALWAYS void finish(const Dense& l, const Lanes (&four)[4], const Lanes (&rest)[4], int64_t oy, int64_t ox, int64_t c) {
+template <int BITS, int D>
+ALWAYS void finish(const Dense& l, const Lanes (&four)[4], const Lanes (&rest)[4], int64_t oy, int64_t ox, int64_t c) {
   const int32_t* thresholds = l.thresholds + c;
   if (l.pooled) {
     uint8_t* to = l.y + oy / 2 * l.y_row + ox / 2 * l.y_place + c;
@@ -188,25 +185,13 @@ template <class F, int D, int NB> void run_blocks(const Dense& l, int64_t first,
   }
 }
 
-template <class F, int D> void run_digits(const Dense& l, int64_t first, int64_t last) {
-  for (int64_t c = 0; c < l.padded_out;) {
-    const int64_t blocks = D > 1 ? 1 : blocks_of(F::BLOCKS, (l.padded_out - c) / 16);
-    if (blocks == 4) run_blocks<F, D, (D > 1 || F::BLOCKS < 4) ? 1 : 4>(l, first, last, c);
-    else if (blocks == 3) run_blocks<F, D, (D > 1 || F::BLOCKS < 3) ? 1 : 3>(l, first, last, c);
-    else if (blocks == 2) run_blocks<F, D, (D > 1 || F::BLOCKS < 2) ? 1 : 2>(l, first, last, c);
-    else run_blocks<F, D, 1>(l, first, last, c);
-    c += 16 * blocks;
-  }
+void run(const Dense& l, int64_t first, int64_t last) {
+  with_form(l, [&](auto form, auto digits) {
+    using F = decltype(form);
+    constexpr int D = digits;
+    each_blocks<F, (D > 1)>(l, [&](auto blocks, int64_t c) { run_blocks<F, D, blocks>(l, first, last, c); });
+  });
 }
-
-template <class F> void run_form(const Dense& l, int64_t first, int64_t last) {
-  if (l.digits == 1) return run_digits<F, 1>(l, first, last);
-  if (l.digits == 2) return run_digits<F, 2>(l, first, last);
-  if (l.digits == 3) return run_digits<F, 3>(l, first, last);
-  run_digits<F, 4>(l, first, last);
-}
-
-void run(const Dense& l, int64_t first, int64_t last) { l.pairs ? run_form<Pairs>(l, first, last) : run_form<Quads>(l, first, last); }
 
 int64_t scratch(const Dense&) { return 16 * 4 * 4 * static_cast<int64_t>(sizeof(Lanes)); }
 

@@ -53,9 +53,10 @@ def plan(
 ) -> Any:
     """A program planned for T steps. Raises ValueError for an operation that the engine has no form of, or no engine.
 
-    fuse: sums that only a neuron reads are never stored. keep: all wires can be read afterwards. streams: potentials are kept
-    from run to run. isa: "portable", "avx2", "avx512"; by default SACCADE_ISA, else the widest. kernel: "events", "counts",
-    "tables", "codebook" for the layers of spikes that have it, "dense", "winograd" for those of bytes; by default the fastest.
+    fuse: sums that only a neuron reads are never stored. keep: all wires can be read afterwards. streams: potentials
+    are kept from run to run. isa: "portable", "avx2", "avx512", "neon", "neon_dot"; by default SACCADE_ISA, else the
+    widest. kernel: "events", "counts", "tables", "codebook" for the layers of spikes that have it, "dense", "winograd"
+    for those of bytes; by default the fastest.
     """
     draft = module().Draft()
     timed = program.timed()

@@ -1,0 +1,45 @@
+# The engine without its binding, as the list ENGINE of object libraries: its kernels are compiled once for each instruction set and
+# chosen when a program is planned. An older compiler leaves out what it does not know.
+include(CheckCXXCompilerFlag)
+find_package(Threads REQUIRED)
+set(FROM ${CMAKE_CURRENT_LIST_DIR})
+set(SOURCES runner fork_join plan elementwise movement pooling matmul gates synapse neurons spikes convolution pixels dense
+            dense_offers levels offers isa)
+set(KERNELS plain_kernels events_kernel bytes_kernel dense_kernel winograd_kernel depthwise_kernel levels_kernel counts_kernel
+            codebook_kernel tables_kernel ceilings_kernel)
+list(TRANSFORM SOURCES REPLACE "(.+)" "${FROM}/\\1.cpp")
+list(TRANSFORM KERNELS REPLACE "(.+)" "${FROM}/\\1.cpp")
+
+add_library(engine OBJECT ${SOURCES})
+target_compile_options(engine PRIVATE ${LEVEL} -ffp-contract=off -fvisibility=hidden)
+target_link_libraries(engine PRIVATE Threads::Threads)
+set(ENGINE engine)
+
+function(add_engine_kernels isa)
+  add_library(engine_${isa} OBJECT ${KERNELS})
+  target_compile_definitions(engine_${isa} PRIVATE SACCADE_ISA=${isa})
+  target_compile_options(engine_${isa} PRIVATE ${LEVEL} -fvisibility=hidden -Wno-psabi ${ARGN})
+  string(TOUPPER ${isa} name)
+  target_compile_definitions(engine PRIVATE SACCADE_${name})
+  set(ENGINE ${ENGINE} engine_${isa} PARENT_SCOPE)
+endfunction()
+
+add_engine_kernels(baseline)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  check_cxx_compiler_flag(-march=x86-64-v3 HAS_AVX2)
+  if(HAS_AVX2)
+    add_engine_kernels(avx2 -march=x86-64-v3 -mprefer-vector-width=256)
+  endif()
+  # with byte permutations, byte products and population counts, as Ice Lake and Zen 4 have them
+  set(WIDE -march=x86-64-v4 -mavx512vbmi -mavx512vbmi2 -mavx512vnni -mavx512bitalg -mavx512vpopcntdq)
+  check_cxx_compiler_flag("-march=x86-64-v4 -mavx512vpopcntdq" HAS_AVX512_COUNTS)
+  if(HAS_AVX512_COUNTS)
+    add_engine_kernels(avx512 ${WIDE} -mprefer-vector-width=512)
+  endif()
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
+  add_engine_kernels(neon -DSACCADE_NEON)
+  check_cxx_compiler_flag(-march=armv8.2-a+dotprod HAS_DOTPROD)
+  if(HAS_DOTPROD)
+    add_engine_kernels(neon_dot -DSACCADE_NEON -march=armv8.2-a+dotprod)
+  endif()
+endif()
