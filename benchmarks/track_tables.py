@@ -63,6 +63,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "momentum, hann": {"momentum": MOMENTUM, "hann": HANN},
     "recentre": {"recentre": True},
     "recentre, keep_size": {"recentre": True, "keep_size": True},
+    "recentre, keep_size, hann": {"recentre": True, "keep_size": True, "hann": HANN},
 }
 
 
