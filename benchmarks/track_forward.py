@@ -4,7 +4,8 @@
 
 ``reference``: what Shan et al. (2025) released, written here in plain PyTorch from its description: maps [N, C, H, W], every
 step an operation of its own (convolution, batch norm, clamp, round, division), scores of all pairs of tokens made first. It has
-the weights of ours and gives the same answer. Ours: ``canvas``, as published; ``siamese``, the regions by themselves instead of
+the weights of ours and gives the same answer. Ours: ``canvas``, as published; ``folded``, its norms in the weights (a level of
+this random network turns by rounding now and then, so its answer is another); ``siamese``, the regions by themselves instead of
 on a canvas that is 44 % zeros: another function near the corner where the two touch. One thread, batch 1, eval mode, medians
 over interleaved rounds.
 """
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from saccade.deploy.bench import timed
 from saccade.models import create_model
 from saccade.models.sdtrack import SDTrack
+from saccade.transforms import fuse
 from saccade.verify import wake
 
 HEADS = 8
@@ -131,7 +133,12 @@ def main() -> None:
     reference = Reference(model).eval()
     with torch.inference_mode():
         difference = float((reference(x) - model(x)).abs().max())
-    rivals: dict[str, Any] = {"reference": reference, "canvas": model, "siamese": siamese}
+    rivals: dict[str, Any] = {
+        "reference": reference,
+        "canvas": model,
+        "folded": fuse(model, x[None]).model,
+        "siamese": siamese,
+    }
 
     def call(network: nn.Module) -> Any:
         def run() -> None:
