@@ -12,15 +12,17 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from inference_nets import chain
+from side_by_side import machine
 
 from saccade.deploy import engine, lower
+from saccade.experiment import environment
+from saccade.report import write_text
 
 KERNELS = ("events", "tables", "counts", "codebook")
 RATES = (0.05, 0.1, 0.2, 0.4)
@@ -74,10 +76,8 @@ def main() -> None:
                 print(row, flush=True)
                 rows.append(row)
     if options.to:
-        commit = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True
-        ).stdout.strip()
-        options.to.write_text(json.dumps({"commit": commit, "turns": options.turns, "rows": rows}, indent=1) + "\n")
+        about = {"commit": environment()["commit"], "machine": machine(), "turns": options.turns}
+        write_text(options.to, json.dumps(about | {"rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     python benchmarks/track_tables.py --data DATA --events EVENTS     # goes on where it stopped
     python benchmarks/track_tables.py --fill      # the table of docs/track.md
+    python benchmarks/track_tables.py --data DATA --runs RUNS --powers      # how the power of the Hann window was chosen
 
 DATA holds nmnist-small, EVENTS a folder with pendulo2.aedat and pendulo2_silver.csv. Each row is a file of results/track. A
 model is ``sdtrack_small`` from scratch; the test composites show digits that no training saw. Scores are those of pytracking:
@@ -33,7 +34,7 @@ from saccade.experiment import load_recipe, run
 from saccade.files import load_model
 from saccade.report import write_text
 from saccade.track.baselines import BASELINES
-from saccade.track.composites import Composites
+from saccade.track.composites import Composites, as_boxes
 from saccade.track.evaluate import tracked
 from saccade.track.live import Follower
 from saccade.track.metrics import PROTOCOLS
@@ -44,6 +45,7 @@ SEQUENCES = 32  # of the test
 WINDOW_US = 40_000  # of the pendulum
 LEAST, RUN = 16, 12  # pixels of a side of a box, windows of a run
 MOMENTUM, HANN = 0.5, 3.0  # the power: chosen on sequences of the training part that no training used
+POWERS, UNUSED = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0), 1000  # training takes the first 300 sequences
 SEQUENCE = [
     "data.config.steps=4",
     "data.config.pairs=2500",
@@ -124,6 +126,25 @@ def trained(name: str, seed: int, data: Path, events: Path, runs: Path, known: d
     return {"settings": settings, "seed": seed, "summary": kept, "scores": found}
 
 
+def powers(data: Path, runs: Path) -> dict[str, Any]:
+    """AUC of the trained ``gtp`` by the power of the window, on sequences of the training part that no training used."""
+    source = DATA_SETS["composites"]
+    assert isinstance(source, Composites)
+    train, _ = replace(source, train_sequences=1, test_sequences=1).parts(data)
+    made = [train.composite(i) for i in range(UNUSED, UNUSED + SEQUENCES)]
+    found: dict[str, list[float]] = {}
+    for power in POWERS:
+        for seed in range(4):
+            model: Any = load_model(runs / f"gtp-seed{seed}" / "model.safetensors")
+            tracker = Tracker(model, momentum=MOMENTUM, hann=power)
+            tracks = [
+                tracked(tracker, tracker.representation, one.events, one.stamps_us, as_boxes(one)) for one in made
+            ]
+            found.setdefault(f"{power:g}", []).append(PROTOCOLS["pytracking"].score(tracks).numbers["AUC"])
+        print(power, found[f"{power:g}"], flush=True)
+    return {"momentum": MOMENTUM, "sequences": [UNUSED, UNUSED + SEQUENCES], "seeds": [0, 1, 2, 3], "AUC": found}
+
+
 def slug(name: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in name).replace("--", "-")
 
@@ -147,6 +168,7 @@ def main() -> None:
     parser.add_argument("--events", type=Path)
     parser.add_argument("--runs", type=Path, default=Path("runs/track"), help="Where trained models go.")
     parser.add_argument("--fill", action="store_true")
+    parser.add_argument("--powers", action="store_true")
     given = parser.parse_args()
     if given.fill:
         page = RESULTS.parents[1] / "docs" / "track.md"
@@ -156,6 +178,9 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     command = "python benchmarks/track_tables.py --data DATA --events EVENTS"
+    if given.powers:
+        store(RESULTS / "hann-powers.json", powers(given.data, given.runs), f"{command} --powers")
+        return
     for name, make in BASELINES.items():
         path = RESULTS / f"baseline-{name}.json"
         if not path.exists():
@@ -185,7 +210,7 @@ def section() -> str:
 def tables() -> str:
     """The table, from what is stored."""
     records = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    records = [record for record in records if record.get("format") == "saccade-track-table-1"]
+    records = [record for record in records if record.get("format") == "saccade-track-table-1" and "name" in record]
     rows = []
     for record in records:
         if "seed" not in record:
