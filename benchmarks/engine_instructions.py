@@ -16,6 +16,8 @@ import json
 import subprocess
 from pathlib import Path
 
+from saccade.experiment import environment
+
 HERE = Path(__file__).parent
 SETS = ("portable", "neon", "neon_dot")
 T, SIDE, IN, OUT = 4, 8, 128, 256  # the third convolution of inference_nets.py
@@ -64,7 +66,12 @@ def main() -> None:
     build(options.folder)
     products = T * SIDE * SIDE * IN * OUT * 9
     version = subprocess.run(["aarch64-linux-gnu-g++", "--version"], capture_output=True, text=True, check=True)
-    record = {"compiler": version.stdout.split("\n")[0], "products": products, "instructions": {}}
+    record = {
+        "commit": environment()["commit"],
+        "compiler": version.stdout.split("\n")[0],
+        "products": products,
+        "instructions": {},
+    }
     print("| kernel |", " | ".join(SETS), "|\n|---|" + "--:|" * len(SETS))
     for case, settings in CASES.items():
         found = {name: counted(options.folder, name, *settings) for name in SETS}

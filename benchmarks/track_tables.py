@@ -138,7 +138,8 @@ def powers(data: Path, runs: Path) -> dict[str, Any]:
             model: Any = load_model(runs / f"gtp-seed{seed}" / "model.safetensors")
             tracker = Tracker(model, momentum=MOMENTUM, hann=power)
             tracks = [
-                tracked(tracker, tracker.representation, one.events, one.stamps_us, as_boxes(one)) for one in made
+                tracked(tracker, tracker.representation, one.events, one.stamps_us, as_boxes(one), str(i))
+                for i, one in enumerate(made)
             ]
             found.setdefault(f"{power:g}", []).append(PROTOCOLS["pytracking"].score(tracks).numbers["AUC"])
         print(power, found[f"{power:g}"], flush=True)
