@@ -1,10 +1,10 @@
 """Spiking networks and int8 ANNs of several widths, trained alike: accuracy over latency, over bytes, over energy.
 
-    python benchmarks/widths.py train --runs RUNS --data DATA [--seeds 3] [--accelerator cuda]
+    python benchmarks/widths.py train --runs RUNS --data DATA [--rows ROW ...] [--seeds 3] [--epochs 30] [--accelerator cuda]
     python benchmarks/widths.py measure --runs RUNS --data DATA     # on a quiet machine; writes results/deploy/widths.json
 
-All are ``vgg_small`` with the channels of the network that comes along times a factor: 30 epochs of CIFAR-10, batch 256, the
-same optimizer, the epoch chosen by 2,000 validation images, all 10,000 test images scored once.
+All are ``vgg_small`` with the channels of the network that comes along times a factor: the same epochs of CIFAR-10, batch 128,
+the same optimizer, the epoch chosen by 2,000 validation images, all 10,000 test images scored once.
 
 * ``ann``: ReLUs and weights in float32, then static int8 by ONNX Runtime (a scale an output channel, 1,024 training pictures to
   calibrate), which is what people deploy.
@@ -57,7 +57,7 @@ KINDS: dict[str, tuple[int, Any, list[dict[str, Any]], tuple[float, ...]]] = {  
 ROWS = {f"{kind}-{factor:g}": (kind, factor) for kind, (*_, factors) in KINDS.items() for factor in factors}
 
 
-def recipe(row: str, seed: int, accelerator: str) -> dict[str, Any]:
+def recipe(row: str, seed: int, epochs: int, accelerator: str) -> dict[str, Any]:
     kind, factor = ROWS[row]
     T, neuron, transforms, _ = KINDS[kind]
     channels = [round(c * factor) for c in CHANNELS]
@@ -73,7 +73,7 @@ def recipe(row: str, seed: int, accelerator: str) -> dict[str, Any]:
         "data": {"name": "cifar10", "validation": 2000, "augment": ["crop", "flip"]},
         "task": {"name": "classification", "config": {"label_smoothing": 0.1}},
         "train": {
-            "epochs": 30, "batch_size": 256, "optimizer": "adamw", "lr": 4e-3, "weight_decay": 0.05, "warmup_epochs": 1,
+            "epochs": epochs, "batch_size": 128, "optimizer": "adamw", "lr": 4e-3, "weight_decay": 0.05, "warmup_epochs": 1,
             "clip_norm": 1.0, "evaluate_every": 3, "ema": 0.998, "precision": "auto", "channels_last": True,
             "accelerator": accelerator,
         },
@@ -81,12 +81,12 @@ def recipe(row: str, seed: int, accelerator: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def trained(row: str, seed: int, runs: Path, data: str, accelerator: str) -> Path:
-    """The run directory of a row, trained if it is not there or not whole."""
-    place = runs / f"{row}-seed{seed}"
+def trained(place: Path, settings: dict[str, Any], data: str) -> dict[str, Any]:
+    """The summary of a run directory, trained if it is not there or not whole."""
     if not (place / "summary.json").exists():
-        run(parse(recipe(row, seed, accelerator)), place, data=data, quiet=True, report=False, resume=place.exists())
-    return place
+        run(parse(settings), place, data=data, quiet=True, report=False, resume=place.exists())
+    summary: dict[str, Any] = json.loads((place / "summary.json").read_text())
+    return summary
 
 
 def plain(model: Any) -> nn.Module:
@@ -165,6 +165,7 @@ def deployed(row: str, place: Path, data: str, folder: Path) -> tuple[dict[str, 
     return {
         "test_accuracy": right,
         "test_accuracy_float": summary["test_accuracy"],
+        "epochs": summary["epochs"],
         "training_seconds": summary["training_seconds"],
         "parameters": summary["parameters"],
         "bytes": file.stat().st_size,
@@ -202,16 +203,18 @@ def main() -> None:
     parser.add_argument("what", choices=("train", "measure"))
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--data", required=True)
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="ROW")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--accelerator", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     if given.what == "measure":
         return measure(given.runs, given.data, given.out)
     for seed in range(given.seeds):
-        for row in ROWS:
-            place = trained(row, seed, given.runs, given.data, given.accelerator)
-            summary = json.loads((place / "summary.json").read_text())
+        for row in given.rows:
+            settings = recipe(row, seed, given.epochs, given.accelerator)
+            summary = trained(given.runs / f"{row}-seed{seed}", settings, given.data)
             print(f"{row:10} seed {seed}: {summary['test_accuracy']:.2%}", flush=True)
 
 
