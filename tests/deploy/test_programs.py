@@ -13,7 +13,7 @@ from saccade.layers import AvgPool2d, BatchNorm2d, Conv2d, Linear, MaxPool2d
 from saccade.models import list_models
 from saccade.neurons import IntegerConfig, LeakMixingConfig, LIFConfig, NoisyLIFConfig, QuantizedMembraneConfig, Stream
 from saccade.transforms import QuantizeConfig, apply, fuse
-from saccade.verify import wake
+from saccade.verify import verify, wake
 
 W4 = QuantizeConfig("lsq", 4, steps="channel", skip=())
 FAMILIES = [name for name in list_models() if name.endswith("_small") or name in ("rows_mlp", "vgg16", "vggsnn")]
@@ -104,6 +104,13 @@ def test_attention_of_a_still_picture(name):
 def test_projections_of_qsd(projection):
     model, pixels = woken("qsd_small", projection=projection)
     assert compare(lower(model, pixels / 255), model, pixels).mismatches == 0
+
+
+def test_maxima_around_a_mask():
+    model, pixels = woken("sdt_v1_small", attention={"name": "sdsa1", "config": {"pool": True}})
+    program = lower(model, pixels / 255)
+    assert compare(program, model, pixels).mismatches == 0
+    assert verify(model, pixels / 255).passed
 
 
 def chain(*neurons, channels=4):

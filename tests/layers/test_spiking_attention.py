@@ -1,10 +1,12 @@
 """What attentions of spikes are, exactly: which equal which, what they see, and what they keep."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from saccade.layers.attention import ATTENTIONS, Site
 from saccade.layers.attention.lrf_ssa import LRFBranch
@@ -63,7 +65,12 @@ def test_a_mask_of_channels_and_masks_of_tokens():
     fires = build("sdsa1").mask((k * v).sum((-2, -1), keepdim=True))
     assert torch.equal(masked, q * fires)
     assert 0 < fires.mean() < 1 or fires.all()
-    token = build("qkta", **{}).mix(q, k)
+    around = partial(F.max_pool2d, kernel_size=3, stride=1, padding=1)
+    pooled, wide = build("sdsa1", pool=True), around((around(k.flatten(0, 1)) * around(v.flatten(0, 1)))).view_as(k)
+    fires = pooled.mask(wide.sum((-2, -1), keepdim=True))
+    assert 0 < fires.mean() < 1 or fires.all()
+    assert torch.equal(pooled.mix(q, k, v), around((q * fires).flatten(0, 1)).view_as(q))
+    token = build("qkta").mix(q, k)
     kept = token.view(T, SAMPLES, HEADS, -1, SIDE, SIDE)
     of_k = k.view_as(kept)
     whole = ((kept == of_k) | (of_k == 0)).all(3)

@@ -1,7 +1,7 @@
 """Spike-driven Transformer (v1): currents in the shortcuts, so that every layer is fed by spikes, and a mask for attention.
 
 Source: Yao et al. (2023), arXiv 2307.01694, and its released code. The code's drop-path is built and never applied; it is left
-out. Its pools around the attention of event models are left out too.
+out. The pools around the attention of its event models are an option of ``sdsa1``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from saccade.layers import Blocks, Linear
 from saccade.layers.attention import ATTENTIONS, AttentionConfig, Site
+from saccade.layers.attention.sdsa1 import SDSA1Config
 from saccade.layers.stems import STEMS, StemConfig
 from saccade.layers.stems.sps import SPSConfig
 from saccade.models.base import SpikingModel, preset
@@ -58,15 +59,20 @@ class SpikeDrivenV1(SpikingModel):
 _SOURCE = "Yao et al. (2023), arXiv 2307.01694"
 _IMAGENET = SpikeDrivenV1Config()
 _CIFAR = replace(_IMAGENET, input="cifar", num_classes=10, stem=SPSConfig(membrane=True))
+_EVENTS = SpikeDrivenV1Config(
+    input="events", num_classes=10, T=16, attention=SDSA1Config(pool=True), stem=SPSConfig(pools="0111", membrane=True)
+)
 
 
 def _register(name: str, size: int, config: SpikeDrivenV1Config) -> None:
     words = f"spike-driven attention by masks, {config.depth} pairs of blocks of width {config.width}"
-    register(ModelCard(f"sdt_v1_{name}", words, _SOURCE, (3, size, size), config))
+    channels = 2 if config.input == "events" else 3
+    register(ModelCard(f"sdt_v1_{name}", words, _SOURCE, (channels, size, size), config))
 
 
 for _depth, _width in ((8, 384), (6, 512), (8, 512), (10, 512), (8, 768)):
     _register(f"{_depth}_{_width}", 224, replace(_IMAGENET, width=_width, depth=_depth))
 _register("2_512_cifar", 32, replace(_CIFAR, width=512, depth=2))
 _register("2_256_cifar", 32, replace(_CIFAR, width=256, depth=2))
+_register("2_256_dvs", 128, replace(_EVENTS, width=256, depth=2))
 _register("small", 32, replace(_CIFAR, width=64, depth=2, heads=4))
