@@ -66,7 +66,7 @@ def test_a_mask_of_channels_and_masks_of_tokens():
     assert torch.equal(masked, q * fires)
     assert 0 < fires.mean() < 1 or fires.all()
     around = partial(F.max_pool2d, kernel_size=3, stride=1, padding=1)
-    pooled, wide = build("sdsa1", pool=True), around((around(k.flatten(0, 1)) * around(v.flatten(0, 1)))).view_as(k)
+    pooled, wide = build("sdsa1", pool=True), around(around(k.flatten(0, 1)) * around(v.flatten(0, 1))).view_as(k)
     fires = pooled.mask(wide.sum((-2, -1), keepdim=True))
     assert 0 < fires.mean() < 1 or fires.all()
     assert torch.equal(pooled.mix(q, k, v), around((q * fires).flatten(0, 1)).view_as(q))
