@@ -4,7 +4,8 @@
     python benchmarks/spikformer_step.py --allocator default
 
 Only the neurons differ: the layers, the attention, the weights and the batch are the same. CIFAR shapes, T = 4, 9,320,122
-parameters, batch of 16, SGD with momentum, cross-entropy of the mean over time.
+parameters, batch of 16, SGD with momentum, cross-entropy of the mean over time; in float32 and in mixed precision (bfloat16,
+which ``precision: auto`` takes where a processor has it).
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ def source() -> nn.Module:
     return net
 
 
-def contenders(batch: int) -> list[Contender]:
+def contenders(batch: int, bf16: bool = False) -> list[Contender]:
     x, target = data(batch)
     nets = {"saccade": lambda net: net, "saccade reference": lambda net: net, "SpikingJelly neurons": with_spikingjelly}
     return [
-        contender(name, layout, lambda change=change: change(copy.deepcopy(source())), x, target, train=True)
+        contender(name, layout, lambda change=change: change(copy.deepcopy(source())), x, target, train=True, bf16=bf16)
         for name, change in nets.items()
         for layout in LAYOUTS
     ]
@@ -47,8 +48,11 @@ def contenders(batch: int) -> list[Contender]:
 def cases(options: argparse.Namespace) -> list[Case]:
     batch = 2 if options.quick else 16
     fields = {"net": MODEL, "T": T, "batch": batch}
-    timed = Case({"table": "train", **fields}, lambda small: contenders(2 if small else batch))
-    return [timed, Case({"table": "memory", **fields}, lambda small: contenders(2 if small else batch), memory=True)]
+    timed = [
+        Case({"table": table, **fields}, lambda small, bf16=bf16: contenders(2 if small else batch, bf16))
+        for table, bf16 in (("train", False), ("train-bf16", True))
+    ]
+    return [*timed, Case({"table": "memory", **fields}, lambda small: contenders(2 if small else batch), memory=True)]
 
 
 if __name__ == "__main__":

@@ -300,7 +300,10 @@ def in_reference(net: nn.Module) -> Callable[[Tensor], Tensor]:
     return call
 
 
-def contender(name: str, layout: str, build: Builder, x: Tensor, target: Tensor, train: bool) -> Contender:
+def contender(
+    name: str, layout: str, build: Builder, x: Tensor, target: Tensor, train: bool, bf16: bool = False
+) -> Contender:
+    """``bf16``: a training step in mixed precision, as ``precision: bf16-mixed`` does it."""
     compiled = name.startswith("torch.compile")
 
     def make() -> Callable[[], Tensor]:
@@ -321,7 +324,8 @@ def contender(name: str, layout: str, build: Builder, x: Tensor, target: Tensor,
         optimiser = torch.optim.SGD(parameters, lr=1e-3, momentum=0.9)
 
         def step() -> Tensor:
-            loss = F.cross_entropy(call(images), target)
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                loss = F.cross_entropy(call(images), target)
             loss.backward()
             optimiser.step()
             optimiser.zero_grad()

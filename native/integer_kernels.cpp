@@ -7,9 +7,6 @@ namespace saccade {
 namespace SACCADE_ISA {
 namespace {
 
-ALWAYS V read(const float* p, int64_t i, int64_t n) { return n == W ? load(p + i) : load_part(p + i, n); }
-ALWAYS void write(float* p, int64_t i, int64_t n, V v) { n == W ? store(p + i, v) : store_part(p + i, v, n); }
-
 // floor(clamp(u, 0, limit) + 1/2) as a whole number; what is not above zero (NaN too) counts nothing.
 ALWAYS V level(V u, V limit) {
   V inside = u > 0.f ? u : V{};
@@ -17,20 +14,20 @@ ALWAYS V level(V u, V limit) {
   return __builtin_convertvector(__builtin_convertvector(inside + 0.5f, I), V);
 }
 
-ALWAYS V charge(const Integer& c, const float* x, const float* rest, int64_t i, int64_t n) {
+template <class E> ALWAYS V charge(const Integer& c, const E* x, const float* rest, int64_t i, int64_t n) {
   const V current = c.gain * read(x, i, n);
   return rest ? c.decay * read(rest, i, n) + current : current;
 }
 
-}  // namespace
-
-void integer_forward(const Integer& c, int64_t begin, int64_t end, float* rest) {
+template <class E> void forward_in(const Integer& c, int64_t begin, int64_t end, float* rest) {
+  const E* const from = static_cast<const E*>(c.x);
+  E* const to = static_cast<E*>(c.y);
   const V limit = all(c.limit);
   const int64_t length = end - begin;
   const float* before = c.stateful ? (c.v0 ? c.v0 + begin : nullptr) : nullptr;
   for (int64_t t = 0; t < c.T; ++t) {
-    const float* x = c.x + t * c.M + begin;
-    float* y = c.y + t * c.M + begin;
+    const E* x = from + t * c.M + begin;
+    E* y = to + t * c.M + begin;
     for (int64_t i = 0; i < length; i += W) {
       const int64_t n = length - i < W ? length - i : W;
       const V u = charge(c, x, before, i, n), s = level(u, limit);
@@ -46,7 +43,9 @@ void integer_forward(const Integer& c, int64_t begin, int64_t end, float* rest) 
     }
 }
 
-void integer_backward(const Integer& c, int64_t begin, int64_t end, float* scratch) {
+template <class E> void backward_in(const Integer& c, int64_t begin, int64_t end, float* scratch) {
+  const E *const from = static_cast<const E*>(c.x), *const grad_y = static_cast<const E*>(c.grad_y);
+  E* const grad_x = static_cast<E*>(c.grad_x);
   const V limit = all(c.limit);
   const int64_t length = end - begin;
   float *rest = scratch, *grad = scratch + length, *potentials = scratch + 2 * length;
@@ -55,7 +54,7 @@ void integer_backward(const Integer& c, int64_t begin, int64_t end, float* scrat
     for (int64_t t = 0; t < c.T; ++t, before = rest)
       for (int64_t i = 0; i < length; i += W) {
         const int64_t n = length - i < W ? length - i : W;
-        const V u = charge(c, c.x + t * c.M + begin, before, i, n);
+        const V u = charge(c, from + t * c.M + begin, before, i, n);
         write(potentials + t * length, i, n, u);
         write(rest, i, n, u - level(u, limit));
       }
@@ -67,20 +66,30 @@ void integer_backward(const Integer& c, int64_t begin, int64_t end, float* scrat
   for (int64_t t = c.T - 1; t >= 0; --t)
     for (int64_t i = 0; i < length; i += W) {
       const int64_t n = length - i < W ? length - i : W;
-      const V u = c.stateful ? read(potentials + t * length, i, n) : charge(c, c.x + t * c.M + begin, nullptr, i, n);
-      const V passed = read(c.grad_y + t * c.M + begin, i, n) / c.divisor;
+      const V u = c.stateful ? read(potentials + t * length, i, n) : charge(c, from + t * c.M + begin, nullptr, i, n);
+      const V passed = read(grad_y + t * c.M + begin, i, n) / c.divisor;
       V g = (u > 0.f) & (u < limit) ? passed : V{};
       if (c.stateful) {
         g += read(grad, i, n);
         write(grad, i, n, c.decay * g);
       }
-      write(c.grad_x + t * c.M + begin, i, n, c.gain * g);
+      write(grad_x + t * c.M + begin, i, n, c.gain * g);
     }
   if (c.grad_v0)
     for (int64_t i = 0; i < length; i += W) {
       const int64_t n = length - i < W ? length - i : W;
       write(c.grad_v0 + begin, i, n, read(grad, i, n));
     }
+}
+
+}  // namespace
+
+void integer_forward(const Integer& c, int64_t begin, int64_t end, float* scratch) {
+  (c.type == Type::bfloat16 ? forward_in<Bfloat16> : forward_in<float>)(c, begin, end, scratch);
+}
+
+void integer_backward(const Integer& c, int64_t begin, int64_t end, float* scratch) {
+  (c.type == Type::bfloat16 ? backward_in<Bfloat16> : backward_in<float>)(c, begin, end, scratch);
 }
 
 }  // namespace SACCADE_ISA

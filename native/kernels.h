@@ -73,15 +73,17 @@ struct Pool {
   bool back, stream;
 };
 
-// Integer neurons: T steps of M neurons. v0, v_last: what the last level left of a potential, [M].
+// Integer neurons: T steps of M neurons, whose inputs and outputs are of a type (float32 or bfloat16). v0, v_last: what the last
+// level left of a potential, [M].
 struct Integer {
   float decay = 0, gain = 1, limit = 1, divisor = 1;
   bool stateful = false;
   int64_t T = 0, M = 0;
-  const float *x = nullptr, *v0 = nullptr;
-  float *y = nullptr, *v_last = nullptr;
-  const float *grad_y = nullptr, *grad_v_last = nullptr;
-  float *grad_x = nullptr, *grad_v0 = nullptr;
+  Type type = Type::float32;
+  const void *x = nullptr, *grad_y = nullptr;
+  void *y = nullptr, *grad_x = nullptr;
+  const float *v0 = nullptr, *grad_v_last = nullptr;
+  float *v_last = nullptr, *grad_v0 = nullptr;
 };
 
 // Pairs of dendritic compartments over B sequences of L tokens of D channels, [B, L, D]; states are [B, 2 * pairs, D].

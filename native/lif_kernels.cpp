@@ -1,5 +1,8 @@
 // The leaky integrate-and-fire recurrence, forward and backward, for one chunk of neurons with time outermost: the chunk's state
 // stays in the cache while each step's input and output pass through once. Order of operations as in saccade/kernels/reference.py.
+#include <algorithm>
+#include <type_traits>
+
 #include "kernels.h"
 #include "simd.h"
 
@@ -43,16 +46,16 @@ template <Reset R> ALWAYS V after(V u, V v_th, V v_reset) {
   return u;
 }
 
-// What a row does with n elements at i; a whole vector has n == W.
-ALWAYS V read(const float* p, int64_t i, int64_t n) { return n == W ? load(p + i) : load_part(p + i, n); }
-ALWAYS void write(float* p, int64_t i, int64_t n, V v, bool aligned) {
-  if (n < W) store_part(p + i, v, n);
-  else if (aligned) stream(p + i, v);
-  else store(p + i, v);
+// Ones and zeros.
+ALWAYS void write_spikes(float* p, int64_t i, int64_t n, I fired, bool aligned) {
+  write(p, i, n, fired ? all(1.f) : V{}, aligned);
+}
+ALWAYS void write_spikes(Bfloat16* p, int64_t i, int64_t n, I fired, bool aligned) {
+  write_bits(p, i, n, __builtin_convertvector(fired & 0x3f80, H), aligned);
 }
 
 // Calls body(i, n) for a row: up to the alignment of `out`, in whole vectors, and the rest.
-template <class Body> ALWAYS void over(const float* out, int64_t length, Body body) {
+template <class E, class Body> ALWAYS void over(const E* out, int64_t length, Body body) {
   const int64_t head = unaligned(out, length);
   if (head) body(0, head);
   int64_t i = head;
@@ -60,22 +63,22 @@ template <class Body> ALWAYS void over(const float* out, int64_t length, Body bo
   if (i < length) body(i, length - i);
 }
 
-template <Reset R, Mode M, bool Stream>
-void forward_row(const Constants& constants, const float* x, const float* ahead, float* v, float* s, float* u_out, int64_t length) {
+template <class E, Reset R, Mode M, bool Stream>
+void forward_row(const Constants& constants, const E* x, const E* ahead, float* v, E* s, float* u_out, int64_t length) {
   const Charge<M> c(constants);
   over(s, length, [&](int64_t i, int64_t n) __attribute__((always_inline)) {
     __builtin_prefetch(ahead + i);
     const V th = c.v_th(i);
     const V u = c(read(v, i, n), read(x, i, n), i);
-    write(s, i, n, fires(u, th) ? all(1.f) : V{}, Stream);
+    write_spikes(s, i, n, fires(u, th), Stream);
     write(v, i, n, after<R>(u, th, c.reset), false);
     if (u_out) write(u_out, i, n, u, false);
   });
 }
 
 // The potentials once more, for the way back: from those of the step before, or from the state before the first.
-template <Reset R, Mode M, bool First>
-void again_row(const Constants& constants, const float* x, const float* ahead, const float* before, float* u_out, int64_t length) {
+template <class E, Reset R, Mode M, bool First>
+void again_row(const Constants& constants, const E* x, const E* ahead, const float* before, float* u_out, int64_t length) {
   const Charge<M> c(constants);
   over(u_out, length, [&](int64_t i, int64_t n) __attribute__((always_inline)) {
     __builtin_prefetch(ahead + i);
@@ -107,19 +110,20 @@ template <Surrogate S> ALWAYS V derivative(V d, float w) {
   return all(1.f);
 }
 
-struct Back {
-  const float *ahead;
-  const float *x, *u, *u_before, *grad_s, *grad_u;  // u_before, x: only where constants have gradients
-  float *grad_v, *grad_x;                           // grad_v: gradient of the state after, then before, this step
+template <class E> struct Back {
+  const E *ahead, *grad_s;
+  E* grad_x;
+  const float *x, *u, *u_before, *grad_u;  // u_before, x: only where constants have gradients
+  float* grad_v;                           // gradient of the state after, then before, this step
   const float* v_start;                             // state before the first step, where u_before is null
   float* grad_constants[3];
   float width;
 };
 
-template <Reset R, bool Detach, Surrogate S, bool Rows, bool Stream, bool Learn, bool Sum>
-void back_row(const Constants& constants, const Back& back, int64_t length) {
+template <class E, Reset R, bool Detach, Surrogate S, bool Rows, bool Stream, bool Learn, bool Sum>
+void back_row(const Constants& constants, const Back<E>& back, int64_t length) {
   const Charge<Rows ? Mode::rows : Mode::numbers> c(constants);
-  const Back b = back;
+  const Back<E> b = back;
   over(b.grad_x, length, [&](int64_t i, int64_t n) __attribute__((always_inline)) {
     __builtin_prefetch(b.ahead + i);
     const V u = read(b.u, i, n), th = c.v_th(i), gv = read(b.grad_v, i, n);
@@ -213,88 +217,175 @@ Mode mode_of(const Neuron& n) {
   return n.v_rest == 0 ? Mode::zero_rest : Mode::numbers;
 }
 
-using ForwardRow = decltype(&forward_row<Reset::hard, Mode::rows, false>);
-template <Reset R> ForwardRow forward_row_of(Mode mode, bool stream) {
+template <class E> using ForwardRow = decltype(&forward_row<E, Reset::hard, Mode::rows, false>);
+template <class E, Reset R> ForwardRow<E> forward_row_of(Mode mode, bool stream) {
   switch (mode) {
-    case Mode::rows: return stream ? forward_row<R, Mode::rows, true> : forward_row<R, Mode::rows, false>;
-    case Mode::numbers: return stream ? forward_row<R, Mode::numbers, true> : forward_row<R, Mode::numbers, false>;
-    default: return stream ? forward_row<R, Mode::zero_rest, true> : forward_row<R, Mode::zero_rest, false>;
+    case Mode::rows: return stream ? forward_row<E, R, Mode::rows, true> : forward_row<E, R, Mode::rows, false>;
+    case Mode::numbers: return stream ? forward_row<E, R, Mode::numbers, true> : forward_row<E, R, Mode::numbers, false>;
+    default: return stream ? forward_row<E, R, Mode::zero_rest, true> : forward_row<E, R, Mode::zero_rest, false>;
   }
 }
-ForwardRow forward_row_of(const Neuron& n, bool stream) {
+template <class E> ForwardRow<E> forward_row_of(const Neuron& n, bool stream) {
   switch (n.reset) {
-    case Reset::hard: return forward_row_of<Reset::hard>(mode_of(n), stream);
-    case Reset::soft: return forward_row_of<Reset::soft>(mode_of(n), stream);
-    default: return forward_row_of<Reset::none>(mode_of(n), stream);
+    case Reset::hard: return forward_row_of<E, Reset::hard>(mode_of(n), stream);
+    case Reset::soft: return forward_row_of<E, Reset::soft>(mode_of(n), stream);
+    default: return forward_row_of<E, Reset::none>(mode_of(n), stream);
   }
 }
 
-using AgainRow = decltype(&again_row<Reset::hard, Mode::rows, false>);
-template <Reset R, bool First> AgainRow again_row_of(Mode mode) {
+template <class E> using AgainRow = decltype(&again_row<E, Reset::hard, Mode::rows, false>);
+template <class E, Reset R, bool First> AgainRow<E> again_row_of(Mode mode) {
   switch (mode) {
-    case Mode::rows: return again_row<R, Mode::rows, First>;
-    case Mode::numbers: return again_row<R, Mode::numbers, First>;
-    default: return again_row<R, Mode::zero_rest, First>;
+    case Mode::rows: return again_row<E, R, Mode::rows, First>;
+    case Mode::numbers: return again_row<E, R, Mode::numbers, First>;
+    default: return again_row<E, R, Mode::zero_rest, First>;
   }
 }
-template <bool First> AgainRow again_row_of(const Neuron& n) {
+template <class E, bool First> AgainRow<E> again_row_of(const Neuron& n) {
   switch (n.reset) {
-    case Reset::hard: return again_row_of<Reset::hard, First>(mode_of(n));
-    case Reset::soft: return again_row_of<Reset::soft, First>(mode_of(n));
-    default: return again_row_of<Reset::none, First>(mode_of(n));
+    case Reset::hard: return again_row_of<E, Reset::hard, First>(mode_of(n));
+    case Reset::soft: return again_row_of<E, Reset::soft, First>(mode_of(n));
+    default: return again_row_of<E, Reset::none, First>(mode_of(n));
   }
 }
 
-// Rare combinations (constants per channel, learnt constants, an input summed over time) share one slower form each.
-using BackRow = decltype(&back_row<Reset::hard, true, Surrogate::atan, false, false, false, false>);
-template <Reset R, bool Detach, Surrogate S> BackRow back_row_of(bool rows, bool stream, bool learn, bool sum) {
-  if (sum) return learn || rows ? nullptr : back_row<R, Detach, S, false, false, false, true>;
-  if (learn) return rows ? back_row<R, Detach, S, true, false, true, false> : back_row<R, Detach, S, false, false, true, false>;
-  if (rows) return back_row<R, Detach, S, true, false, false, false>;
-  return stream ? back_row<R, Detach, S, false, true, false, false> : back_row<R, Detach, S, false, false, false, false>;
+// How a row goes back. Rare combinations (constants per channel, learnt constants, an input summed over time) share one slower
+// form each, which has floats alone.
+struct Way {
+  bool rows, stream, learn, sum;
+};
+template <class E> using BackRow = decltype(&back_row<E, Reset::hard, true, Surrogate::atan, false, false, false, false>);
+template <class E, Reset R, bool Detach, Surrogate S> BackRow<E> back_row_of(Way w) {
+  if constexpr (std::is_same_v<E, float>) {
+    if (w.sum) return w.learn || w.rows ? nullptr : back_row<E, R, Detach, S, false, false, false, true>;
+    if (w.learn)
+      return w.rows ? back_row<E, R, Detach, S, true, false, true, false> : back_row<E, R, Detach, S, false, false, true, false>;
+    if (w.rows) return back_row<E, R, Detach, S, true, false, false, false>;
+  }
+  return w.stream ? back_row<E, R, Detach, S, false, true, false, false> : back_row<E, R, Detach, S, false, false, false, false>;
 }
-template <Reset R, bool Detach> BackRow back_row_of(Surrogate s, bool rows, bool stream, bool learn, bool sum) {
+template <class E, Reset R, bool Detach> BackRow<E> back_row_of(Surrogate s, Way w) {
   switch (s) {
-    case Surrogate::atan: return back_row_of<R, Detach, Surrogate::atan>(rows, stream, learn, sum);
-    case Surrogate::sigmoid: return back_row_of<R, Detach, Surrogate::sigmoid>(rows, stream, learn, sum);
-    case Surrogate::triangle: return back_row_of<R, Detach, Surrogate::triangle>(rows, stream, learn, sum);
-    case Surrogate::rectangle: return back_row_of<R, Detach, Surrogate::rectangle>(rows, stream, learn, sum);
-    case Surrogate::gaussian: return back_row_of<R, Detach, Surrogate::gaussian>(rows, stream, learn, sum);
-    default: return back_row_of<R, Detach, Surrogate::straight_through>(rows, stream, learn, sum);
+    case Surrogate::atan: return back_row_of<E, R, Detach, Surrogate::atan>(w);
+    case Surrogate::sigmoid: return back_row_of<E, R, Detach, Surrogate::sigmoid>(w);
+    case Surrogate::triangle: return back_row_of<E, R, Detach, Surrogate::triangle>(w);
+    case Surrogate::rectangle: return back_row_of<E, R, Detach, Surrogate::rectangle>(w);
+    case Surrogate::gaussian: return back_row_of<E, R, Detach, Surrogate::gaussian>(w);
+    default: return back_row_of<E, R, Detach, Surrogate::straight_through>(w);
   }
 }
-BackRow back_row_of(const Neuron& n, bool rows, bool stream, bool learn, bool sum) {
-  const bool d = n.detach_reset;
+template <class E> BackRow<E> back_row_of(const Neuron& n, Way w) {
+  const Surrogate s = n.surrogate;
   switch (n.reset) {
-    case Reset::hard:
-      return d ? back_row_of<Reset::hard, true>(n.surrogate, rows, stream, learn, sum)
-               : back_row_of<Reset::hard, false>(n.surrogate, rows, stream, learn, sum);
-    case Reset::soft:
-      return d ? back_row_of<Reset::soft, true>(n.surrogate, rows, stream, learn, sum)
-               : back_row_of<Reset::soft, false>(n.surrogate, rows, stream, learn, sum);
-    default: return back_row_of<Reset::none, true>(n.surrogate, rows, stream, learn, sum);
+    case Reset::hard: return n.detach_reset ? back_row_of<E, Reset::hard, true>(s, w) : back_row_of<E, Reset::hard, false>(s, w);
+    case Reset::soft: return n.detach_reset ? back_row_of<E, Reset::soft, true>(s, w) : back_row_of<E, Reset::soft, false>(s, w);
+    default: return back_row_of<E, Reset::none, true>(s, w);
   }
 }
 
-void forward(const Forward& f, int64_t begin, int64_t end, float* scratch) {
+// A step's input where it lies, if it is kept in E; else as floats in a row.
+template <class E> const E* step_of(const void* p, Type type, int64_t at, int64_t n, float* row) {
+  if constexpr (std::is_same_v<E, float>) return as_floats(p, type, at, n, row);
+  else return static_cast<const E*>(p) + at;
+}
+
+template <class E> void forward_in(const Forward& f, int64_t begin, int64_t end, float* scratch) {
   const auto& q = f.seq;
   const int64_t n = end - begin;
   Rows rows{scratch, padded(n)};
   const Constants c = constants(f.neuron, begin, n, rows);
   float *v = rows.row(), *x_row = rows.row(), *s_row = rows.row();
   start(f.v0, f.neuron.v_rest, begin, n, v);
-  const bool floats = q.type == Type::float32;
-  const auto step = forward_row_of(f.neuron, q.stream && floats);
+  const bool direct = q.type != Type::float16;
+  const auto step = forward_row_of<E>(f.neuron, q.stream && direct);
+  const E* x = nullptr;
   for (int64_t t = 0; t < q.T; ++t) {
     const int64_t at = t * q.M + begin;
-    const float* x = q.x_stride || t == 0 || floats ? as_floats(f.x, q.type, t * q.x_stride + begin, n, x_row) : x_row;
-    const float* ahead = x;
-    if (q.stream && floats) ahead = t + 1 < q.T ? x + q.x_stride : static_cast<const float*>(f.x) + (end < q.M ? end : begin);
-    step(c, x, ahead, v, floats ? static_cast<float*>(f.spikes) + at : s_row, f.potentials ? f.potentials + at : nullptr, n);
-    if (!floats) from_floats(s_row, f.spikes, q.type, at, n);
+    if (q.x_stride || t == 0) x = step_of<E>(f.x, q.type, t * q.x_stride + begin, n, x_row);
+    const E* ahead = x;
+    if (q.stream && direct) ahead = t + 1 < q.T ? x + q.x_stride : static_cast<const E*>(f.x) + (end < q.M ? end : begin);
+    float* potentials = f.potentials ? f.potentials + at : nullptr;
+    if constexpr (std::is_same_v<E, float>) {
+      step(c, x, ahead, v, direct ? static_cast<float*>(f.spikes) + at : s_row, potentials, n);
+      if (!direct) from_floats(s_row, f.spikes, q.type, at, n);
+    } else {
+      step(c, x, ahead, v, static_cast<E*>(f.spikes) + at, potentials, n);
+    }
   }
   if (f.v_last) std::memcpy(f.v_last + begin, v, n * sizeof(float));
   if (q.stream) fence();
+}
+
+void forward(const Forward& f, int64_t begin, int64_t end, float* scratch) {
+  (f.seq.type == Type::bfloat16 ? forward_in<Bfloat16> : forward_in<float>)(f, begin, end, scratch);
+}
+
+// The potentials of all steps, a row each.
+template <class E>
+void potentials_again(const Backward& b, const Constants& c, int64_t begin, int64_t n, const float* v, float* x_row, Rows to) {
+  const auto& q = b.seq;
+  const auto first = again_row_of<E, true>(b.neuron), again = again_row_of<E, false>(b.neuron);
+  for (int64_t t = 0; t < q.T; ++t) {
+    const E* x = step_of<E>(b.x, q.type, t * q.x_stride + begin, n, x_row);
+    const E* ahead = x;
+    if (q.type != Type::float16)
+      ahead = t + 1 < q.T ? x + q.x_stride : static_cast<const E*>(b.grad_spikes) + t * q.M + begin;
+    float* u = to.row();
+    (t ? again : first)(c, x, ahead, t ? u - to.length : v, u, n);
+  }
+}
+
+// What one chunk goes back with.
+struct Work {
+  Constants constants;
+  int64_t begin, n, end;
+  const float* potentials;  // of step t at t * length
+  int64_t length;
+  float *x_row, *gs_row, *gx_row, *sum;  // sum: the gradient of an input that is shown T times
+  float* apart;                          // and that of a step, where a row does not add it itself
+  Way way;
+};
+
+// From gradients of the spikes in E to gradients of the input in E, where they lie.
+template <class E> void back_in_place(const Backward& b, Back<E> r, const Work& w) {
+  const auto& q = b.seq;
+  const auto step = back_row_of<E>(b.neuron, w.way);
+  for (int64_t t = q.T - 1; t >= 0; --t) {
+    const int64_t at = t * q.M + w.begin;
+    r.u = w.potentials + t * w.length;
+    r.u_before = t ? r.u - w.length : nullptr;
+    r.grad_s = static_cast<const E*>(b.grad_spikes) + at;
+    r.grad_u = b.grad_potentials ? b.grad_potentials + at : nullptr;
+    if (r.grad_constants[1]) r.x = as_floats(b.x, q.type, at, w.n, w.x_row);
+    r.grad_x = static_cast<E*>(b.grad_x) + at;
+    r.ahead = t ? r.grad_s - q.M : static_cast<const E*>(b.x) + (w.end < q.M ? w.end : w.begin);
+    step(w.constants, r, w.n);
+  }
+}
+
+// The same by way of rows of floats, and for an input that is shown T times.
+void back_by_rows(const Backward& b, Back<float> r, const Work& w) {
+  const auto& q = b.seq;
+  const bool once = q.x_stride == 0, floats = q.type == Type::float32;
+  const auto step = back_row_of<float>(b.neuron, w.way);
+  if (once) std::memset(w.sum, 0, w.n * sizeof(float));
+  for (int64_t t = q.T - 1; t >= 0; --t) {
+    const int64_t at = t * q.M + w.begin;
+    r.u = w.potentials + t * w.length;
+    r.u_before = t ? r.u - w.length : nullptr;
+    r.grad_s = as_floats(b.grad_spikes, q.type, at, w.n, w.gs_row);
+    r.grad_u = b.grad_potentials ? b.grad_potentials + at : nullptr;
+    if (r.grad_constants[1]) r.x = as_floats(b.x, q.type, t * q.x_stride + w.begin, w.n, w.x_row);
+    r.grad_x = w.way.sum ? w.sum : w.apart;
+    r.ahead = r.grad_s;
+    if (floats) r.ahead = t ? r.grad_s - q.M : static_cast<const float*>(b.x) + (w.end < q.M ? w.end : w.begin);
+    step(w.constants, r, w.n);
+    if (once && !w.way.sum)
+      for (int64_t i = 0; i < w.n; ++i) w.sum[i] += w.apart[i];
+    else if (!once)
+      from_floats(w.apart, b.grad_x, q.type, at, w.n);
+  }
+  if (once && !floats) from_floats(w.sum, b.grad_x, q.type, w.begin, w.n);
 }
 
 void backward(const Backward& b, int64_t begin, int64_t end, float* scratch) {
@@ -306,58 +397,35 @@ void backward(const Backward& b, int64_t begin, int64_t end, float* scratch) {
   const bool by_row = has_rows(b.neuron), floats = q.type == Type::float32, once = q.x_stride == 0;
 
   start(b.v0, b.neuron.v_rest, begin, n, v);
-  const auto first = again_row_of<true>(b.neuron), again = again_row_of<false>(b.neuron);
-  float* potentials = rows.next;
-  for (int64_t t = 0; t < q.T; ++t) {
-    const float* x = as_floats(b.x, q.type, t * q.x_stride + begin, n, x_row);
-    const float* ahead = x;
-    if (floats) ahead = t + 1 < q.T ? x + q.x_stride : static_cast<const float*>(b.grad_spikes) + t * q.M + begin;
-    float* u = potentials + t * rows.length;
-    (t ? again : first)(c, x, ahead, t ? u - rows.length : v, u, n);
-  }
-
-  Back r{};
-  r.width = b.neuron.width;
+  (q.type == Type::bfloat16 ? potentials_again<Bfloat16> : potentials_again<float>)(b, c, begin, n, v, x_row, rows);
+  const float* potentials = rows.next;
+  float* start_row = rows.next + q.T * rows.length;
+  float* grad_constants[3] = {};
   bool learn = false;
   for (int k = 0; k < 3; ++k)
     if (b.grad_constants[k]) {
-      r.grad_constants[k] = b.grad_constants[k] + begin;
-      std::memset(r.grad_constants[k], 0, n * sizeof(float));
+      grad_constants[k] = b.grad_constants[k] + begin;
+      std::memset(grad_constants[k], 0, n * sizeof(float));
       learn = true;
     }
-  float* start_row = rows.next + q.T * rows.length;
   if (learn) start(b.v0, b.neuron.v_rest, begin, n, start_row);
-  r.v_start = start_row;
-  r.grad_v = v;  // the state has been used
+  // the state has been used: its row is that of its gradient
   if (b.grad_v_last) std::memcpy(v, b.grad_v_last + begin, n * sizeof(float));
   else std::memset(v, 0, n * sizeof(float));
 
-  float* sum = nullptr;
-  if (once) {
-    sum = floats ? static_cast<float*>(b.grad_x) + begin : gx_row;
-    std::memset(sum, 0, n * sizeof(float));
-  }
+  const bool halves = q.type == Type::bfloat16 && !once && !learn && !by_row, in_place = halves || (floats && !once);
   const bool add = once && !learn && !by_row;  // summed by the row itself
-  const auto step = back_row_of(b.neuron, by_row, q.stream && floats && !once, learn, add);
-  float* apart = gx_row;
-  if (once && !add && !floats) apart = rows.next + (q.T + 1) * rows.length;
-  for (int64_t t = q.T - 1; t >= 0; --t) {
-    const int64_t at = t * q.M + begin;
-    r.u = potentials + t * rows.length;
-    r.u_before = t ? r.u - rows.length : nullptr;
-    r.grad_s = as_floats(b.grad_spikes, q.type, at, n, gs_row);
-    r.grad_u = b.grad_potentials ? b.grad_potentials + at : nullptr;
-    if (r.grad_constants[1]) r.x = as_floats(b.x, q.type, t * q.x_stride + begin, n, x_row);
-    r.grad_x = add ? sum : !once && floats ? static_cast<float*>(b.grad_x) + at : apart;
-    r.ahead = r.grad_s;
-    if (floats) r.ahead = t ? r.grad_s - q.M : static_cast<const float*>(b.x) + (end < q.M ? end : begin);
-    step(c, r, n);
-    if (once && !add)
-      for (int64_t i = 0; i < n; ++i) sum[i] += apart[i];
-    else if (!once && !floats)
-      from_floats(gx_row, b.grad_x, q.type, at, n);
-  }
-  if (once && !floats) from_floats(sum, b.grad_x, q.type, begin, n);
+  float* apart = once && !add && !floats ? start_row + rows.length : gx_row;
+  float* sum = once && floats ? static_cast<float*>(b.grad_x) + begin : gx_row;
+  const Work w{c, begin, n, end, potentials, rows.length, x_row, gs_row, gx_row, sum, apart, {by_row, q.stream && in_place, learn, add}};
+  const auto with = [&](auto back) {
+    back.grad_v = v, back.v_start = start_row, back.width = b.neuron.width;
+    std::copy(grad_constants, grad_constants + 3, back.grad_constants);
+    return back;
+  };
+  if (halves) back_in_place(b, with(Back<Bfloat16>{}), w);
+  else if (in_place) back_in_place(b, with(Back<float>{}), w);
+  else back_by_rows(b, with(Back<float>{}), w);
   if (b.grad_v0) std::memcpy(b.grad_v0 + begin, v, n * sizeof(float));
   if (q.stream) fence();
 }

@@ -55,15 +55,26 @@ ALWAYS void stream(float* p, V v) {
 #endif
 }
 
+// The same for half as many bytes.
+ALWAYS void stream(uint16_t* p, H h) {
+#if defined(__AVX512F__)
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)h);
+#elif defined(__AVX2__)
+  _mm_stream_si128(reinterpret_cast<__m128i*>(p), (__m128i)h);
+#else
+  std::memcpy(p, &h, sizeof h);
+#endif
+}
+
 ALWAYS void fence() {
 #if defined(__x86_64__)
   _mm_sfence();
 #endif
 }
 
-// Elements before p is aligned to a vector, at most n.
-ALWAYS int64_t unaligned(const float* p, int64_t n) {
-  int64_t head = (-(reinterpret_cast<intptr_t>(p) / 4)) & (W - 1);
+// Elements before p is aligned to a vector of them, at most n.
+template <class E> ALWAYS int64_t unaligned(const E* p, int64_t n) {
+  int64_t head = (-(reinterpret_cast<intptr_t>(p) / static_cast<intptr_t>(sizeof(E)))) & (W - 1);
   return head < n ? head : n;
 }
 
@@ -153,5 +164,30 @@ ALWAYS H to_float16(V v) {
   return __builtin_convertvector(half | sign, H);
 }
 #endif
+
+// Numbers that rows read and write themselves beside floats; those of float16 pass through rows of floats.
+struct Bfloat16 {
+  uint16_t bits;
+};
+
+// n elements at i; a whole vector has n == W. aligned: p + i is, so that it can be written past the cache.
+ALWAYS V read(const float* p, int64_t i, int64_t n) { return n == W ? load(p + i) : load_part(p + i, n); }
+ALWAYS V read(const Bfloat16* p, int64_t i, int64_t n) {
+  H h{};
+  if (n == W) std::memcpy(&h, p + i, sizeof h);
+  else std::memcpy(&h, p + i, n * sizeof *p);
+  return from_bfloat16(h);
+}
+ALWAYS void write(float* p, int64_t i, int64_t n, V v, bool aligned = false) {
+  if (n < W) store_part(p + i, v, n);
+  else if (aligned) stream(p + i, v);
+  else store(p + i, v);
+}
+ALWAYS void write_bits(Bfloat16* p, int64_t i, int64_t n, H h, bool aligned) {
+  if (n < W) std::memcpy(p + i, &h, n * sizeof *p);
+  else if (aligned) stream(&p[i].bits, h);
+  else std::memcpy(p + i, &h, sizeof h);
+}
+ALWAYS void write(Bfloat16* p, int64_t i, int64_t n, V v, bool aligned = false) { write_bits(p, i, n, to_bfloat16(v), aligned); }
 
 }  // namespace

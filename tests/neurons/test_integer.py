@@ -51,8 +51,9 @@ def test_gradients_are_ones_inside_and_zeros_outside():
 
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("shape", [(4, 3, 5, 7), (1, 1), (7, 2, 4099)])
-def test_native_form_equals_the_reference(config, shape):
-    x, v0, weight = random(*shape, dtype=torch.float32), random(*shape[1:], seed=1, dtype=torch.float32), random(*shape)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_native_form_equals_the_reference(config, shape, dtype):
+    x, v0, weight = random(*shape, dtype=dtype), random(*shape[1:], seed=1, dtype=torch.float32), random(*shape)
     found = []
     for form in ("native", "reference"):
         a, v = x.clone().requires_grad_(), v0.clone().requires_grad_() if config.stateful else None
@@ -62,7 +63,9 @@ def test_native_form_equals_the_reference(config, shape):
         loss.backward()
         found.append([y.detach(), a.grad, *([last.detach(), v.grad] if config.stateful else [])])
     for native, plain in zip(*found, strict=True):
+        assert native.dtype == plain.dtype
         assert torch.equal(native, plain) if native is found[0][0] else torch.allclose(native, plain, atol=1e-6)
+    assert found[0][0].dtype == found[0][1].dtype == dtype
     assert found[0][0].count_nonzero() or shape == (1, 1)
 
 

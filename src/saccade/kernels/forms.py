@@ -57,11 +57,12 @@ def implementation(kernel: str, form: str) -> Any:
 
 
 def fused(kernel: str, x: torch.Tensor) -> Any:
-    """The module of a kernel's form for a tensor of float32 that is not empty; None where the reference is to run."""
-    if x.dtype != torch.float32 or not x.numel():
-        return None
+    """The module of a kernel's form, if it takes a tensor: not empty, of one of its ``TYPES``. None: the reference is to run."""
     form = form_for(x.device.type)
-    return implementation(kernel, form) if (kernel, form) in IMPLEMENTATIONS else None
+    if not x.numel() or (kernel, form) not in IMPLEMENTATIONS:
+        return None
+    found = implementation(kernel, form)
+    return found if x.dtype in found.TYPES else None
 
 
 @contextlib.contextmanager

@@ -36,7 +36,8 @@ def integer(
     Returns ``(s / divisor, v, u)``: v ``[N, ...]`` if ``last`` and ``stateful``, all potentials u if ``record``, else None.
     The gradient of s is 1 where 0 < u < limit, and 0 elsewhere. NaN gives 0. Half precision is computed in float32.
 
-    Float32 on a CPU runs in the native form, which gives the same values bit for bit and keeps only ``x`` for the way back.
+    On a CPU float32 and bfloat16 run in the native form, which gives the same values bit for bit and keeps only ``x`` for the
+    way back.
     Source: Qiu et al. (2025), QSD-Transformer, and Luo et al. (2024), I-LIF, as released; the state is our reading.
     """
     if x.dim() < 2 or not x.is_floating_point():
@@ -45,11 +46,15 @@ def integer(
         raise ValueError(f"a state {list(v0.shape)} does not fit an input {list(x.shape)}")
     dtype = x.dtype
     if dtype != torch.float64:
-        x, v0 = x.float(), None if v0 is None else v0.float()
+        v0 = None if v0 is None else v0.float()
+    if dtype == torch.float16:
+        x = x.float()
     if not record and not somebody(x) and forms.fused("integer", x) is not None:
         found: Any = _Integer.apply(x, v0, levels, last and levels.stateful)
         y, v = found if last and levels.stateful else (found, None)
         return y.to(dtype), v, None
+    if dtype == torch.bfloat16:
+        x = x.float()
     y, v, u = reference(x, v0, levels)
     return y.to(dtype), v if last else None, u if record else None
 

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from saccade.kernels.forms import native
 
+TYPES = (torch.float32,)
+
 Maybe = Tensor | None
 
 
