@@ -57,7 +57,7 @@ def implementation(kernel: str, form: str) -> Any:
 
 
 def fused(kernel: str, x: torch.Tensor) -> Any:
-    """The module of a kernel's form, if it takes a tensor: not empty, of one of its ``TYPES``. None: the reference is to run."""
+    """A kernel's form, if it takes the tensor: not empty, of one of its ``TYPES``. None: the reference is to run."""
     form = form_for(x.device.type)
     if not x.numel() or (kernel, form) not in IMPLEMENTATIONS:
         return None
