@@ -11,21 +11,8 @@ from pathlib import Path
 
 from saccade.report import RunFiles, write_text
 
-KEPT = (
-    *(
-        "recipe",
-        "seed",
-        "model",
-        "parameters",
-        "T",
-        "images",
-        "epochs",
-        "chosen_epoch",
-        "chosen_by",
-        "validation_accuracy",
-    ),
-    *("test_accuracy", "test_correct", "test_total", "training_seconds", "profile"),
-)
+KEPT = ("recipe", "seed", "model", "parameters", "T", "images", "epochs", "chosen_epoch", "chosen_by", "iou")
+KEPT += ("training_seconds", "profile")
 
 
 def main() -> None:
@@ -36,7 +23,7 @@ def main() -> None:
     record = {"format": "saccade-run-1", "command": f"saccade train {summary['recipe']}"}
     if len(sys.argv) == 4:
         record["command"] = sys.argv[3]
-    record |= {key: summary[key] for key in KEPT if key in summary}
+    record |= {key: found for key, found in summary.items() if key in KEPT or key.startswith(("validation_", "test_"))}
     if "pruning" in summary:
         record["pruning"] = summary["pruning"]
     record["machine"] = {key: env[key] for key in ("python", "torch", "cpus", "threads", "gpu")}
