@@ -60,6 +60,7 @@ void collect(Plan& plan, int wire) {
 // The other way round: to each step its part.
 void deal(Plan& plan, int wire) {
   const View from = plan.view(plan.records[wire].inputs[0]);
+  if (from.size[0] != plan.T) throw std::invalid_argument("a gate over another number of steps");
   View to = from;
   to.step = from.stride[0];
   to.size.erase(to.size.begin());

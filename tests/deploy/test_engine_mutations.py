@@ -20,7 +20,16 @@ from saccade.transforms import apply, undo
 
 MUTATIONS = int(os.environ.get("SACCADE_PROGRAM_MUTATIONS") or 24)
 LARGEST = 1 << 18  # numbers of a wire, of all steps, beyond which a program is only loaded
-SUBJECTS = {"or_resnet18_small": 4, "vgg_small": 1, "sdt_v1_small": 4}  # and the bits of their weights
+FEW_BITS = {"name": "quantized_membrane", "config": {"alpha": 1.5}}
+SUBJECTS = {  # settings, and the bits of the weights
+    "or_resnet18_small": ({}, 4),
+    "syna_resnet18_small": ({}, 4),  # gates
+    "vgg_small": ({}, 1),
+    "vgg16": ({"neuron": FEW_BITS}, 4),
+    "rows_mlp": ({"neuron": "leak_mixing"}, 4),
+    "sdt_v1_small": ({}, 4),
+    "qsd_small": ({}, 4),
+}
 VALUES = (None, True, -1, 0, 1, 2, 3, 7, 64, 1 << 20, 1 << 40, -(1 << 70), 0.5, 1e308, "x", [], [3], [1, 1], {})
 
 
@@ -59,8 +68,9 @@ def flipped(data, start, draw):
 
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_what_loads_runs_within_its_bounds(name, tmp_path):
-    model, pixels = woken(name)
-    if SUBJECTS[name] == 1:
+    settings, bits = SUBJECTS[name]
+    model, pixels = woken(name, **settings)
+    if bits == 1:
         undo(model, "quantize")
         apply(model, {"name": "quantize", "config": {"method": "binary", "bits": 1}})
     data, path = program_bytes(lower(model.eval(), pixels / 255)), tmp_path / "net.sacc"

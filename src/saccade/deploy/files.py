@@ -216,7 +216,9 @@ def _check(program: Program) -> None:
         raise ValueError("T is a whole number from 1 to 65536")
     if type(program.last) is not bool or type(program.sequence) is not bool or not 0 < program.unit < float("inf"):
         raise ValueError("last and sequence are true or false, and unit is above 0")
-    numbers = [np.asarray(program.offset), *(np.asarray(term.scale) for term in program.outputs)]
+    numbers = [program.offset, *(term.scale for term in program.outputs)]
+    if not all(isinstance(array, np.ndarray) and array.dtype == np.float64 for array in numbers):
+        raise ValueError("scales of the answer are arrays of float64")
     if not all((np.abs(array) < LARGEST_SCALE).all() for array in numbers):
         raise ValueError("scales of the answer are not finite, or out of all proportion")
     for term in program.outputs:

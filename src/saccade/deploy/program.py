@@ -13,11 +13,10 @@ import numpy.typing as npt
 
 from saccade.config import Registry
 from saccade.deploy import engine as native
-from saccade.deploy.values import Integers, Reals, Shape, Term
+from saccade.deploy.values import LARGEST_WIRE, Integers, Reals, Shape, Term
 
 OPERATIONS: Registry[type[Operation]] = Registry("operation of a program")
 LARGEST = 62  # bits of a number in a program, without its sign
-LARGEST_WIRE = 1 << 28  # numbers of a step of a sample
 _NOTHING: Integers = np.empty(0, np.int64)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import numpy.typing as npt
 Reals = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Shape = tuple[int, ...]
+LARGEST_WIRE = 1 << 28  # numbers of a step of a sample
 
 
 class Term(NamedTuple):
@@ -87,17 +89,26 @@ def shrunk(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array
 
 
+def magnitude(array: npt.NDArray[Any]) -> float:
+    """The largest size of a number; ``np.abs`` of the least of 64 bits would be below 0."""
+    return max(-float(array.min()), float(array.max()))
+
+
 def windows(
-    sides: Sequence[int],
+    shape: Sequence[int],
     kernel: Sequence[int],
     stride: Sequence[int],
     padding: Sequence[int],
     dilation: Sequence[int] = (1, 1),
 ) -> Shape:
-    """How many windows lie along each of the last two axes. Raises ValueError where there are none."""
+    """How many windows lie along each of the last two axes of maps. Raises ValueError where there are none, or padding makes
+    maps of them that no machine holds."""
     numbers = (*kernel, *stride, *dilation)
     if any(len(pair) != 2 for pair in (kernel, stride, padding, dilation)) or min(numbers) < 1 or min(padding) < 0:
         raise ValueError(f"windows {kernel}, stride {stride}, padding {padding}, dilation {dilation}")
+    sides = tuple(shape[-2:])
+    if math.prod(shape[:-2]) * math.prod(side + 2 * p for side, p in zip(sides, padding, strict=True)) > LARGEST_WIRE:
+        raise ValueError(f"padding {list(padding)} around maps {list(shape)}")
     found = tuple(
         (side + 2 * p - d * (k - 1) - 1) // s + 1
         for side, k, s, p, d in zip(sides, kernel, stride, padding, dilation, strict=True)

@@ -27,14 +27,16 @@ class Combine(Stateless):
     after: int = 0
 
     def made(self, *given: Wire) -> Wire:
-        if min(self.after, *self.before) < 0 or not len(self.factors) == len(self.before) == len(given):
-            raise ValueError("a factor and a shift for each of its wires, none below 0")
+        if not len(self.factors) == len(self.before) == len(given):
+            raise ValueError("a factor and a shift for each of its wires")
+        if not all(0 <= bits <= LARGEST for bits in (self.after, *self.before)):
+            raise ValueError(f"shifts from 0 to {LARGEST}, got {self.before} and {self.after}")
         low, high = int(self.offset.min()), int(self.offset.max())
         for factor, wire, bits in zip(self.factors, given, self.before, strict=True):
             ends = [int(f) * _dropped(end, bits) for f in (factor.min(), factor.max()) for end in (wire.low, wire.high)]
             low, high = low + min(ends), high + max(ends)
-        if max(-low, high) >= 1 << LARGEST:
-            raise ValueError("its numbers need more than 62 bits; fewer bits of fraction do")
+            if max(-low, high) >= 1 << LARGEST:
+                raise ValueError("its numbers need more than 62 bits; fewer bits of fraction do")
         shape = together(given, self.offset.shape, *(f.shape for f in self.factors))
         return Wire(shape, _dropped(low, self.after), _dropped(high, self.after))
 

@@ -41,7 +41,8 @@ class Peak(Stateless):
     axes: tuple[int, ...]
 
     def made(self, *given: Wire) -> Wire:
-        if not self.axes or any(not 0 <= axis < len(given[0].shape) for axis in self.axes):
+        axes = set(self.axes)
+        if not axes or len(axes) < len(self.axes) or not axes <= set(range(len(given[0].shape))):
             raise ValueError(f"axes {list(self.axes)} of {list(given[0].shape)}")
         return replace(given[0], shape=tuple(1 if i in self.axes else n for i, n in enumerate(given[0].shape)))
 

@@ -14,7 +14,7 @@ from saccade.deploy.lowering import Lowering, lowers
 from saccade.deploy.operations.hold import held
 from saccade.deploy.operations.thresholds import compared, fired, levels, one_term
 from saccade.deploy.program import LARGEST, Operation, Wire, together
-from saccade.deploy.values import Affine, Integers, on_axis, shrunk
+from saccade.deploy.values import Affine, Integers, magnitude, on_axis, shrunk
 from saccade.graph import Node
 from saccade.neurons import LIF, Integer, NoisyLIF
 from saccade.neurons.spiking import Spiking
@@ -49,7 +49,7 @@ class Membrane(Operation):
     def made(self, *given: Wire) -> Wire:
         if self.reset not in ("hard", "soft", "none") or not 0 <= self.shift <= LARGEST:
             raise ValueError(f"reset {self.reset!r}, shift {self.shift}")
-        if self.largest(given[0]) * max(int(np.abs(self.decay).max()), 1) >= 2.0**LARGEST:
+        if self.largest(given[0]) * max(magnitude(self.decay), 1) >= 2.0**LARGEST:
             raise ValueError("its potentials need more than 62 bits; fewer bits of fraction do")
         arrays = (self.factor, self.offset, self.decay, self.amount)
         shape = together(given, *(a.shape for a in arrays), self.thresholds.shape[1:])
@@ -57,14 +57,15 @@ class Membrane(Operation):
 
     def largest(self, x: Wire) -> float:
         """What no potential of a step exceeds in size; without a leak, in ``NO_LEAK_STEPS`` steps."""
-        drive = max(-x.low, x.high) * float(np.abs(self.factor).max()) + float(np.abs(self.offset).max())
-        kept = float(np.abs(self.decay).max()) / 2.0**self.shift
+        drive = max(-x.low, x.high) * magnitude(self.factor) + magnitude(self.offset)
+        kept = magnitude(self.decay) / 2.0**self.shift
         bound = (drive + 1) * (1 / (1 - kept) if kept < 1 else NO_LEAK_STEPS)
         if self.reset == "none":
             return bound
         # what a reset leaves, where thresholds can be reached at all
         takes = np.arange(1, len(self.thresholds) + 1).reshape(-1, *[1] * (self.thresholds.ndim - 1))
-        left = self.thresholds - takes * self.amount.astype(np.float64) if self.reset == "soft" else self.amount
+        amount = self.amount.astype(np.float64)
+        left = self.thresholds - takes * amount if self.reset == "soft" else amount
         return bound + float(np.abs(np.where(self.thresholds <= bound, left, 0)).max(initial=0))
 
     def after(self, v: Integers) -> Integers:

@@ -35,6 +35,8 @@ class Mix(Operation):
         T = len(self.taps)
         if self.taps.shape != (T, T) or len(self.thresholds) != T:
             raise ValueError(f"taps {list(self.taps.shape)} and thresholds {list(self.thresholds.shape)}")
+        if (np.abs(self.sign) != 1).any():
+            raise ValueError("its signs are 1 and -1")
         size = max(-given[0].low, given[0].high)
         if size * max(sum(abs(int(tap)) for tap in row) for row in self.taps) >= 1 << LARGEST:
             raise ValueError(f"its history needs more than {LARGEST} bits; fewer weight_bits or bits of fraction do")

@@ -108,6 +108,8 @@ class Pad(Stateless):
 
     def made(self, *given: Wire) -> Wire:
         *rest, height, width = given[0].shape
+        if self.places < 0:
+            raise ValueError(f"{self.places} places around a map")
         shape = (*rest, height + 2 * self.places, width + 2 * self.places)
         return replace(given[0], shape=shape, low=min(given[0].low, 0), high=max(given[0].high, 0))
 

@@ -52,7 +52,9 @@ class Window(Stateless):
 
     def made(self, *given: Wire) -> Wire:
         before = given[0]
-        sides = windows(before.shape[-2:], self.kernel, self.stride, self.padding)
+        if self.kind not in ("sum", "max"):
+            raise ValueError(f"windows of kind {self.kind!r}; known: sum, max")
+        sides = windows(before.shape, self.kernel, self.stride, self.padding)
         low, high = before.low, before.high
         if any(self.padding):
             low, high = min(low, self.fill), max(high, self.fill)

@@ -12,7 +12,7 @@ from saccade.deploy.engine import Native
 from saccade.deploy.lowering import Lowering, lowers
 from saccade.deploy.operations.membrane import Membrane, neurons
 from saccade.deploy.program import Wire
-from saccade.deploy.values import Affine, Integers
+from saccade.deploy.values import Affine, Integers, magnitude
 from saccade.graph import Node
 from saccade.neurons.quantized_membrane import QuantizedMembraneLIF, quantize_potential
 
@@ -29,7 +29,13 @@ class StoredMembrane(Membrane):
     def made(self, *given: Wire) -> Wire:
         if len(self.stored) != len(self.edges) + 1 or (np.diff(self.edges, axis=0) < 0).any():
             raise ValueError(f"{len(self.stored)} stored potentials and {len(self.edges)} edges, which grow")
-        return super().made(*given)
+        wire = super().made(*given)
+        if np.broadcast_shapes(wire.shape, self.edges.shape[1:], self.stored.shape[1:]) != wire.shape:
+            raise ValueError(f"stored potentials {list(self.stored.shape)} of a wire {list(wire.shape)}")
+        return wire
+
+    def largest(self, x: Wire) -> float:
+        return super().largest(x) + magnitude(self.stored)  # more than what is stored and charged once more
 
     def native(self) -> Native:
         plain = super().native()

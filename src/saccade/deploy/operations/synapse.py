@@ -44,12 +44,14 @@ class Synapse(Stateless):
 
     def _shape(self, given: Shape) -> Shape:
         weight = self.weight.shape
-        if len(weight) == 2 and given and given[-1] == weight[1]:
+        if any(len(pair) != 2 for pair in (self.stride, self.padding, self.dilation)):
+            raise ValueError("strides, padding and dilation are pairs")
+        if len(weight) == 2 and given and given[-1] == weight[1] and self.groups == 1:
             return (*given[:-1], weight[0])
         fits = len(weight) == 4 and len(given) == 3 and given[0] == weight[1] * self.groups
         if not fits or self.groups < 1 or weight[0] % self.groups:
             raise ValueError(f"weights {list(weight)} in {self.groups} groups do not fit an input {list(given)}")
-        return (weight[0], *windows(given[1:], weight[2:], self.stride, self.padding, self.dilation))
+        return (weight[0], *windows(given, weight[2:], self.stride, self.padding, self.dilation))
 
     def compute(self, *given: Integers) -> Integers:
         x, total = given[0].astype(np.float64), np.zeros((), np.int64)

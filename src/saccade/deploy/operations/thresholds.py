@@ -26,6 +26,8 @@ class Thresholds(Stateless):
     thresholds: Integers
 
     def made(self, *given: Wire) -> Wire:
+        if (np.abs(self.sign) != 1).any():
+            raise ValueError("its signs are 1 and -1")
         shape = together(given, self.sign.shape, self.thresholds.shape[1:])
         return Wire(shape, 0, len(self.thresholds))
 
