@@ -190,7 +190,7 @@ bool spikes_synapse(Plan& plan, int wire) {
   s = synapse_of(plan, wire);
   const Geometry& g = s.geometry;
   if (in.low < 0 || in.high > 1 || g.groups != 1 || narrowest(s.low, s.high) == Type::i64) return false;
-  if (-s.low > INT32_MAX || in.shape.empty() || (s.map && in.shape.size() != 3)) return false;
+  if (-s.low > INT32_MAX || in.shape.empty() || s.map != (in.shape.size() == 3)) return false;  // bits of three axes are maps
 
   // neurons that alone read the sums go into the kernel, and a pooling that alone reads them
   const int reader = plan.only_reader(wire);

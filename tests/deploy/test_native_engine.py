@@ -149,6 +149,28 @@ def test_layers_of_every_kind(kernel, case):
         assert np.array_equal(found, program.answer(expected))
 
 
+@pytest.mark.parametrize("lead", [(), (3,), (4, 16), (2, 3, 5)])
+@pytest.mark.parametrize(("low", "high", "largest"), [(0, 1, 1), (0, 1, 7), (0, 4, 7), (-1, 2, 1 << 22), (0, 255, 100)])
+def test_matrix_products_along_the_last_of_any_axes(lead, low, high, largest):
+    """Not along the first of three, where maps have their channels; with neurons behind and without."""
+    rng = np.random.default_rng(0)
+    weight, ones = rng.integers(-largest, largest + 1, (10, 16)), np.ones((1,) * (len(lead) + 1))
+    first, product = Wire((*lead, 16), low, high), Synapse((0,), weight)
+    sums = product.made(first)
+    fires = Thresholds((1,), ones.astype(np.int64), np.array([0, largest]).reshape(2, *ones.shape))
+    wires = (first, sums, fires.made(sums).named("n"))
+    x = rng.integers(low, high + 1, (2, 3, *first.shape))
+    for last in (1, 2):
+        program = Program(
+            2, 1.0, wires[: last + 1], (product, fires)[:last], (Term(last, ones),), 0 * ones, sequence=True
+        )
+        expected = program.trace(x)
+        for kernel in KERNELS:
+            for isa in ISAS:
+                same(program, x, expected, isa=isa, kernel=kernel)
+        assert np.array_equal(program.run(x, engine="native"), program.answer(expected))
+
+
 @given(layers(), st.integers(1, 3))
 @few
 def test_pieces_of_a_stream_are_the_whole(case, length):

@@ -12,8 +12,16 @@ from hypothesis import strategies as st
 from small_models import narrow
 from torch import nn
 
-from saccade.deploy import Program, load_program, lower, program_bytes, program_size, save_program
-from saccade.deploy.operations.synapse import _levels
+from saccade.deploy import Program, Wire, load_program, lower, program_bytes, program_size, save_program
+from saccade.deploy.operations.combine import Combine
+from saccade.deploy.operations.gates import Peak
+from saccade.deploy.operations.membrane import Membrane
+from saccade.deploy.operations.mixing import Mix
+from saccade.deploy.operations.movement import Pad
+from saccade.deploy.operations.pooling import Window
+from saccade.deploy.operations.quantized_membrane import StoredMembrane
+from saccade.deploy.operations.synapse import Synapse, _levels
+from saccade.deploy.operations.thresholds import Thresholds
 from saccade.deploy.storage import decode, encode
 from saccade.files import load_packed, save_packed
 from saccade.layers import Conv2d, Linear
@@ -229,6 +237,68 @@ def test_records_that_do_not_fit_are_refused_before_they_run(tmp_path):
     assert len(stopped) > 500
     assert not any("\n" in line for line in stopped)
     assert ran > 10
+
+
+MAP, LEAST = Wire((4, 6, 6), 0, 1), -(2**63)
+
+
+def constants(*values):
+    return np.array(values, np.int64).reshape(-1, 1, 1)
+
+
+def membrane(kind=Membrane, decay=1, **more):
+    one = constants(1)
+    return kind((0,), one, constants(0), constants(decay), 1, constants(1)[None], "hard", constants(0), **more)
+
+
+@pytest.mark.parametrize(
+    ("operation", "why"),
+    [
+        (Combine((0,), constants(0), (constants(1),), (1 << 20,)), "shifts from 0 to 62"),
+        (Combine((0,), constants(0), (constants(1),), (0,), 63), "shifts from 0 to 62"),
+        (Combine((0, 0), constants(0), (constants(1 << 62), constants(-(1 << 62))), (0, 0)), "more than 62 bits"),
+        (membrane(decay=LEAST), "more than 62 bits"),
+        (membrane(StoredMembrane, edges=constants(0)[None], stored=constants(0, LEAST)[:, None]), "more than 62 bits"),
+        (
+            membrane(StoredMembrane, edges=np.zeros((1, 1, 7, 1), np.int64), stored=np.zeros((2, 1, 1, 1), np.int64)),
+            "shape",
+        ),
+        (Thresholds((0,), constants(2), constants(0)[None]), "signs are 1 and -1"),
+        (Mix((0,), constants(0), np.eye(2, dtype=np.int64), np.zeros((2, 1, 1, 1), np.int64)), "signs are 1 and -1"),
+        (Peak((0,), (1, 1)), "axes"),
+        (Peak((0,), (3,)), "axes"),
+        (Pad((0,), -1), "-1 places"),
+        (Window((0,), "mean", (2, 2), (1, 1), (0, 0)), "kind 'mean'"),
+        (Window((0,), "max", (1 << 20, 1 << 20), (1, 1), (1 << 20, 1 << 20)), "padding"),
+        (Synapse((0,), np.ones((3, 4, 1, 1), np.int64), (1, 1), (1 << 20, 1 << 20)), "padding"),
+        (Synapse((0,), np.ones((3, 4, 1, 1), np.int64), (1,)), "windows"),
+        (Synapse((0,), np.ones((3, 6), np.int64), (2, 1)), "has no strides"),
+    ],
+)
+def test_what_no_operation_is(operation, why):
+    """Numbers that would overflow, axes twice, memory that nobody has: they are refused when the wires are derived."""
+    with pytest.raises(ValueError, match=why) as error:
+        operation.made(*[MAP] * len(operation.inputs)).checked()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("outputs", [[1, 7]], "scales of the answer are arrays of float64"),
+        ("offset", 0, "scales of the answer are arrays of float64"),
+        ("operations", 1 << 62, "its stride is no tuple"),
+    ],
+)
+def test_numbers_where_arrays_belong_and_numbers_of_many_bits(key, value, why, tmp_path):
+    made, _ = program()
+    data = program_bytes(made)
+    head = json.loads(zlib.decompress(data[32 : 32 + struct.unpack("<I", data[16:20])[0]]))
+    if key == "operations":
+        head[key][0]["settings"]["stride"] = [1, value]
+    else:
+        head[key] = value
+    assert why in refused(tmp_path / "net.sacc", sealed(data, head))
 
 
 @pytest.mark.parametrize("method", ["lsq", "rescaw"])

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from saccade.deploy.program import OPERATIONS, Operation, Program, Wire
+from saccade.deploy.program import LARGEST, OPERATIONS, Operation, Program, Wire
 from saccade.deploy.storage import decode, encode
 from saccade.deploy.values import Term
 from saccade.files.tensors import BROKEN, in_one_line
@@ -198,7 +198,7 @@ def _hints(kind: type[Operation]) -> dict[str, Any]:
 
 
 def _is(value: Any, hint: Any) -> bool:
-    """Whether a field holds what its record declares: whole numbers, text, arrays of whole numbers, tuples of those."""
+    """Whether a field holds what its record declares: numbers of 62 bits, text, arrays of whole numbers, tuples of those."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin is ClassVar:
         return True
@@ -207,7 +207,7 @@ def _is(value: Any, hint: Any) -> bool:
     if origin is tuple:
         each = inner[:1] * len(value) if inner[1:] == (...,) and isinstance(value, tuple) else inner
         return isinstance(value, tuple) and len(value) == len(each) and all(map(_is, value, each))
-    return type(value) is hint
+    return type(value) is hint and (hint is not int or abs(value) < 1 << LARGEST)
 
 
 def _check(program: Program) -> None:

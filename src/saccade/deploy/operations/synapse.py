@@ -44,9 +44,9 @@ class Synapse(Stateless):
 
     def _shape(self, given: Shape) -> Shape:
         weight = self.weight.shape
-        if any(len(pair) != 2 for pair in (self.stride, self.padding, self.dilation)):
-            raise ValueError("strides, padding and dilation are pairs")
-        if len(weight) == 2 and given and given[-1] == weight[1] and self.groups == 1:
+        if len(weight) == 2 and given and given[-1] == weight[1]:
+            if (self.stride, self.padding, self.dilation, self.groups) != ((1, 1), (0, 0), (1, 1), 1):
+                raise ValueError("a matrix product has no strides, padding, dilation or groups")
             return (*given[:-1], weight[0])
         fits = len(weight) == 4 and len(given) == 3 and given[0] == weight[1] * self.groups
         if not fits or self.groups < 1 or weight[0] % self.groups:
