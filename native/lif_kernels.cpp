@@ -115,7 +115,7 @@ template <class E> struct Back {
   E* grad_x;
   const float *x, *u, *u_before, *grad_u;  // u_before, x: only where constants have gradients
   float* grad_v;                           // gradient of the state after, then before, this step
-  const float* v_start;                             // state before the first step, where u_before is null
+  const float* v_start;                    // state before the first step, where u_before is null
   float* grad_constants[3];
   float width;
 };
