@@ -118,7 +118,7 @@ def together(wires: Sequence[Wire], *arrays: tuple[int, ...]) -> tuple[int, ...]
     return np.broadcast_shapes(*(wire.shape for wire in wires), *arrays)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Program:
     """``run`` gives the model's logits; between there are whole numbers alone.
 
@@ -139,6 +139,14 @@ class Program:
     notes: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     plans: native.Plans = field(default_factory=native.Plans, init=False, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        first, kind = self.wires[0], "a sequence" if self.sequence else f"{self.T} steps of a still picture"
+        answers = list(native.answer_shape(self))
+        return (
+            f"<Program of {len(self.operations)} operations: {kind}, {list(first.shape)} of {first.low} to {first.high}, "
+            f"to {answers}>"
+        )
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Program:
