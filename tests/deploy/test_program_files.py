@@ -107,7 +107,7 @@ def test_the_file_as_it_is_documented(tmp_path):
     size = program_size(made)
     assert size.total == len(data) == size.weights + size.other + size.header
     assert Program.load(tmp_path / "net.sacc").classes == ("cat", "dog", "owl")
-    assert repr(made) == "<Program of 4 operations: a sequence, [1, 4, 4] of 0 to 255, to [3]>"
+    assert repr(made) == "<Program for sequences: 4 operations from [1, 4, 4] of 0 to 255 to [3]>"
 
 
 def test_weights_of_a_bit_and_below_are_as_small_in_the_file():

@@ -141,12 +141,9 @@ class Program:
     plans: native.Plans = field(default_factory=native.Plans, init=False, repr=False, compare=False)
 
     def __repr__(self) -> str:
-        first, kind = self.wires[0], "a sequence" if self.sequence else f"{self.T} steps of a still picture"
-        answers = list(native.answer_shape(self))
-        return (
-            f"<Program of {len(self.operations)} operations: {kind}, {list(first.shape)} of {first.low} to {first.high}, "
-            f"to {answers}>"
-        )
+        first, kind = self.wires[0], "sequences" if self.sequence else f"still pictures, T = {self.T}"
+        ends = f"{list(first.shape)} of {first.low} to {first.high} to {list(native.answer_shape(self))}"
+        return f"<Program for {kind}: {len(self.operations)} operations from {ends}>"
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Program:
