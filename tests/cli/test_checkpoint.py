@@ -36,7 +36,8 @@ def test_it_scores_what_the_results_say():
     assert abs(found["correct"] - stored["test_correct"]) <= 2  # another CPU may sum in another order
 
 
-def test_the_cifar10_network_names_pictures(tmp_path, capsys):
+@pytest.mark.parametrize("network", ["cifar10", "cifar10-compact"])
+def test_the_cifar10_networks_name_pictures(network, tmp_path, capsys):
     """As packed file and as program, on a picture of any size: the same class, by name."""
     import numpy as np
     from PIL import Image
@@ -46,11 +47,11 @@ def test_the_cifar10_network_names_pictures(tmp_path, capsys):
 
     picture = tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)).save(picture)
-    assert run(["deploy", "run", str(FOLDER / "cifar10.sacc"), str(picture), "--json"]) == 0
+    assert run(["deploy", "run", str(FOLDER / f"{network}.sacc"), str(picture), "--json"]) == 0
     by_program = json.loads(capsys.readouterr().out)[0]
-    assert run(["predict", str(FOLDER / "cifar10.safetensors"), str(picture), "--json"]) == 0
+    assert run(["predict", str(FOLDER / f"{network}.safetensors"), str(picture), "--json"]) == 0
     by_model = json.loads(capsys.readouterr().out)
-    assert by_program["name"] in load_program(FOLDER / "cifar10.sacc").classes
+    assert by_program["name"] in load_program(FOLDER / f"{network}.sacc").classes
     assert by_program["name"] in json.dumps(by_model)
-    for name in ("cifar10.sacc", "cifar10.safetensors"):
+    for name in (f"{network}.sacc", f"{network}.safetensors"):
         assert (FOLDER / name).stat().st_size <= 300_000
