@@ -90,7 +90,7 @@ def made(record: Row) -> str:
 def draw(record: Row) -> None:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter, ScalarFormatter
+    from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
     found = means(record)
     with rc_context({"svg.hashsalt": "widths", "svg.fonttype": "none"}):
@@ -101,8 +101,9 @@ def draw(record: Row) -> None:
                 if points:
                     axes.plot(*zip(*points, strict=True), marker=marker, markersize=5, linewidth=1.4, label=NAMES[kind])
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
             axes.xaxis.set_major_formatter(ScalarFormatter())
-            axes.xaxis.set_minor_formatter(ScalarFormatter() if cost != "kb" else NullFormatter())
+            axes.xaxis.set_minor_locator(NullLocator())
             axes.tick_params(which="both", labelsize=8)
             axes.grid(True, linewidth=0.5, alpha=0.5)
             axes.set_xlabel(label, fontsize=9)
