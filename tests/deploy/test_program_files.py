@@ -14,7 +14,7 @@ from torch import nn
 
 from saccade.deploy import Program, Wire, load_program, lower, program_bytes, program_size, save_program
 from saccade.deploy.operations.combine import Combine
-from saccade.deploy.operations.gates import Peak
+from saccade.deploy.operations.gates import Deal, Peak
 from saccade.deploy.operations.membrane import Membrane
 from saccade.deploy.operations.mixing import Mix
 from saccade.deploy.operations.movement import Pad
@@ -281,6 +281,11 @@ def test_what_no_operation_is(operation, why):
     with pytest.raises(ValueError, match=why) as error:
         operation.made(*[MAP] * len(operation.inputs)).checked()
     assert "\n" not in str(error.value)
+
+
+def test_a_number_is_not_dealt_to_steps():
+    with pytest.raises(ValueError, match="no axis of steps"):
+        Deal((0,)).made(Wire((), 0, 1))
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,8 @@ class Deal(Operation):
     mixes_time = True
 
     def made(self, *given: Wire) -> Wire:
+        if not given[0].shape:
+            raise ValueError("a number has no axis of steps")
         return replace(given[0], shape=given[0].shape[1:])
 
     def run(self, *given: Integers) -> Integers:
